@@ -1,0 +1,113 @@
+"""What a network costs: parameters, and floating-point operations by torch's own counter.
+
+A multiply-add counts as two operations, and padded positions count like others, as torch counts them.
+Convolutions and matrix products are counted; batch norms, activations, pooling and bias additions are not.
+All counts are for one input. They are taken on torch's meta device: shapes flow, nothing is computed, and
+neither the model's state nor any RNG is touched.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Number of parameters, and operations of one forward pass of one input."""
+
+    parameters: int
+    flops: int
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the numbers in the model's parameters, each shared one once; buffers do not count."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_flops(model: nn.Module, example_inputs: Tensor) -> int:
+    """Count the operations of a forward pass in eval mode, for one input.
+
+    Args:
+        model: left as it was, training flags included.
+        example_inputs: ``[N, ...]``; neither N nor the values change the result.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        _forward(model, _on_meta(model), example_inputs)
+    return counter.get_total_flops() // len(example_inputs)
+
+
+def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
+    """Count the operations of a forward and a backward pass, for one input.
+
+    Counted in eval mode, where convolutions and matrix products are those of training. Gradients are taken
+    for the parameters that require them, and none for the input, as in training.
+
+    Args:
+        model: left as it was, training flags and ``.grad`` included.
+        example_inputs: ``[N, ...]``; neither N nor the values change the result.
+    """
+    tensors = _on_meta(model)
+    trained = [tensor for tensor in tensors.values() if tensor.requires_grad]
+    formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        outputs = _forward(model, tensors, example_inputs)
+        torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
+    return counter.get_total_flops() // len(example_inputs)
+
+
+def cost(model: nn.Module, example_inputs: Tensor) -> Cost:
+    """Parameters and operations of one forward pass, see ``count_parameters`` and ``count_flops``."""
+    return Cost(count_parameters(model), count_flops(model, example_inputs))
+
+
+def _on_meta(model: nn.Module) -> dict[str, Tensor]:
+    """Name every parameter and buffer and give its shape, dtype and ``requires_grad``, without numbers."""
+    return {
+        name: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
+    }
+
+
+def _forward(model: nn.Module, tensors: dict[str, Tensor], example_inputs: Tensor) -> Tensor:
+    """Run the model in eval mode with ``tensors`` in place of its own."""
+    with _evaluating(model):
+        return torch.func.functional_call(model, tensors, (example_inputs.to("meta"),))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode and give each its own training flag back, also after an exception."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def _convolution_backward_flops(
+    grad_shape: Sequence[int],
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    *settings: Any,
+    out_shape: Any,
+) -> int:
+    """Operations of a convolution's backward pass: those of the forward pass for each gradient asked for.
+
+    Every multiply-add of the forward pass has one in the gradient of the input and one in that of the weight.
+    torch's own formula overlooks the groups in the weight's gradient, which counts far too many operations
+    for depthwise convolutions.
+
+    ``settings`` are the operator's bias sizes, stride, padding, dilation, transposed, output padding, groups,
+    and which of the three gradients are wanted.
+    """
+    transposed, wanted = settings[4], settings[7]
+    forward = conv_flop_count(list(input_shape), list(weight_shape), list(grad_shape), transposed=transposed)
+    return forward * (wanted[0] + wanted[1])

@@ -1,0 +1,154 @@
+"""The spline criterion: units whose boundaries nearly coincide are redundant.
+
+Section "The method" of the book gives the formulas. Decisions that no public code of the authors pins down are
+marked as our reading there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splinelib.errors import SettingError
+from splinelib.network import Layer, folded
+
+Criterion = Callable[[nn.Module, Sequence[Layer]], list[Tensor]]
+"""Scores of all layers' units, one float64 tensor [units] for each layer; the lowest score is pruned first."""
+
+Offset = Literal["raw", "geometric"]
+Drop = Literal["smaller_norm", "closer_second", "random"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The order in which a layer's units fall.
+
+    ``order`` [units] lists unit indices, the first to fall first and the survivor last. ``distance`` [units]
+    belongs to it position by position: the distance to its nearest remaining neighbour at which each unit fell,
+    non-decreasing; infinite for the survivor.
+    """
+
+    order: np.ndarray
+    distance: np.ndarray
+
+
+def spline_distance(weight: Tensor, bias: Tensor, rho: float = 0.05, offset: Offset = "raw") -> Tensor:
+    """Spline redundancy of every two units of a layer, float64 [units, units]; its diagonal is 0.
+
+    ``d(k, k') = (1 − |cos(w_k, w_k')|) + ρ · Δ(k, k')``, where for ``offset="raw"`` Δ = |b_k − b_k'| and for
+    ``"geometric"`` Δ = |c_k − s·c_k'| with c = b/‖w‖ and s the sign of the cosine. Two hyperplanes coincide iff
+    the geometric distance is 0; it does not change when a unit's (w, b) is scaled by a positive number.
+
+    Args:
+        weight: hyperplane normals [units, d], any float dtype.
+        bias: their offsets [units].
+        rho: weight of the offset term, at least 0.
+        offset: which offset term.
+
+    A unit with w = 0 has no boundary. Its cosine with every unit is taken as 1, and with the geometric offset
+    so is its distance term 0: such a unit is redundant whatever stands beside it.
+    """
+    if rho < 0:
+        raise SettingError(f"rho is {rho}: it must be at least 0")
+    if offset not in ("raw", "geometric"):
+        raise SettingError(f"offset is {offset!r}: choose 'raw' or 'geometric'")
+    weight, bias = weight.detach().double(), bias.detach().double()
+    norm = weight.norm(dim=1)
+    dead = norm == 0
+    safe = norm.masked_fill(dead, 1.0)
+    normal = weight / safe[:, None]
+    cosine = (normal @ normal.T).clamp(-1, 1)
+    if offset == "raw":
+        gap = (bias[:, None] - bias[None, :]).abs()
+    else:
+        place = bias / safe
+        sign = torch.where(cosine < 0, -1.0, 1.0).double()
+        gap = (place[:, None] - sign * place[None, :]).abs()
+        gap = gap.masked_fill(dead[:, None] | dead[None, :], 0.0)
+    alignment = cosine.abs().masked_fill(dead[:, None] | dead[None, :], 1.0)
+    distance = (1 - alignment) + rho * gap
+    # Rounding makes a twin's 1 − |cos| as large as 1e-15 and the two triangles differ in the last bit.
+    distance = torch.minimum(distance, distance.T)
+    return distance.fill_diagonal_(0.0)
+
+
+def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed: int = 0) -> Ranking:
+    """Greedy ranking: take the closest remaining pair, drop one of the two, until one unit is left.
+
+    Args:
+        distance: symmetric, [units, units], as :func:`spline_distance` gives it.
+        norm: ‖w‖ of the folded units [units]; of a pair at equal norms the higher index falls.
+        drop: which of a pair falls: the one with the smaller norm, the one whose second-nearest neighbour is
+            closer (it is the more redundant), or a random one drawn with ``seed``.
+
+    Cost: O(units²) for almost all inputs, since only the rows whose nearest neighbour fell are searched again.
+    """
+    if drop not in ("smaller_norm", "closer_second", "random"):
+        raise SettingError(f"drop is {drop!r}: choose 'smaller_norm', 'closer_second' or 'random'")
+    left = distance.numpy(force=True).astype(np.float64)
+    np.fill_diagonal(left, np.inf)
+    norms = norm.numpy(force=True)
+    random = np.random.default_rng(seed)
+    nearest = left.argmin(axis=1)
+    closest = left[np.arange(len(left)), nearest]
+    order, fell = [], []
+    for _ in range(len(left) - 1):
+        first = int(closest.argmin())
+        second = int(nearest[first])
+        low, high = min(first, second), max(first, second)
+        fall = _falling(left, norms, low, high, drop, random)
+        order.append(fall)
+        fell.append(closest[first])
+        left[fall, :] = left[:, fall] = np.inf
+        closest[fall] = np.inf
+        for row in np.flatnonzero((nearest == fall) & np.isfinite(closest)):
+            nearest[row] = left[row].argmin()
+            closest[row] = left[row, nearest[row]]
+    survivor = np.setdiff1d(np.arange(len(left)), order)
+    return Ranking(np.array([*order, *survivor], dtype=np.int64), np.array([*fell, *[np.inf] * len(survivor)]))
+
+
+def _falling(
+    left: np.ndarray, norms: np.ndarray, low: int, high: int, drop: Drop, random: np.random.Generator
+) -> int:
+    """Which unit of the pair (low, high) falls."""
+    if drop == "random":
+        return int(random.choice([low, high]))
+    if drop == "smaller_norm":
+        return low if norms[low] < norms[high] else high
+    others = np.ones(len(left), dtype=bool)
+    others[[low, high]] = False
+    return low if left[low, others].min(initial=np.inf) < left[high, others].min(initial=np.inf) else high
+
+
+@dataclass(frozen=True)
+class Spline:
+    """The spline criterion. A unit's score is the distance at which it falls in its layer's greedy ranking.
+
+    The survivor of a layer, which never falls, scores twice the largest distance of the layer. ``rho``, ``offset`` and
+    ``drop`` are explained at :func:`spline_distance` and :func:`rank_units`.
+    """
+
+    rho: float = 0.05
+    offset: Offset = "raw"
+    drop: Drop = "smaller_norm"
+    seed: int = 0
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Scores of each layer's units, float64 [units]; low falls first."""
+        return [self.layer_score(*folded(model, layer)) for layer in layers]
+
+    def layer_score(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Score of one layer's units from their folded hyperplanes ``weight`` [units, d] and ``bias`` [units]."""
+        distance = spline_distance(weight, bias, self.rho, self.offset)
+        ranking = rank_units(distance, weight.norm(dim=1), self.drop, self.seed)
+        fell = np.where(np.isinf(ranking.distance), 2 * float(distance.max()) + 1e-12, ranking.distance)
+        score = np.empty(len(fell))
+        last = -np.inf
+        for unit, distance_at_fall in zip(ranking.order, fell, strict=True):
+            last = max(distance_at_fall, np.nextafter(last, np.inf))  # twins fall at one distance, yet in an order
+            score[unit] = last
+        return torch.from_numpy(score).to(weight.device)

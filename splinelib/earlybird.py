@@ -1,0 +1,152 @@
+"""Early-bird detectors: at which epoch has the partition, or the pruning mask, settled?
+
+Both detectors are used alike::
+
+    detector = SplineEarlyBird(canvas)
+    for epoch in range(epochs):
+        train_one_epoch(model)
+        if detector.update(model):
+            break
+
+Epochs are counted from 0, as in the released code, so ``detector.epoch`` is the index of the update that drew the ticket.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splinelib.codes import PackedCode, code_distance, pack_bits, sign_codes
+from splinelib.errors import RecordError, SettingError, UnsupportedModuleError
+
+
+class _Detector(ABC):
+    """Keeps the code of every update and the distances between all of them."""
+
+    def __init__(self, threshold: float, window: int) -> None:
+        if not 0 < threshold <= 1:
+            raise SettingError(f"threshold is {threshold}: distances lie in [0, 1], choose one in (0, 1]")
+        if window < 1:
+            raise SettingError(f"window is {window}: it must hold at least one epoch")
+        self.threshold = threshold
+        self.window = window
+        self.epoch: int | None = None
+        self._history: list[PackedCode] = []
+        self._distances: list[np.ndarray] = []  # entry t: [t, layers], the distances of update t to all before
+
+    @abstractmethod
+    def _observe(self, model: nn.Module) -> PackedCode:
+        """The code of ``model`` as it is now."""
+
+    @abstractmethod
+    def _settled(self) -> bool:
+        """Whether the rule holds at the latest update."""
+
+    def update(self, model: nn.Module) -> bool:
+        """Look at ``model`` after one more epoch; True once the ticket is drawn (then and ever after).
+
+        The model is left as it was: mode of every module, gradients and parameters.
+        """
+        code = self._observe(model)
+        rows = [code_distance(code, earlier) for earlier in self._history]
+        self._distances.append(np.array(rows).reshape(len(rows), len(code.bits)))
+        self._history.append(code)
+        if self.epoch is None and self._settled():
+            self.epoch = len(self._history) - 1
+        return self.epoch is not None
+
+    @property
+    def layer_distances(self) -> np.ndarray:
+        """Distance of every two updates, layer by layer: float64 array [updates, updates, layers], symmetric."""
+        count = len(self._history)
+        layers = len(self._history[0].bits) if count else 0
+        matrix = np.zeros((count, count, layers))
+        for row, distances in enumerate(self._distances):
+            matrix[row, :row] = matrix[:row, row] = distances
+        return matrix
+
+    @property
+    def distances(self) -> np.ndarray:
+        """Distance of every two updates, the mean over layers: float64 array [updates, updates] in [0, 1]."""
+        matrix = self.layer_distances
+        return matrix.mean(axis=2) if matrix.size else matrix.sum(axis=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a restored detector needs to go on, as tensors and numbers (safe to load)."""
+        return {
+            "epoch": self.epoch,
+            "codes": [[torch.from_numpy(layer.copy()) for layer in code.layers] for code in self._history],
+            "bits": [list(code.bits) for code in self._history],
+            "distances": [torch.from_numpy(rows.copy()) for rows in self._distances],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state made by :meth:`state_dict`. Raises :class:`RecordError` if entries are missing."""
+        if missing := {"epoch", "codes", "bits", "distances"} - state.keys():
+            raise RecordError(f"detector state lacks {sorted(missing)}: it was not made by state_dict()")
+        self.epoch = state["epoch"]
+        self._history = [
+            PackedCode(tuple(layer.numpy() for layer in layers), tuple(bits))
+            for layers, bits in zip(state["codes"], state["bits"], strict=True)
+        ]
+        self._distances = [rows.numpy() for rows in state["distances"]]
+
+
+class SplineEarlyBird(_Detector):
+    """Spline early bird [released code]: the sign codes on a fixed canvas have stopped changing.
+
+    Drawn at the first update whose largest distance to the ``window`` updates before it is below ``threshold``.
+    ``canvas`` is a batch of inputs [points, ...]; ``bits`` is explained at :func:`splinelib.sign_codes`.
+    Works with and without batch norm, since it reads the input of every non-linearity.
+    """
+
+    def __init__(self, canvas: Tensor, threshold: float = 0.16, window: int = 3, bits: int = 2**18) -> None:
+        super().__init__(threshold, window)
+        self._canvas = canvas
+        self._bits = bits
+
+    def _observe(self, model: nn.Module) -> PackedCode:
+        return sign_codes(model, self._canvas, self._bits)
+
+    def _settled(self) -> bool:
+        if len(self._history) <= self.window:
+            return False
+        latest = self._distances[-1][-self.window :]
+        return bool(latest.mean(axis=1).max() < self.threshold)
+
+
+class MaskEarlyBird(_Detector):
+    """EB Train (You et al., 2020): the batch-norm mask at one pruning ratio has stopped changing.
+
+    The mask keeps the channels whose ``|γ|`` exceeds the ``ratio``-quantile over all batch norms. Drawn when the
+    last ``window`` masks lie pairwise within ``threshold``. All batch norms together count as one layer.
+    """
+
+    def __init__(self, ratio: float, threshold: float = 0.1, window: int = 5) -> None:
+        super().__init__(threshold, window)
+        if not 0 < ratio < 1:
+            raise SettingError(f"ratio is {ratio}: it must lie strictly between 0 and 1")
+        self.ratio = ratio
+
+    def _observe(self, model: nn.Module) -> PackedCode:
+        scales = [
+            module.weight.detach().abs().flatten().float().cpu()
+            for module in model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None
+        ]
+        if not scales:
+            raise UnsupportedModuleError(
+                f"{type(model).__name__} has no batch norm with scales: use SplineEarlyBird, which needs none"
+            )
+        scale = torch.cat(scales)
+        kept = torch.ones_like(scale, dtype=torch.bool)
+        kept[scale.argsort(stable=True)[: int(self.ratio * len(scale))]] = False
+        return PackedCode((pack_bits(kept),), (len(scale),))
+
+    def _settled(self) -> bool:
+        if len(self._history) < self.window:
+            return False
+        recent = self.distances[-self.window :, -self.window :]
+        return bool(recent.max() <= self.threshold)

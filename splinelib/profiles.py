@@ -1,0 +1,200 @@
+"""The profiles: how large an experiment is, from seconds to the paper's own size. All in one readable place."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from splinelib.data import DATASETS
+from splinelib.errors import SettingError
+from splinelib.models import ARCHITECTURES
+from splinelib.runs import CRITERIA, DenseRun, PruneRun, Run
+from splinelib.training import TrainSettings
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of the experiments.
+
+    Attributes:
+        dataset: name of the data set.
+        images: training images, class-balanced; None for all.
+        arch: architecture.
+        width: its width factor.
+        seeds: one dense run for each.
+        epochs: of the dense runs.
+        finetune_epochs: after pruning.
+        lr: learning rate of the dense runs at the start.
+        finetune_lr: that of fine-tuning.
+        batch_size: images a step.
+        precision: ``"float32"`` or ``"bfloat16"``.
+        ratios: pruning ratios.
+        criteria: pruning criteria.
+        canvas_side: points a side of the two-image canvas.
+    """
+
+    dataset: str
+    images: int | None
+    arch: str
+    width: float
+    seeds: tuple[int, ...]
+    epochs: int
+    finetune_epochs: int
+    ratios: tuple[float, ...] = (0.3, 0.5, 0.7)
+    criteria: tuple[str, ...] = ("spline", "l1", "bn_scale", "random")
+    lr: float = 0.1
+    finetune_lr: float = 0.02
+    batch_size: int = 128
+    precision: str = "float32"
+    canvas_side: int = 32
+
+
+PROFILES = {
+    # Seconds, without a download: does everything run?
+    "smoke": Profile(
+        dataset="digits",
+        images=512,
+        arch="vgg16_bn",
+        width=1 / 16,
+        seeds=(0, 1),
+        epochs=4,
+        finetune_epochs=1,
+        ratios=(0.5,),
+        batch_size=64,
+        canvas_side=8,
+    ),
+    # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
+    "quick": Profile(
+        dataset="cifar10",
+        images=5_000,
+        arch="vgg16_bn",
+        width=1 / 8,
+        seeds=(0, 1),
+        epochs=8,
+        finetune_epochs=1,
+        precision="bfloat16",
+        canvas_side=24,
+    ),
+    # Hours on 2 cores, all of CIFAR-10: what the committed records hold.
+    "reference": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="vgg16_bn",
+        width=1 / 4,
+        seeds=(0, 1, 2),
+        epochs=16,
+        finetune_epochs=4,
+        precision="bfloat16",
+    ),
+    # The paper's settings [code, eb] on one GPU.
+    "paper": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="vgg16_bn",
+        width=1.0,
+        seeds=(0, 1, 2),
+        epochs=160,
+        finetune_epochs=160,
+        finetune_lr=0.1,
+        precision="bfloat16",
+        canvas_side=100,
+    ),
+}
+SWEEPS = ("early_bird", "layerwise", "global")
+_CHOICES = {
+    "dataset": DATASETS,
+    "arch": ARCHITECTURES,
+    "criteria": CRITERIA,
+    "precision": ("float32", "bfloat16"),
+}
+
+
+def get_profile(name: str, **overrides: Any) -> Profile:
+    """The profile of that name with some fields replaced; an override of None leaves the field as it is.
+
+    Lists are taken for tuples and whole numbers for floats, as notebook parameters and command lines give them.
+    ``images=0`` means all images.
+
+    Raises:
+        SettingError: for an unknown profile, field or choice, or a value of the wrong type, before any work.
+    """
+    if name not in PROFILES:
+        raise SettingError(f"profile is {name!r}: choose one of {', '.join(PROFILES)}")
+    hints = get_type_hints(Profile)
+    changes = {}
+    for field, value in overrides.items():
+        if field not in hints:
+            raise SettingError(f"a profile has no field {field!r}: it has {', '.join(hints)}")
+        if value is not None:
+            changes[field] = _coerced(field, value, hints[field])
+    if changes.get("images") == 0:
+        changes["images"] = None
+    return _checked(dataclasses.replace(PROFILES[name], **changes))
+
+
+def _coerced(field: str, value: Any, hint: Any) -> Any:
+    """``value`` as the type ``hint``, or an error."""
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or not value:
+            raise SettingError(f"{field} is {value!r}: give a non-empty list")
+        return tuple(_coerced(field, item, get_args(hint)[0]) for item in value)
+    allowed = get_args(hint) or (hint,)
+    if float in allowed and type(value) is int:
+        return float(value)
+    if type(value) not in allowed:
+        names = " or ".join(kind.__name__ for kind in allowed)
+        raise SettingError(f"{field} is {value!r}, of type {type(value).__name__}: give {names}")
+    return value
+
+
+def _checked(profile: Profile) -> Profile:
+    for field, choices in _CHOICES.items():
+        value = getattr(profile, field)
+        for item in value if isinstance(value, tuple) else (value,):
+            if item not in choices:
+                raise SettingError(f"{field} is {item!r}: choose from {', '.join(choices)}")
+    if any(not 0 < ratio < 1 for ratio in profile.ratios):
+        raise SettingError(f"ratios are {profile.ratios}: each must lie strictly between 0 and 1")
+    for field in ("width", "epochs", "finetune_epochs", "lr", "finetune_lr", "batch_size", "canvas_side"):
+        if getattr(profile, field) <= 0:
+            raise SettingError(f"{field} is {getattr(profile, field)}: it must be positive")
+    return profile
+
+
+def dense_runs(profile: Profile) -> list[DenseRun]:
+    """One dense run for each seed."""
+    settings = TrainSettings(
+        profile.epochs, batch_size=profile.batch_size, lr=profile.lr, precision=profile.precision  # type: ignore[arg-type]
+    )
+    return [
+        DenseRun(
+            dataset=profile.dataset,
+            images=profile.images,
+            arch=profile.arch,
+            width=profile.width,
+            seed=seed,
+            train=settings,
+            canvas_side=profile.canvas_side,
+            mask_ratios=profile.ratios,
+        )
+        for seed in profile.seeds
+    ]
+
+
+def plan(sweep: str, profile: Profile) -> list[Run]:
+    """The runs of a sweep, dense runs first, then seed by seed so that a sweep cut short has whole seeds.
+
+    Sweeps: ``early_bird`` (dense runs alone), ``layerwise`` and ``global`` (prune, measure, fine-tune).
+    """
+    if sweep not in SWEEPS:
+        raise SettingError(f"sweep is {sweep!r}: choose one of {', '.join(SWEEPS)}")
+    dense = dense_runs(profile)
+    if sweep == "early_bird":
+        return [*dense]
+    finetune = dataclasses.replace(dense[0].train, epochs=profile.finetune_epochs, lr=profile.finetune_lr)
+    pruned = [
+        PruneRun(dense=run, criterion=criterion, scope=sweep, ratio=ratio, finetune=finetune)  # type: ignore[arg-type]
+        for run in dense
+        for ratio in profile.ratios
+        for criterion in profile.criteria
+    ]
+    return [*dense, *pruned]

@@ -1,0 +1,128 @@
+"""Sweeps: compute those of many runs that a store lacks, and carry on whatever happens to single ones."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import torch
+from tqdm.auto import tqdm
+
+from splinelib.records import Record, RecordStore, provenance
+from splinelib.runs import DenseRun, PruneRun, Run, execute
+
+_LOG = logging.getLogger(__name__)
+_WAIT = 2.0  # seconds between looks at runs that other processes compute
+
+
+@dataclass
+class SweepReport:
+    """What a sweep left: records found or made, runs that failed with their errors, runs not reached in the budget."""
+
+    records: list[Record] = field(default_factory=list)
+    failed: list[tuple[Run, Exception]] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
+
+
+def sweep(
+    runs: Sequence[Run],
+    store: RecordStore,
+    *,
+    profile: str,
+    device: torch.device | None = None,
+    budget: float | None = None,
+    progress: bool = True,
+) -> SweepReport:
+    """Compute every run whose record ``store`` lacks, in order, and write each record as its run finishes.
+
+    Killing the process loses at most the run under way, which goes on from its last checkpoint next time. Several
+    processes may sweep one store: each run is computed by one of them, and all wait for the last. A run that
+    fails is reported and the others go on.
+
+    Args:
+        runs: what to compute; the dense runs that pruning starts from are added where their weights are missing.
+        store: where records are kept.
+        profile: name noted in the records' provenance.
+        device: where to compute; by default the first GPU, else the CPU.
+        budget: seconds after which no further run is started (and none that would likely not fit); None for no limit.
+        progress: show a bar with the time left.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    started = time.monotonic()
+    report, durations = SweepReport(), dict[str, list[float]]()
+    pending = list(dict.fromkeys(runs))
+    with tqdm(total=len(pending), unit="run", disable=not progress, desc=profile) as bar:
+        while pending:
+            waiting = []
+            for position, run in enumerate(pending):
+                if _over_budget(run, durations, budget, time.monotonic() - started):
+                    report.left = [*waiting, *pending[position:]]
+                    return report
+                if _settle(run, store, device, profile, report, durations):
+                    bar.update()
+                else:
+                    waiting.append(run)
+            if len(waiting) == len(pending):
+                time.sleep(_WAIT)
+            pending = waiting
+    return report
+
+
+def _over_budget(run: Run, durations: dict[str, list[float]], budget: float | None, spent: float) -> bool:
+    """Whether to stop before ``run``: the time is up, or the longest run of its kind so far would not fit."""
+    return budget is not None and spent + max(durations.get(run.kind, [0.0])) >= budget
+
+
+def _settle(
+    run: Run,
+    store: RecordStore,
+    device: torch.device,
+    profile: str,
+    report: SweepReport,
+    durations: dict[str, list[float]],
+) -> bool:
+    """Find or compute one run; False if it must wait for another process."""
+    record = store.load(run)
+    if record is None:
+        began = time.monotonic()
+        try:
+            record = _compute(run, store, device, profile)
+        except Exception as error:
+            _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
+            report.failed.append((run, error))
+            return True
+        if record is None:
+            return False
+        durations.setdefault(run.kind, []).append(time.monotonic() - began)
+    report.records.append(record)
+    return True
+
+
+def _compute(run: Run, store: RecordStore, device: torch.device, profile: str) -> Record | None:
+    """Compute ``run``, and before it the dense run it needs; None if another process holds either."""
+    if isinstance(run, PruneRun) and not _has_weights(run.dense, store):
+        if _compute(run.dense, store, device, profile) is None:
+            return None
+    with store.claim(run) as mine:
+        if not mine:
+            return None
+        record = store.load(run)  # another process may have finished it since
+        if record is not None and (isinstance(run, PruneRun) or store.weights_path(run).exists()):
+            return record
+        started, clock = datetime.now(UTC), time.monotonic()
+        results = execute(run, store, device)
+        made_by = provenance(
+            profile,
+            device,
+            started.isoformat(timespec="seconds"),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            time.monotonic() - clock,
+        )
+        record = store.save(run, results, made_by)
+        store.checkpoint_path(run).unlink(missing_ok=True)
+        return record
+
+
+def _has_weights(run: DenseRun, store: RecordStore) -> bool:
+    return store.weights_path(run).exists() and store.load(run) is not None

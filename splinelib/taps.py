@@ -1,0 +1,79 @@
+"""The one place where splinelib looks inside a running model.
+
+A tap observes the input of every piecewise linear non-linearity, that is, the pre-activations whose signs
+make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``nn.ReLU`` modules and calls of
+``torch.relu`` alike, registers nothing on the model, and is gone when its ``with`` block ends, also by an exception.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# Functions with one kink at zero. ReLU6 has a second one at 6, which the sign code leaves out.
+_NONLINEARITIES: frozenset[Any] = frozenset(
+    {
+        F.relu,
+        F.relu_,
+        F.relu6,
+        F.leaky_relu,
+        F.leaky_relu_,
+        F.prelu,
+        torch.relu,
+        torch.relu_,
+        torch.prelu,
+        torch.abs,
+        torch.abs_,
+        Tensor.relu,
+        Tensor.relu_,
+        Tensor.abs,
+        Tensor.abs_,
+        Tensor.prelu,
+    }
+)
+
+
+class _Tap(TorchFunctionMode):
+    """Calls ``observe(index, pre_activation)`` at the ``index``-th non-linearity of a forward pass."""
+
+    def __init__(self, observe: Callable[[int, Tensor], None]) -> None:
+        super().__init__()
+        self._observe = observe
+        self._index = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _NONLINEARITIES:
+            self._observe(self._index, args[0] if args else kwargs["input"])
+            self._index += 1
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def tapped(observe: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Within the block, call ``observe(index, z)`` before each non-linearity; use one block per forward pass.
+
+    ``index`` counts the non-linearities in execution order from 0 and ``z`` is the pre-activation,
+    of the shape that the layer has. ``observe`` must copy what it keeps, since ``z`` may be changed in place.
+    """
+    with _Tap(observe):
+        yield
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into eval mode without gradients; give every module its own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,265 @@
+"""One short training loop: SGD with the paper's schedule, callbacks for measuring, checkpoints that resume exactly."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from splinelib.artifacts import atomic_path
+from splinelib.data import Dataset, batches, evaluation_batches
+from splinelib.errors import RecordError, SettingError, TrainingError
+from splinelib.taps import evaluating
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained. The defaults are the paper's for CIFAR [code, eb], except the number of epochs.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: learning rate at the start.
+        milestones: when it falls, as shares of the epochs (epochs 80 and 120 of 160).
+        decay: by which factor it falls at each milestone.
+        momentum: SGD's.
+        weight_decay: L2 on all parameters.
+        norm_l1: L1 on batch-norm scales, as network slimming trains (1e-4 there); 0 is off.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast of the forward pass.
+        compile: run the step through ``torch.compile``.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    decay: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    norm_l1: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise SettingError(f"epochs is {self.epochs}, batch_size {self.batch_size}: need at least 1 and 2")
+        if self.precision not in ("float32", "bfloat16"):
+            raise SettingError(f"precision is {self.precision!r}: choose 'float32' or 'bfloat16'")
+
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate during ``epoch``, counted from 0."""
+        passed = sum(epoch >= round(share * self.epochs) for share in self.milestones)
+        return self.lr * self.decay**passed
+
+
+class Callback(Protocol):
+    """Measures a network after every epoch. Its state travels in the checkpoint."""
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        """Values for the epoch's row (JSON types); must leave the model as it was."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state over."""
+
+
+@dataclass
+class _Progress:
+    """Where training stands: all that a checkpoint holds besides the tensors of model and optimiser."""
+
+    epoch: int = 0
+    step: int = 0  # batches already taken in this epoch
+    loss_sum: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 60.0,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Train ``model`` in place on ``dataset.train``; on a CPU the result depends on ``seed`` alone, bit by bit.
+
+    Args:
+        model: network on the device of the data set's tensors.
+        dataset: images in memory.
+        settings: schedule and optimiser.
+        seed: of the order of images and of augmentation.
+        callbacks: asked after every epoch; their values join that epoch's row.
+        checkpoint: file to resume from if it is there, written after each epoch and every ``checkpoint_every`` seconds.
+            A run that was killed at any moment and starts again with the same arguments ends with the same result.
+        progress: show a progress bar.
+
+    Returns:
+        One row an epoch: epoch (from 0), lr, loss (mean over the training images), accuracy (share of test images
+        right), seconds (so far, of training alone), and what the callbacks measured.
+
+    Raises:
+        TrainingError: when the loss is no longer finite; names epoch and settings.
+        RecordError: when the checkpoint belongs to other settings or cannot be read.
+    """
+    trainer = _Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
+    trainer.resume()
+    state = trainer.state
+    with tqdm(
+        total=settings.epochs, initial=state.epoch, unit="epoch", disable=not progress, leave=False
+    ) as bar:
+        while state.epoch < settings.epochs:
+            trainer.run_epoch(dataset)
+            row = {
+                "epoch": state.epoch,
+                "lr": settings.lr_at(state.epoch),
+                "loss": state.loss_sum / state.seen,
+                "accuracy": evaluate(model, dataset),
+                "seconds": state.seconds,
+            }
+            for callback in callbacks:
+                row |= callback.after_epoch(model, state.epoch)
+            state.rows.append(row)
+            state.epoch, state.step, state.loss_sum, state.seen = state.epoch + 1, 0, 0.0, 0
+            trainer.save()
+            bar.update()
+            bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.4f}")
+    return state.rows
+
+
+class _Trainer:
+    """A model with its optimiser and the place where its training stands, which go into a checkpoint together."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainSettings,
+        seed: int,
+        callbacks: Sequence[Callback],
+        checkpoint: Path | None,
+        every: float,
+    ) -> None:
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward = torch.compile(model) if settings.compile else model
+        self.settings, self.seed, self.callbacks = settings, seed, callbacks
+        self.checkpoint, self.every = checkpoint, every
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        self.scales = [m.weight for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.state = _Progress()
+
+    def run_epoch(self, dataset: Dataset) -> None:
+        """One pass over the training images, from ``state.step`` on."""
+        state = self.state
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr_at(state.epoch)
+        # All chance of an epoch comes from (seed, epoch), so the data position is the step number alone.
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + state.epoch)
+        stream = batches(
+            dataset.train, dataset, self.settings.batch_size, generator=generator, augment=True, skip=state.step
+        )
+        self.model.train()
+        before, started, saved = state.seconds, time.monotonic(), time.monotonic()
+        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=dataset.train.images.device)
+        for images, labels in stream:
+            loss_sum += self._step(images, labels) * len(labels)
+            state.step += 1
+            state.seen += len(labels)
+            if self.checkpoint is not None and time.monotonic() - saved > self.every:
+                saved = time.monotonic()
+                state.seconds = before + saved - started
+                state.loss_sum = self._finite(loss_sum)
+                self.save()
+        state.loss_sum = self._finite(loss_sum)
+        state.seconds = before + time.monotonic() - started
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One step of SGD; the batch's mean loss, detached."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        low = self.settings.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+            loss = F.cross_entropy(self.forward(images), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.settings.norm_l1:
+            for scale in self.scales:
+                scale.grad.add_(scale.detach().sign(), alpha=self.settings.norm_l1)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _finite(self, loss_sum: Tensor) -> float:
+        value = float(loss_sum)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} in epoch {self.state.epoch} with {self.settings}: "
+                "lower lr, or check the images for NaN"
+            )
+        return value
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self.checkpoint is None:
+            return
+        content = {
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "progress": asdict(self.state),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+        }
+        with atomic_path(self.checkpoint) as path:
+            torch.save(content, path)
+
+    def resume(self) -> None:
+        """Take the checkpoint over, if there is one."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        content = load_tensors(self.checkpoint)
+        if content.get("settings") != asdict(self.settings) or content.get("seed") != self.seed:
+            raise RecordError(
+                f"checkpoint {self.checkpoint} was made with seed {content.get('seed')} and {content.get('settings')}: "
+                "delete it, or train with those settings"
+            )
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
+            callback.load_state_dict(state)
+        self.state = _Progress(**content["progress"])
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A file written by ``torch.save``, read without unpickling anything but tensors and plain values, on the CPU.
+
+    Raises :class:`RecordError` naming the file if it is damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds: zip, pickle, end of file, key
+        raise RecordError(f"{path} cannot be read ({type(error).__name__}): delete it to compute it anew") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path} holds a {type(content).__name__} where a dict was expected: delete it")
+    return content
+
+
+def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 500) -> float:
+    """Share of ``dataset.test`` whose label has the largest output, in eval mode; in [0, 1]."""
+    right = 0
+    with evaluating(model):
+        for images, labels in evaluation_batches(dataset.test, dataset, batch_size):
+            outputs = model(images.contiguous(memory_format=torch.channels_last))
+            right += int((outputs.argmax(dim=1) == labels).sum())
+    return right / len(dataset.test.labels)
