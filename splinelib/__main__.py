@@ -23,7 +23,9 @@ from splinelib.sweeps import sweep
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 on success, 1 if runs failed, 2 on an error that names its remedy."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
         return options.command(options)
     except SplineError as error:
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
     packing = commands.add_parser("pack", help="write a data set losslessly in pieces of limited size")
     packing.add_argument("name", choices=DATASETS)
-    packing.add_argument("--max-mb", type=float, required=True, help="largest piece, in MiB")
+    packing.add_argument("--max-mb", type=float, required=True, help="largest piece, in MB of 10^6 bytes")
     packing.add_argument("--out", type=Path, required=True, help="folder for the pieces")
     packing.set_defaults(command=_pack)
 
@@ -53,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("name", choices=SWEEPS)
     sweeping.add_argument("--profile", choices=PROFILES, default="quick")
     sweeping.add_argument("--store", type=Path, required=True, help="folder of records")
-    sweeping.add_argument("--budget", type=_seconds, help="stop between runs after this long, e.g. 540s, 20m, 2h")
+    sweeping.add_argument(
+        "--budget", type=_seconds, help="stop between runs after this long, e.g. 540s, 20m, 2h"
+    )
     sweeping.add_argument("--jobs", type=int, default=1, help="processes that share the runs (and one GPU)")
     sweeping.add_argument("--dataset", choices=DATASETS)
     sweeping.add_argument("--arch", choices=ARCHITECTURES)
@@ -82,12 +86,13 @@ def _data(options: argparse.Namespace) -> int:
 
 def _pack(options: argparse.Namespace) -> int:
     for piece in pack(options.name, options.out, options.max_mb):
-        logging.info("%s (%.1f MiB)", piece, piece.stat().st_size / 2**20)
+        logging.info("%s (%.1f MB)", piece, piece.stat().st_size / 1e6)
     return 0
 
 
 def _unpack(options: argparse.Namespace) -> int:
-    logging.info("restored %s", unpack(*options.folders))
+    for name, path in unpack(options.folders).items():
+        logging.info("restored %s to %s", name, path)
     return 0
 
 
@@ -95,11 +100,11 @@ def _sweep(options: argparse.Namespace) -> int:
     names = ("dataset", "arch", "width", "seeds", "ratios", "criteria")
     profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
     runs = plan(options.name, profile)
-    load_dataset(profile.dataset)  # once, before several processes ask for it
     if options.jobs < 1:
         raise SettingError(f"--jobs is {options.jobs}: give at least 1")
+    load_dataset(profile.dataset)  # once, before several processes ask for it
     if options.jobs > 1:
-        return _spawn(options.jobs)
+        return _spawn(options.jobs, options.arguments)
     report = sweep(runs, RecordStore(options.store), profile=options.profile, budget=options.budget)
     logging.info("%d records, %d failed, %d left", len(report.records), len(report.failed), len(report.left))
     for run, error in report.failed:
@@ -107,13 +112,15 @@ def _sweep(options: argparse.Namespace) -> int:
     return 1 if report.failed else 0
 
 
-def _spawn(jobs: int) -> int:
-    """Run this very command in ``jobs`` processes, which share its store and divide the cores."""
+def _spawn(jobs: int, arguments: Sequence[str]) -> int:
+    """Run the command of these ``arguments`` in ``jobs`` processes, which share its store and divide the cores."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "splinelib", *sys.argv[1:], "--jobs", "1"]
+    command = [sys.executable, "-m", "splinelib", *arguments, "--jobs", "1"]
     processes = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
-    return max(process.wait() for process in processes)
+    return max(
+        abs(process.wait()) for process in processes
+    )  # -9 means killed by signal 9, which is no success
 
 
 if __name__ == "__main__":

@@ -68,26 +68,30 @@ def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**18) -> PackedCod
     """Codes of ``model`` on ``canvas`` [points, ...] (any input shape), in eval mode, at most ``bits`` a layer.
 
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
-    The standard error of a distance d estimated so is sqrt(d(1 - d) / bits): 0.001 at d = 0.5 by default.
+    The standard error of a distance d estimated so is sqrt(d(1 - d) / bits): 0.001 at d = 0.5 by default. Layers are
+    the non-linearities in execution order, each read at its input; smooth ones (GELU) have no code and are left out.
 
-    Raises :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, and
-    :class:`TrainingError` if a pre-activation is NaN.
+    Raises :class:`SettingError` for an empty canvas or no bits, :class:`UnsupportedModuleError` if the forward pass
+    meets no piecewise linear non-linearity, and :class:`TrainingError` if a pre-activation is NaN.
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
+    if bits < 1:
+        raise SettingError(f"bits is {bits}: keep at least one bit a layer")
     kept: list[list[Tensor]] = []
     samples: list[Tensor | None] = []
     for start in range(0, len(canvas), _CHUNK):
+        points = canvas[start : start + _CHUNK]
 
-        def observe(layer: int, pre_activation: Tensor, start: int = start) -> None:
-            width = pre_activation[0].numel()
+        def observe(layer: int, pre_activation: Tensor, start: int = start, count: int = len(points)) -> None:
+            width = pre_activation.numel() // count
             if layer == len(kept):
                 kept.append([])
                 samples.append(_sample(width * len(canvas), bits, layer))
             kept[layer].append(_signs(pre_activation, samples[layer], start * width, layer))
 
         with evaluating(model), tapped(observe):
-            model(canvas[start : start + _CHUNK])
+            model(points)
     if not kept:
         raise UnsupportedModuleError(
             f"{type(model).__name__} has no piecewise linear non-linearity (ReLU, leaky ReLU, abs), hence no codes"
@@ -106,7 +110,9 @@ def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: in
         # Indexed by coordinates, since flattening channels-last memory would copy all of it.
         flat = pre_activation[torch.unravel_index(positions, pre_activation.shape)]
     if bool(flat.isnan().any()):
-        raise TrainingError(f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr")
+        raise TrainingError(
+            f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr"
+        )
     return flat > 0
 
 
@@ -116,12 +122,14 @@ def two_image_canvas(first: Tensor, second: Tensor, side: int = 100) -> Tensor:
     ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest.
     """
     if first.shape != second.shape:
-        raise SettingError(f"canvas images have shapes {tuple(first.shape)} and {tuple(second.shape)}: use equal ones")
+        raise SettingError(
+            f"canvas images have shapes {tuple(first.shape)} and {tuple(second.shape)}: use equal ones"
+        )
+    if not first.is_floating_point():
+        raise SettingError(f"canvas images are {first.dtype}: normalise them to a float dtype first")
     if side < 2:
         raise SettingError(f"canvas side is {side}: it must be at least 2")
     steps = torch.linspace(0, 1, side, dtype=first.dtype, device=first.device)
     alpha, beta = torch.meshgrid(steps, steps, indexing="ij")
     shape = (-1, *[1] * first.ndim)
     return alpha.reshape(shape) * first + beta.reshape(shape) * second
-
-

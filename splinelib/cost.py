@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ def count_flops(model: nn.Module, example_inputs: Tensor) -> int:
         model: left as it was, training flags included.
         example_inputs: ``[N, ...]``; neither N nor the values change the result.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         _forward(model, _on_meta(model), example_inputs)
     return counter.get_total_flops() // len(example_inputs)
@@ -52,6 +53,8 @@ def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
         model: left as it was, training flags and ``.grad`` included.
         example_inputs: ``[N, ...]``; neither N nor the values change the result.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     tensors = _on_meta(model)
     trained = [tensor for tensor in tensors.values() if tensor.requires_grad]
     formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
@@ -108,6 +111,8 @@ def _convolution_backward_flops(
     ``settings`` are the operator's bias sizes, stride, padding, dilation, transposed, output padding, groups,
     and which of the three gradients are wanted.
     """
+    from torch.utils.flop_counter import conv_flop_count
+
     transposed, wanted = settings[4], settings[7]
     forward = conv_flop_count(list(input_shape), list(weight_shape), list(grad_shape), transposed=transposed)
     return forward * (wanted[0] + wanted[1])

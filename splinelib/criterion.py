@@ -82,7 +82,8 @@ def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed
         distance: symmetric, [units, units], as :func:`spline_distance` gives it.
         norm: ‖w‖ of the folded units [units]; of a pair at equal norms the higher index falls.
         drop: which of a pair falls: the one with the smaller norm, the one whose second-nearest neighbour is
-            closer (it is the more redundant), or a random one drawn with ``seed``.
+            closer (it is the more redundant; if both are as close, as for the last two units, the one with the
+            smaller norm), or a random one drawn with ``seed``.
 
     Cost: O(units²) for almost all inputs, since only the rows whose nearest neighbour fell are searched again.
     """
@@ -108,7 +109,9 @@ def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed
             nearest[row] = left[row].argmin()
             closest[row] = left[row, nearest[row]]
     survivor = np.setdiff1d(np.arange(len(left)), order)
-    return Ranking(np.array([*order, *survivor], dtype=np.int64), np.array([*fell, *[np.inf] * len(survivor)]))
+    return Ranking(
+        np.array([*order, *survivor], dtype=np.int64), np.array([*fell, *[np.inf] * len(survivor)])
+    )
 
 
 def _falling(
@@ -117,11 +120,13 @@ def _falling(
     """Which unit of the pair (low, high) falls."""
     if drop == "random":
         return int(random.choice([low, high]))
-    if drop == "smaller_norm":
-        return low if norms[low] < norms[high] else high
-    others = np.ones(len(left), dtype=bool)
-    others[[low, high]] = False
-    return low if left[low, others].min(initial=np.inf) < left[high, others].min(initial=np.inf) else high
+    if drop == "closer_second":
+        others = np.ones(len(left), dtype=bool)
+        others[[low, high]] = False
+        seconds = left[low, others].min(initial=np.inf), left[high, others].min(initial=np.inf)
+        if seconds[0] != seconds[1]:
+            return low if seconds[0] < seconds[1] else high
+    return low if norms[low] < norms[high] else high
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,7 @@ class Spline:
         score = np.empty(len(fell))
         last = -np.inf
         for unit, distance_at_fall in zip(ranking.order, fell, strict=True):
-            last = max(distance_at_fall, np.nextafter(last, np.inf))  # twins fall at one distance, yet in an order
+            # Twins fall at one distance, yet in an order.
+            last = max(distance_at_fall, np.nextafter(last, np.inf))
             score[unit] = last
         return torch.from_numpy(score).to(weight.device)

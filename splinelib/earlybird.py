@@ -8,7 +8,8 @@ Both detectors are used alike::
         if detector.update(model):
             break
 
-Epochs are counted from 0, as in the released code, so ``detector.epoch`` is the index of the update that drew the ticket.
+Epochs are counted from 0, as in the released code: ``detector.epoch`` is the index of the update that drew the
+ticket.
 """
 
 from abc import ABC, abstractmethod
@@ -34,7 +35,9 @@ class _Detector(ABC):
         self.window = window
         self.epoch: int | None = None
         self._history: list[PackedCode] = []
-        self._distances: list[np.ndarray] = []  # entry t: [t, layers], the distances of update t to all before
+        self._distances: list[
+            np.ndarray
+        ] = []  # entry t: [t, layers], the distances of update t to all before
 
     @abstractmethod
     def _observe(self, model: nn.Module) -> PackedCode:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.models import ChannelSelection
+from splinelib.taps import evaluating
 
 if TYPE_CHECKING:
     import torch_pruning
@@ -59,22 +60,25 @@ def dependency_graph(model: nn.Module, example_inputs: Tensor) -> "torch_pruning
 
     from splinelib._selection_pruner import ChannelSelectionPruner
 
-    modes = {module: module.training for module in model.modules()}
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    model.eval()
-    try:
-        for parameter in frozen:  # the graph is read off autograd's, which leaves out frozen parameters
-            parameter.requires_grad_(True)
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch_pruning.DependencyGraph().build_dependency(
-                model, example_inputs, customized_pruners={ChannelSelection: ChannelSelectionPruner()}, verbose=False
-            )
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model(
+            example_inputs
+        )  # inputs that do not fit fail here, before Torch-Pruning has registered its hooks
+        try:
+            for parameter in frozen:  # the graph is read off autograd's, which leaves out frozen parameters
+                parameter.requires_grad_(True)
+            with torch.enable_grad():
+                return torch_pruning.DependencyGraph().build_dependency(
+                    model,
+                    (example_inputs,),  # a bare tensor would be unpacked into one argument for each input
+                    customized_pruners={ChannelSelection: ChannelSelectionPruner()},
+                    verbose=False,
+                )
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
 
 
 def read_layers(model: nn.Module, example_inputs: Tensor) -> tuple[Layer, ...]:
@@ -90,26 +94,51 @@ def read_layers(model: nn.Module, example_inputs: Tensor) -> tuple[Layer, ...]:
     Raises:
         UnsupportedModuleError: if the model has no layer that can be pruned.
     """
-    graph = dependency_graph(model, example_inputs)
-    layers = [layer for group in layer_groups(graph) if (layer := read_group(graph, group)) is not None]
+    return graph_layers(dependency_graph(model, example_inputs))
+
+
+def graph_layers(graph: "torch_pruning.DependencyGraph") -> tuple[Layer, ...]:
+    """What :func:`read_layers` gives, from a graph that is there already."""
+    groups = graph.get_all_groups(root_module_types=[*_AFFINE, ChannelSelection])
+    layers = [layer for group in groups if (layer := read_group(graph, group)) is not None]
     if not layers:
         raise UnsupportedModuleError(
-            f"{type(model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
+            f"{type(graph.model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
             "whose outputs are not those of the network"
         )
-    order = {name: position for position, (name, _) in enumerate(model.named_modules())}
+    order = {name: position for position, (name, _) in enumerate(graph.model.named_modules())}
     return tuple(sorted(layers, key=lambda layer: order[layer.name]))
 
 
-def layer_groups(graph: "torch_pruning.DependencyGraph") -> list[Any]:
-    """All groups of coupled channels, whatever they are."""
-    return list(graph.get_all_groups(root_module_types=[*_AFFINE, ChannelSelection]))
-
-
 def removal_group(graph: "torch_pruning.DependencyGraph", name: str, units: list[int]) -> Any:
-    """The group of everything that goes when ``units`` of layer ``name`` go."""
+    """The group of everything that goes when ``units`` of layer ``name`` go.
+
+    Raises :class:`UnsupportedModuleError` where channels come in groups of fixed make-up, which single units would
+    break: a grouped convolution that is not depthwise, or a group norm.
+    """
     module = graph.model.get_submodule(name)
-    return graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, units)
+    group = graph.get_pruning_group(
+        module, graph.get_pruner_of_module(module).prune_out_channels, list(map(int, units))
+    )
+    for dependency, _ in group:
+        target = dependency.target.module
+        if _channel_groups(target) > 1:
+            raise UnsupportedModuleError(
+                f"{graph._module2name[target]!r} ({type(target).__name__}) has {_channel_groups(target)} groups of "
+                f"channels, so units of layer {name!r} cannot go one by one: leave the layer out of the selection, "
+                "or use torch_pruning.pruner.BasePruner with SplineImportance, which cuts all groups alike"
+            )
+    return group
+
+
+def _channel_groups(module: nn.Module) -> int:
+    """Groups among which the module's channels must stay evenly divided; 1 where any channel may go."""
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups
+    if isinstance(module, nn.modules.conv._ConvNd):
+        depthwise = module.groups == module.in_channels == module.out_channels
+        return 1 if depthwise else module.groups
+    return 1
 
 
 def read_group(graph: "torch_pruning.DependencyGraph", group: Any) -> Layer | None:
@@ -146,7 +175,7 @@ def _normalised_sum(selection: Any) -> tuple[Any, list[Any]]:
     (norm,) = selection.inputs
     if not isinstance(norm.module, _BATCH_NORM):
         raise UnsupportedModuleError(
-            f"ChannelSelection {selection.name!r} reads {type(norm.module).__name__}: it must follow a batch norm"
+            f"{selection.name} reads {norm.name}: a ChannelSelection must follow a batch norm"
         )
     return norm, [node for source in norm.inputs for node in _summands(source)]
 
@@ -159,8 +188,7 @@ def _summands(node: Any) -> list[Any]:
         found = [summand for source in node.inputs for summand in _summands(source)]
         return list(dict.fromkeys(found))
     raise UnsupportedModuleError(
-        f"{node.name!r} ({type(node.module).__name__}) is summed into a residual stream: "
-        "only convolutions and linear modules can be"
+        f"{node.name} is summed into a residual stream: only convolutions and linear modules can be"
     )
 
 
@@ -178,7 +206,7 @@ def folded(model: nn.Module, layer: Layer) -> tuple[Tensor, Tensor]:
             row, offset = _fold(model.get_submodule(writer.norm), row, offset)
         rows.append(row)
         offsets.append(offset)
-    weight, bias = torch.cat(rows, dim=1), torch.stack(offsets).sum(0)
+    weight, bias = _side_by_side(layer, rows), torch.stack(offsets).sum(0)
     if layer.norm is not None:
         weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
     return _selected(model, layer, weight), _selected(model, layer, bias)
@@ -187,7 +215,16 @@ def folded(model: nn.Module, layer: Layer) -> tuple[Tensor, Tensor]:
 def raw_rows(model: nn.Module, layer: Layer) -> Tensor:
     """Weights of a layer's units without batch norm, float64 [units, d]; several writers stand side by side."""
     rows = [_affine(model.get_submodule(writer.module))[0] for writer in layer.writers]
-    return _selected(model, layer, torch.cat(rows, dim=1))
+    return _selected(model, layer, _side_by_side(layer, rows))
+
+
+def _side_by_side(layer: Layer, rows: list[Tensor]) -> Tensor:
+    if len({len(row) for row in rows}) > 1:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} is written by {[writer.module for writer in layer.writers]}, of different widths "
+            f"{[len(row) for row in rows]}: such units have no hyperplane, use a criterion that needs none"
+        )
+    return torch.cat(rows, dim=1)
 
 
 def unit_scales(model: nn.Module, layer: Layer) -> Tensor:
@@ -197,7 +234,9 @@ def unit_scales(model: nn.Module, layer: Layer) -> Tensor:
     """
     norms = [layer.norm] if layer.norm is not None else [w.norm for w in layer.writers if w.norm is not None]
     if not norms:
-        raise UnsupportedModuleError(f"layer {layer.name!r} has no batch norm: use a criterion that needs none")
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} has no batch norm: use a criterion that needs none"
+        )
     scale = torch.stack([_scale(model.get_submodule(norm)).abs() for norm in norms]).sum(0)
     return _selected(model, layer, scale)
 
@@ -208,27 +247,31 @@ def _selected(model: nn.Module, layer: Layer, values: Tensor) -> Tensor:
     return values[root.indexes] if isinstance(root, ChannelSelection) else values
 
 
-def _affine(module: nn.Module) -> tuple[Tensor, Tensor]:
-    weight = module.weight.detach().double()  # type: ignore[union-attr, operator]
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        weight = weight.transpose(0, 1)
+def _affine(module: Any) -> tuple[Tensor, Tensor]:
+    weight, groups = module.weight.detach().double(), getattr(module, "groups", 1)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):  # [in, out / groups, ...]
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     row = weight.flatten(1)
-    groups = getattr(module, "groups", 1)
-    if 1 < groups < len(row):  # filters of different groups read different channels: give each group its own columns
-        blocks = row.reshape(groups, -1, row.shape[1])
-        row = torch.block_diag(*blocks)
-    bias = module.bias.detach().double() if module.bias is not None else row.new_zeros(len(row))  # type: ignore[operator, union-attr]
+    # Filters of different groups read different channels: give each group its own columns. A depthwise filter's one
+    # channel is its own unit of the expansion in front, with which it is coupled: such filters compare as they are.
+    if 1 < groups < len(row):
+        row = torch.block_diag(*row.reshape(groups, -1, row.shape[1]))
+    bias = module.bias.detach().double() if module.bias is not None else row.new_zeros(len(row))
     return row, bias
 
 
-def _scale(norm: nn.Module) -> Tensor:
+def _scale(norm: Any) -> Tensor:
     if norm.weight is None:
-        return torch.ones_like(norm.running_var, dtype=torch.float64)  # type: ignore[arg-type]
-    return norm.weight.detach().double()  # type: ignore[operator, union-attr]
+        return torch.ones_like(norm.running_var, dtype=torch.float64)
+    return norm.weight.detach().double()
 
 
-def _fold(norm: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    mean, variance = norm.running_mean.double(), norm.running_var.double()  # type: ignore[operator, union-attr]
-    gain = _scale(norm) / (variance + norm.eps).sqrt()  # type: ignore[operator]
-    shift = 0 if norm.bias is None else norm.bias.detach().double()  # type: ignore[operator, union-attr]
+def _fold(norm: Any, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if norm.running_mean is None:
+        raise UnsupportedModuleError(
+            f"{norm} keeps no running statistics, so it is no affine map: build it with track_running_stats=True"
+        )
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    gain = _scale(norm) / (variance + norm.eps).sqrt()
+    shift = 0 if norm.bias is None else norm.bias.detach().double()
     return gain[:, None] * weight, shift + gain * (bias - mean)

@@ -1,6 +1,7 @@
 """The profiles: how large an experiment is, from seconds to the paper's own size. All in one readable place."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -65,7 +66,7 @@ PROFILES = {
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
     "quick": Profile(
         dataset="cifar10",
-        images=5_000,
+        images=10_000,
         arch="vgg16_bn",
         width=1 / 8,
         seeds=(0, 1),
@@ -154,16 +155,30 @@ def _checked(profile: Profile) -> Profile:
                 raise SettingError(f"{field} is {item!r}: choose from {', '.join(choices)}")
     if any(not 0 < ratio < 1 for ratio in profile.ratios):
         raise SettingError(f"ratios are {profile.ratios}: each must lie strictly between 0 and 1")
-    for field in ("width", "epochs", "finetune_epochs", "lr", "finetune_lr", "batch_size", "canvas_side"):
-        if getattr(profile, field) <= 0:
-            raise SettingError(f"{field} is {getattr(profile, field)}: it must be positive")
+    for field, least in (
+        ("epochs", 1),
+        ("finetune_epochs", 1),
+        ("batch_size", 2),
+        ("canvas_side", 2),
+        ("images", 1),
+    ):
+        value = getattr(profile, field)
+        if value is not None and value < least:
+            raise SettingError(f"{field} is {value}: it must be at least {least}")
+    for field in ("width", "lr", "finetune_lr"):
+        value = getattr(profile, field)
+        if not 0 < value < math.inf:
+            raise SettingError(f"{field} is {value}: it must be positive and finite")
     return profile
 
 
 def dense_runs(profile: Profile) -> list[DenseRun]:
     """One dense run for each seed."""
     settings = TrainSettings(
-        profile.epochs, batch_size=profile.batch_size, lr=profile.lr, precision=profile.precision  # type: ignore[arg-type]
+        profile.epochs,
+        batch_size=profile.batch_size,
+        lr=profile.lr,
+        precision=profile.precision,  # type: ignore[arg-type]
     )
     return [
         DenseRun(

@@ -6,14 +6,15 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from splinelib.criterion import Criterion, Spline
-from splinelib.errors import SettingError
-from splinelib.network import Layer, dependency_graph, read_layers, removal_group
+from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.network import Layer, dependency_graph, graph_layers, read_layers, removal_group
+from splinelib.taps import evaluating
 
 Scope = Literal["layerwise", "global"]
 Selection = dict[str, list[int]]
@@ -23,7 +24,9 @@ Selection = dict[str, list[int]]
 def check_ratio(ratio: float) -> None:
     """Raise :class:`SettingError` unless ``ratio`` lies strictly between 0 and 1."""
     if not 0 < ratio < 1:
-        raise SettingError(f"ratio is {ratio}: it is the share of units to prune and must lie strictly between 0 and 1")
+        raise SettingError(
+            f"ratio is {ratio}: it is the share of units to prune and must lie strictly between 0 and 1"
+        )
 
 
 def select_units(
@@ -40,19 +43,30 @@ def select_units(
             of the network. Every layer keeps at least one unit: its highest-scored one.
 
     Raises:
-        SettingError: for a ratio or scope outside these, or scores that do not fit the layers or are not finite.
+        SettingError: for a ratio or scope outside these, or scores that do not fit the layers, are not finite, or
+            (for ``"global"``, where dividing by a mean needs it) are negative.
     """
     check_ratio(ratio)
     if scope not in ("layerwise", "global"):
         raise SettingError(f"scope is {scope!r}: choose 'layerwise' or 'global'")
+    if len(scores) != len(layers):
+        raise SettingError(
+            f"{len(scores)} tensors of scores for {len(layers)} layers: a criterion must give one each"
+        )
     for layer, score in zip(layers, scores, strict=True):
         if score.shape != (layer.units,) or not bool(torch.isfinite(score).all()):
             raise SettingError(
                 f"scores of layer {layer.name!r} have shape {tuple(score.shape)}, finite: "
                 f"{bool(torch.isfinite(score).all())}; a criterion must give {layer.units} finite numbers"
             )
+        if scope == "global" and bool((score < 0).any()):
+            raise SettingError(
+                f"scores of layer {layer.name!r} go down to {score.min()}: global scope needs numbers from 0 on"
+            )
     orders = [score.argsort(stable=True) for score in scores]
-    counts = _layerwise_counts(layers, ratio) if scope == "layerwise" else _global_counts(scores, orders, ratio)
+    counts = (
+        _layerwise_counts(layers, ratio) if scope == "layerwise" else _global_counts(scores, orders, ratio)
+    )
     return {
         layer.name: sorted(order[:count].tolist())
         for layer, order, count in zip(layers, orders, counts, strict=True)
@@ -69,7 +83,7 @@ def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: fl
     total = round(ratio * sum(len(score) for score in scores))
     # The best unit of each layer is no candidate, so that no layer is cut.
     candidates = [
-        (score / score.mean().clamp_min(torch.finfo(torch.float64).tiny))[order[:-1]].cpu()
+        (score.double() / score.double().mean().clamp_min(torch.finfo(torch.float64).tiny))[order[:-1]].cpu()
         for score, order in zip(scores, orders, strict=True)
     ]
     owner = torch.cat([torch.full((len(c),), index) for index, c in enumerate(candidates)])
@@ -80,27 +94,40 @@ def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: fl
 def remove_units(model: nn.Module, example_inputs: Tensor, selection: Selection) -> nn.Module:
     """A copy of ``model`` without the selected units: every module that writes or reads them is made smaller.
 
-    Torch-Pruning's dependency graph finds and cuts the modules. Raises :class:`SettingError` for a unit or a layer that
-    the model does not have, or a layer that would lose all its units.
+    Torch-Pruning's dependency graph finds and cuts the modules.
+
+    Raises:
+        SettingError: for a unit or a layer that the model does not have, or a layer that would lose all its units.
+        UnsupportedModuleError: where the model cannot do without the units, since their channels come in fixed groups
+            (grouped convolution, group norm) or it counts on their number.
     """
     pruned = copy.deepcopy(model)
     graph = dependency_graph(pruned, example_inputs)
-    _check_selection(read_layers(pruned, example_inputs), selection)
+    _check_selection(graph_layers(graph), selection)
     for name, units in selection.items():
         removal_group(graph, name, units).prune()
     for parameter in pruned.parameters():  # gradients of the old shapes are of no use
         parameter.grad = None
+    try:
+        with evaluating(pruned):
+            pruned(example_inputs)
+    except RuntimeError as error:
+        raise UnsupportedModuleError(
+            f"{type(model).__name__} does not run without units of {list(selection)}, since its forward pass counts "
+            f"on their number ({error}): leave out the layers concerned"
+        ) from error
     return pruned
 
 
 def mask_units(model: nn.Module, example_inputs: Tensor, selection: Selection) -> nn.Module:
     """A copy of ``model`` of full size in which nothing reads the selected units and nothing writes them.
 
-    Computes the same function as :func:`remove_units` gives, at the full cost. Raises as that function does.
+    Computes the same function as :func:`remove_units` gives, at the full cost. Raises as that function does, and
+    :class:`UnsupportedModuleError` where a norm over channels (layer norm, group norm) reads the units.
     """
     masked = copy.deepcopy(model)
     graph = dependency_graph(masked, example_inputs)
-    _check_selection(read_layers(masked, example_inputs), selection)
+    _check_selection(graph_layers(graph), selection)
     with torch.no_grad():
         for name, units in selection.items():
             for dependency, indices in removal_group(graph, name, units):
@@ -109,10 +136,14 @@ def mask_units(model: nn.Module, example_inputs: Tensor, selection: Selection) -
     return masked
 
 
-def _silence(module: nn.Module, indices: list[int], writes: bool) -> None:
+def _silence(module: Any, indices: list[int], writes: bool) -> None:
     """Zero the parameters with which ``module`` writes, or reads, the channels ``indices``."""
+    if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        raise UnsupportedModuleError(
+            f"{module} normalises over channels, so no mask computes what removal gives: use remove_units"
+        )
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor):
+    if not isinstance(weight, Tensor) or isinstance(module, nn.PReLU):  # a PReLU keeps zeros as they are
         return
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     if weight.ndim == 1 or writes != transposed or getattr(module, "groups", 1) > 1:
@@ -120,16 +151,20 @@ def _silence(module: nn.Module, indices: list[int], writes: bool) -> None:
     else:
         weight[:, indices] = 0
     if (writes or weight.ndim == 1) and isinstance(getattr(module, "bias", None), Tensor):
-        module.bias[indices] = 0  # type: ignore[index, operator]
+        module.bias[indices] = 0
 
 
 def _check_selection(layers: Sequence[Layer], selection: Selection) -> None:
     sizes = {layer.name: layer.units for layer in layers}
     for name, units in selection.items():
         if name not in sizes:
-            raise SettingError(f"layer {name!r} cannot be pruned in this model; its prunable layers are {list(sizes)}")
+            raise SettingError(
+                f"layer {name!r} cannot be pruned in this model; its prunable layers are {list(sizes)}"
+            )
         if len(set(units)) != len(units) or not all(0 <= unit < sizes[name] for unit in units):
-            raise SettingError(f"units {units} of layer {name!r}: give distinct indices from 0 to {sizes[name] - 1}")
+            raise SettingError(
+                f"units {units} of layer {name!r}: give distinct indices from 0 to {sizes[name] - 1}"
+            )
         if len(units) == sizes[name]:
             raise SettingError(f"all {len(units)} units of layer {name!r} are selected: keep at least one")
 

@@ -64,7 +64,7 @@ class Record:
 
 def settings_dict(run: Settings) -> dict[str, Any]:
     """The settings of ``run`` as JSON gives them back: tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(run)))  # type: ignore[call-overload]
+    return json.loads(json.dumps(dataclasses.asdict(run)))
 
 
 def run_key(run: Settings) -> str:
@@ -102,13 +102,18 @@ class RecordStore:
         return [record for record in records if record is not None]
 
     def save(self, run: Settings, results: dict[str, Any], provenance: dict[str, Any]) -> Record:
-        """Write the run's record. ``results`` must hold JSON values only (no NaN)."""
-        record = Record(run.kind, run_key(run), settings_dict(run), results, provenance)
-        content = {"schema": SCHEMA, **dataclasses.asdict(record)}
+        """Write the run's record. Raises :class:`RecordError` if ``results`` holds other than JSON values, or NaN."""
+        held = Record(run.kind, run_key(run), settings_dict(run), results, provenance)
+        try:
+            content = json.loads(json.dumps({"schema": SCHEMA, **dataclasses.asdict(held)}, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise RecordError(
+                f"results of {run} cannot be written ({error}): give finite JSON values"
+            ) from error
         content["digest"] = _digest(content)
         with atomic_path(self.path(run)) as path:
-            path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        return record
+            path.write_text(json.dumps(content, indent=1) + "\n")
+        return _record(content)
 
     @contextlib.contextmanager
     def claim(self, run: Settings) -> Iterator[bool]:
@@ -144,11 +149,17 @@ def read_record(path: Path) -> Record:
     except (OSError, ValueError) as error:
         raise RecordError(f"record {path} cannot be read ({error})") from error
     if not isinstance(content, dict) or missing(content):
-        raise RecordError(f"record {path} lacks {missing(content) if isinstance(content, dict) else 'everything'}")
+        raise RecordError(
+            f"record {path} lacks {missing(content) if isinstance(content, dict) else 'everything'}"
+        )
     if content["schema"] != SCHEMA:
         raise RecordError(f"record {path} has schema {content['schema']}, this version reads {SCHEMA}")
     if content["digest"] != _digest(content) or content["key"] != path.stem:
         raise RecordError(f"record {path} was altered: its digest or name does not fit its content")
+    return _record(content)
+
+
+def _record(content: dict[str, Any]) -> Record:
     return Record(**{name: content[name] for name in _FIELDS[1:]})
 
 
@@ -162,7 +173,9 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
-def provenance(profile: str, device: torch.device, started: str, finished: str, seconds: float) -> dict[str, Any]:
+def provenance(
+    profile: str, device: torch.device, started: str, finished: str, seconds: float
+) -> dict[str, Any]:
     """Where, when and with what a run was computed; ``seconds`` of wall time, dates in ISO format."""
     commit, clean = _commit()
     return {
@@ -170,7 +183,11 @@ def provenance(profile: str, device: torch.device, started: str, finished: str, 
         "started": started,
         "finished": finished,
         "seconds": round(seconds, 2),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
         "hardware": _hardware(device),
         "threads": torch.get_num_threads(),
         "commit": commit,

@@ -14,7 +14,7 @@ from splinelib.cost import cost
 from splinelib.criterion import Criterion, Spline
 from splinelib.data import Dataset, load_dataset, normalize, subset
 from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
-from splinelib.errors import SettingError
+from splinelib.errors import RecordError, SettingError
 from splinelib.models import build_model
 from splinelib.network import read_layers
 from splinelib.pruning import Scope, check_ratio, remove_units, select_units
@@ -91,12 +91,15 @@ class PruneRun:
 Run = DenseRun | PruneRun
 
 
-def execute(run: Run, store: RecordStore, device: torch.device) -> dict[str, Any]:
-    """Compute ``run`` and return its results as JSON values; weights and checkpoints go to ``store``."""
+def execute(run: Run, store: RecordStore, device: torch.device, progress: bool = True) -> dict[str, Any]:
+    """Compute ``run`` and return its results as JSON values; weights and checkpoints go to ``store``.
+
+    ``progress`` says whether training shows a bar.
+    """
     data = load_run_data(run if isinstance(run, DenseRun) else run.dense, device)
     if isinstance(run, DenseRun):
-        return _execute_dense(run, data, store, device)
-    return _execute_prune(run, data, store, device)
+        return _execute_dense(run, data, store, device, progress)
+    return _execute_prune(run, data, store, device, progress)
 
 
 def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
@@ -109,7 +112,12 @@ def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
 def _new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
     channels, size = data.train.images.shape[1], data.train.images.shape[-1]
     model = build_model(
-        run.arch, num_classes=data.num_classes, in_channels=channels, width=run.width, image_size=size, seed=run.seed
+        run.arch,
+        num_classes=data.num_classes,
+        in_channels=channels,
+        width=run.width,
+        image_size=size,
+        seed=run.seed,
     )
     return model.to(device)
 
@@ -141,7 +149,10 @@ class _Watch:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"spline": self.spline.state_dict(), "masks": [mask.state_dict() for mask in self.masks.values()]}
+        return {
+            "spline": self.spline.state_dict(),
+            "masks": [mask.state_dict() for mask in self.masks.values()],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.spline.load_state_dict(state["spline"])
@@ -149,7 +160,10 @@ class _Watch:
             mask.load_state_dict(saved)
 
     def results(self) -> dict[str, Any]:
-        consecutive = [self.spline.layer_distances[t, t - 1].round(6).tolist() for t in range(1, len(self.spline.distances))]
+        consecutive = [
+            self.spline.layer_distances[t, t - 1].round(6).tolist()
+            for t in range(1, len(self.spline.distances))
+        ]
         return {
             "spline": {
                 "epoch": self.spline.epoch,
@@ -165,11 +179,15 @@ class _Watch:
         }
 
 
-def _execute_dense(run: DenseRun, data: Dataset, store: RecordStore, device: torch.device) -> dict[str, Any]:
+def _execute_dense(
+    run: DenseRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
+) -> dict[str, Any]:
     model = _new_model(run, data, device)
     watch = _Watch(run, data)
     checkpoint = store.checkpoint_path(run)
-    rows = train(model, data, run.train, seed=run.seed, callbacks=[watch], checkpoint=checkpoint)
+    rows = train(
+        model, data, run.train, seed=run.seed, callbacks=[watch], checkpoint=checkpoint, progress=progress
+    )
     with atomic_path(store.weights_path(run)) as path:
         torch.save(model.state_dict(), path)
     return {"epochs": rows, "cost": dataclasses.asdict(cost(model, _example(data))), **watch.results()}
@@ -182,7 +200,12 @@ def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torc
     return model.eval()
 
 
-def _execute_prune(run: PruneRun, data: Dataset, store: RecordStore, device: torch.device) -> dict[str, Any]:
+def _execute_prune(
+    run: PruneRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
+) -> dict[str, Any]:
+    record = store.load(run.dense)
+    if record is None:
+        raise RecordError(f"store {store.root} has no record of {run.dense}: run it first, as a sweep does")
     dense = trained_model(run.dense, data, store, device)
     example = _example(data)
     layers = read_layers(dense, example)
@@ -191,10 +214,15 @@ def _execute_prune(run: PruneRun, data: Dataset, store: RecordStore, device: tor
     pruned = remove_units(dense, example, selection)
     raw_accuracy = evaluate(pruned, data)
     rows = train(
-        pruned, data, run.finetune, seed=run.dense.seed + 1, checkpoint=store.checkpoint_path(run)
+        pruned,
+        data,
+        run.finetune,
+        seed=run.dense.seed + 1,
+        checkpoint=store.checkpoint_path(run),
+        progress=progress,
     )
     return {
-        "dense_accuracy": evaluate(dense, data),
+        "dense_accuracy": record.results["epochs"][-1]["accuracy"],
         "pruned_accuracy": raw_accuracy,
         "accuracy": rows[-1]["accuracy"],
         "epochs": rows,

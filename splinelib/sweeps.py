@@ -2,14 +2,15 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
-from tqdm.auto import tqdm
 
-from splinelib.records import Record, RecordStore, provenance
+from splinelib.bars import progress_bar
+from splinelib.records import Record, RecordStore, provenance, run_key
 from splinelib.runs import DenseRun, PruneRun, Run, execute
 
 _LOG = logging.getLogger(__name__)
@@ -18,7 +19,9 @@ _WAIT = 2.0  # seconds between looks at runs that other processes compute
 
 @dataclass
 class SweepReport:
-    """What a sweep left: records found or made, runs that failed with their errors, runs not reached in the budget."""
+    """What a sweep left: records found or made, in the order of their runs; runs that failed with their errors (with
+    that of the dense run for those that needed it); runs not reached in the budget.
+    """
 
     records: list[Record] = field(default_factory=list)
     failed: list[tuple[Run, Exception]] = field(default_factory=list)
@@ -49,23 +52,29 @@ def sweep(
         progress: show a bar with the time left.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compute = partial(_compute, store=store, device=device, profile=profile, progress=progress)
     started = time.monotonic()
     report, durations = SweepReport(), dict[str, list[float]]()
     pending = list(dict.fromkeys(runs))
-    with tqdm(total=len(pending), unit="run", disable=not progress, desc=profile) as bar:
+    place = {run_key(run): position for position, run in enumerate(pending)}
+    with progress_bar(len(pending), "run", title=profile, shown=progress) as bar:
         while pending:
-            waiting = []
-            for position, run in enumerate(pending):
-                if _over_budget(run, durations, budget, time.monotonic() - started):
-                    report.left = [*waiting, *pending[position:]]
-                    return report
-                if _settle(run, store, device, profile, report, durations):
-                    bar.update()
-                else:
+            waiting: list[Run] = []
+            for run in pending:
+                record = store.load(run)
+                if record is not None:
+                    report.records.append(record)
+                elif report.left or _over_budget(run, durations, budget, time.monotonic() - started):
+                    report.left.append(run)
+                    continue
+                elif not _settle(run, compute, report, durations):
                     waiting.append(run)
-            if len(waiting) == len(pending):
+                    continue
+                bar.update()
+            if waiting and len(waiting) == len(pending):
                 time.sleep(_WAIT)
             pending = waiting
+    report.records.sort(key=lambda record: place[record.key])
     return report
 
 
@@ -76,34 +85,36 @@ def _over_budget(run: Run, durations: dict[str, list[float]], budget: float | No
 
 def _settle(
     run: Run,
-    store: RecordStore,
-    device: torch.device,
-    profile: str,
+    compute: Callable[[Run], Record | None],
     report: SweepReport,
     durations: dict[str, list[float]],
 ) -> bool:
-    """Find or compute one run; False if it must wait for another process."""
-    record = store.load(run)
+    """Compute one run or note its failure; False if it must wait for another process."""
+    broken = dict(report.failed).get(run.dense) if isinstance(run, PruneRun) else None
+    if broken is not None:  # it would fail again, after as long a time
+        report.failed.append((run, broken))
+        return True
+    began = time.monotonic()
+    try:
+        record = compute(run)
+    except Exception as error:
+        _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
+        report.failed.append((run, error))
+        return True
     if record is None:
-        began = time.monotonic()
-        try:
-            record = _compute(run, store, device, profile)
-        except Exception as error:
-            _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
-            report.failed.append((run, error))
-            return True
-        if record is None:
-            return False
-        durations.setdefault(run.kind, []).append(time.monotonic() - began)
+        return False
+    durations.setdefault(run.kind, []).append(time.monotonic() - began)
     report.records.append(record)
     return True
 
 
-def _compute(run: Run, store: RecordStore, device: torch.device, profile: str) -> Record | None:
+def _compute(
+    run: Run, store: RecordStore, device: torch.device, profile: str, progress: bool
+) -> Record | None:
     """Compute ``run``, and before it the dense run it needs; None if another process holds either."""
-    if isinstance(run, PruneRun) and not _has_weights(run.dense, store):
-        if _compute(run.dense, store, device, profile) is None:
-            return None
+    needed = [run.dense] if isinstance(run, PruneRun) and not _has_weights(run.dense, store) else []
+    if any(_compute(dense, store, device, profile, progress) is None for dense in needed):
+        return None
     with store.claim(run) as mine:
         if not mine:
             return None
@@ -111,7 +122,7 @@ def _compute(run: Run, store: RecordStore, device: torch.device, profile: str) -
         if record is not None and (isinstance(run, PruneRun) or store.weights_path(run).exists()):
             return record
         started, clock = datetime.now(UTC), time.monotonic()
-        results = execute(run, store, device)
+        results = execute(run, store, device, progress)
         made_by = provenance(
             profile,
             device,

@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Functions with one kink at zero. ReLU6 has a second one at 6, which the sign code leaves out.
+# Functions with a kink at zero. ReLU6 has a second one at 6, which the sign code leaves out; ``nn.ReLU6`` calls
+# ``F.hardtanh``, which counts only where it clips at zero from below.
 _NONLINEARITIES: frozenset[Any] = frozenset(
     {
         F.relu,
         F.relu_,
         F.relu6,
+        F.hardtanh,
+        F.hardtanh_,
         F.leaky_relu,
         F.leaky_relu_,
         F.prelu,
@@ -28,13 +31,22 @@ _NONLINEARITIES: frozenset[Any] = frozenset(
         torch.prelu,
         torch.abs,
         torch.abs_,
+        torch.absolute,
         Tensor.relu,
         Tensor.relu_,
         Tensor.abs,
         Tensor.abs_,
+        Tensor.absolute,
+        Tensor.absolute_,
         Tensor.prelu,
     }
 )
+_CLIPS: frozenset[Any] = frozenset({F.hardtanh, F.hardtanh_})
+
+
+def _lower_bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """Where a call of ``F.hardtanh`` clips from below."""
+    return args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
 
 
 class _Tap(TorchFunctionMode):
@@ -49,7 +61,7 @@ class _Tap(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _NONLINEARITIES:
+        if func in _NONLINEARITIES and (func not in _CLIPS or _lower_bound(args, kwargs) == 0):
             self._observe(self._index, args[0] if args else kwargs["input"])
             self._index += 1
         return func(*args, **kwargs)

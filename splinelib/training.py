@@ -1,8 +1,10 @@
 """One short training loop: SGD with the paper's schedule, callbacks for measuring, checkpoints that resume exactly."""
 
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,9 +12,9 @@ from typing import Any, Literal, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from splinelib.artifacts import atomic_path
+from splinelib.bars import progress_bar
 from splinelib.data import Dataset, batches, evaluation_batches
 from splinelib.errors import RecordError, SettingError, TrainingError
 from splinelib.taps import evaluating
@@ -48,13 +50,15 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
-            raise SettingError(f"epochs is {self.epochs}, batch_size {self.batch_size}: need at least 1 and 2")
+            raise SettingError(
+                f"epochs is {self.epochs}, batch_size {self.batch_size}: need at least 1 and 2"
+            )
         if self.precision not in ("float32", "bfloat16"):
             raise SettingError(f"precision is {self.precision!r}: choose 'float32' or 'bfloat16'")
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate during ``epoch``, counted from 0."""
-        passed = sum(epoch >= round(share * self.epochs) for share in self.milestones)
+        passed = sum(epoch >= math.ceil(share * self.epochs) for share in self.milestones)
         return self.lr * self.decay**passed
 
 
@@ -117,9 +121,7 @@ def train(
     trainer = _Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
     trainer.resume()
     state = trainer.state
-    with tqdm(
-        total=settings.epochs, initial=state.epoch, unit="epoch", disable=not progress, leave=False
-    ) as bar:
+    with progress_bar(settings.epochs, "epoch", initial=state.epoch, shown=progress) as bar:
         while state.epoch < settings.epochs:
             trainer.run_epoch(dataset)
             row = {
@@ -151,14 +153,18 @@ class _Trainer:
         checkpoint: Path | None,
         every: float,
     ) -> None:
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last)
         self.forward = torch.compile(model) if settings.compile else model
         self.settings, self.seed, self.callbacks = settings, seed, callbacks
         self.checkpoint, self.every = checkpoint, every
         self.optimizer = torch.optim.SGD(
             model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
-        self.scales = [m.weight for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.scales: list[Any] = [
+            module.weight
+            for module in model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None
+        ]
         self.state = _Progress()
 
     def run_epoch(self, dataset: Dataset) -> None:
@@ -166,16 +172,24 @@ class _Trainer:
         state = self.state
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr_at(state.epoch)
-        # All chance of an epoch comes from (seed, epoch), so the data position is the step number alone.
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + state.epoch)
+        # All chance of an epoch comes from (seed, epoch, step), so the data position is the step number alone.
+        seed = self.seed * 100_003 + state.epoch
+        generator = torch.Generator().manual_seed(seed)
         stream = batches(
-            dataset.train, dataset, self.settings.batch_size, generator=generator, augment=True, skip=state.step
+            dataset.train,
+            dataset,
+            self.settings.batch_size,
+            generator=generator,
+            augment=True,
+            skip=state.step,
         )
         self.model.train()
         before, started, saved = state.seconds, time.monotonic(), time.monotonic()
-        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=dataset.train.images.device)
+        device = dataset.train.images.device
+        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         for images, labels in stream:
-            loss_sum += self._step(images, labels) * len(labels)
+            with _seeded(seed + (state.step + 1 << 40), device):
+                loss_sum += self._step(images, labels) * len(labels)
             state.step += 1
             state.seen += len(labels)
             if self.checkpoint is not None and time.monotonic() - saved > self.every:
@@ -241,15 +255,32 @@ class _Trainer:
         self.state = _Progress(**content["progress"])
 
 
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout inside draws from ``seed``, since it can use global generators only; these are left as they were."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.random.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 def load_tensors(path: Path) -> dict[str, Any]:
     """A file written by ``torch.save``, read without unpickling anything but tensors and plain values, on the CPU.
 
-    Raises :class:`RecordError` naming the file if it is damaged.
+    Raises :class:`RecordError` naming the file if it is damaged; the check sums in the file are compared, which
+    ``torch.load`` does not do.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if member := archive.testzip():
+                raise zipfile.BadZipFile(f"check sum of {member} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: zip, pickle, end of file, key
-        raise RecordError(f"{path} cannot be read ({type(error).__name__}): delete it to compute it anew") from error
+        raise RecordError(
+            f"{path} cannot be read ({type(error).__name__}): delete it to compute it anew"
+        ) from error
     if not isinstance(content, dict):
         raise RecordError(f"{path} holds a {type(content).__name__} where a dict was expected: delete it")
     return content

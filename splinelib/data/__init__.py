@@ -1,13 +1,13 @@
 """Data sets in memory, batches from them, and their transport to machines without a network."""
 
-from splinelib.data.batches import batch_count as batch_count
-from splinelib.data.batches import batches as batches
-from splinelib.data.batches import evaluation_batches as evaluation_batches
+from splinelib.data.batching import batch_count as batch_count
+from splinelib.data.batching import batches as batches
+from splinelib.data.batching import evaluation_batches as evaluation_batches
 from splinelib.data.dataset import Dataset as Dataset
 from splinelib.data.dataset import Split as Split
 from splinelib.data.dataset import normalize as normalize
 from splinelib.data.dataset import subset as subset
 from splinelib.data.load import DATASETS as DATASETS
 from splinelib.data.load import load_dataset as load_dataset
-from splinelib.data.pack import pack as pack
-from splinelib.data.unpack import unpack as unpack
+from splinelib.data.packing import pack as pack
+from splinelib.data.unpacking import unpack as unpack

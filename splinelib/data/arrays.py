@@ -5,6 +5,7 @@ without unpickling anything, as fast as the disk gives it, and other tools can o
 """
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from splinelib.artifacts import atomic_path, sha256_of
 from splinelib.errors import DataError
 
 _TYPES = {"uint8": "U8", "int64": "I64"}
-_SOFT_HEADER_LIMIT = 100_000_000  # bytes; a longer header can only come from a damaged length field
+_LONGEST_HEADER = 10_000_000  # bytes; a greater length can only come from damage
 
 
 class Arrays(NamedTuple):
@@ -37,24 +38,14 @@ def digest(arrays: Arrays) -> str:
 
 def write_arrays(path: Path, arrays: Arrays, class_names: tuple[str, ...]) -> None:
     """Write the file atomically, with a digest of arrays and class names in its header."""
-    classes = json.dumps(class_names)
-    check = sha256_of(digest(arrays).encode(), classes.encode())
-    header: dict[str, object] = {"__metadata__": {"sha256": check, "classes": classes}}
-    start = 0
-    for name, array in arrays._asdict().items():
-        span = [start, start + array.nbytes]
-        header[name] = {"dtype": _TYPES[str(array.dtype)], "shape": list(array.shape), "data_offsets": span}
-        start += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(_header(arrays, class_names, digest(arrays)))
         for array in arrays:
             np.ascontiguousarray(array).tofile(file)
 
 
 def read_arrays(path: Path, expected: str | None = None) -> tuple[Arrays, tuple[str, ...]]:
-    """Read a file of :func:`write_arrays` and check it against its digest.
+    """Read a file of :func:`write_arrays` and check every byte of it.
 
     Args:
         path: The file.
@@ -64,37 +55,53 @@ def read_arrays(path: Path, expected: str | None = None) -> tuple[Arrays, tuple[
         The arrays and the names of the classes.
 
     Raises:
+        FileNotFoundError: There is no such file.
         DataError: The file is truncated, altered or of another kind; the message says which.
     """
     try:
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > _SOFT_HEADER_LIMIT:
-                raise ValueError("its header is unreadable")
-            header = json.loads(file.read(length))
-            start, size = 8 + length, path.stat().st_size
-            entries = {name: header[name] for name in Arrays._fields}
-            needed = start + max(entry["data_offsets"][1] for entry in entries.values())
-            if size != needed:
+            length = file.read(8)
+            header = file.read(min(int.from_bytes(length, "little"), _LONGEST_HEADER))
+            fields = json.loads(header)
+            kinds = [_kind(fields[name]) for name in Arrays._fields]
+            needed = (
+                8 + len(header) + sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in kinds)
+            )
+            if (size := path.stat().st_size) != needed:
                 raise ValueError(f"it has {size} bytes instead of {needed}")
-            arrays = Arrays(**{name: _read_one(file, start, entry) for name, entry in entries.items()})
-        stored, classes = header["__metadata__"]["sha256"], header["__metadata__"]["classes"]
-        class_names = tuple(json.loads(classes))
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error}; delete it, it will be fetched again") from error
+            arrays = Arrays(
+                *(np.fromfile(file, dtype, math.prod(shape)).reshape(shape) for dtype, shape in kinds)
+            )
+        class_names = tuple(json.loads(fields["__metadata__"]["classes"]))
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); it must be fetched again") from error
     found = digest(arrays)
-    # The class names are part of the stored digest, so that no byte of the file can change unseen.
-    if sha256_of(found.encode(), classes.encode()) != stored or expected not in (None, found):
-        raise DataError(
-            f"{path} is damaged: its arrays have SHA-256 {found}, not that of the data set; "
-            "delete it, it will be fetched again"
-        )
+    if _header(arrays, class_names, found) != length + header or expected not in (None, found):
+        raise DataError(f"{path} is damaged (its arrays have SHA-256 {found}); it must be fetched again")
     return arrays, class_names
 
 
-def _read_one(file, start: int, entry: dict) -> np.ndarray:  # type: ignore[no-untyped-def]
-    dtype = {text: name for name, text in _TYPES.items()}[entry["dtype"]]
-    first, last = entry["data_offsets"]
-    file.seek(start + first)
-    count = (last - first) // np.dtype(dtype).itemsize
-    return np.fromfile(file, dtype=np.dtype(dtype).newbyteorder("<"), count=count).reshape(entry["shape"])
+def _header(arrays: Arrays, class_names: tuple[str, ...], arrays_sha256: str) -> bytes:
+    """Length and JSON header; every byte of the file follows from the arguments, none can change unseen."""
+    classes = json.dumps(class_names)
+    check = sha256_of(arrays_sha256.encode(), classes.encode())
+    header: dict[str, object] = {"__metadata__": {"sha256": check, "classes": classes}}
+    start = 0
+    for name, array in arrays._asdict().items():
+        span = [start, start + array.nbytes]
+        header[name] = {"dtype": _TYPES[str(array.dtype)], "shape": list(array.shape), "data_offsets": span}
+        start += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _kind(field: dict) -> tuple[str, tuple[int, ...]]:
+    """The dtype and shape of an array, from its field of the header."""
+    dtype = {code: name for name, code in _TYPES.items()}[field["dtype"]]
+    shape = tuple(field["shape"])
+    if not all(isinstance(axis, int) and axis >= 0 for axis in shape):
+        raise ValueError(f"shape {shape}")
+    return dtype, shape

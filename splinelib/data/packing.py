@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from splinelib.artifacts import sha256_of
+from splinelib.bars import progress
 from splinelib.data.arrays import Arrays, digest
 from splinelib.data.blocks import encode_block
 from splinelib.data.catalogue import ENTRIES
 from splinelib.data.load import load_dataset
 from splinelib.data.pieces import PIECE_COST, Block, Piece, block_cost, write_piece
-from splinelib.data.progress import progress
-from splinelib.errors import SettingError
+from splinelib.errors import DataError, SettingError
 
 MEGABYTE = 1_000_000
 _BLOCK_IMAGES = 1024  # more images per block code no better, fewer code worse
@@ -36,7 +36,7 @@ def pack(dataset_name: str, out: Path | str, max_mb: float, root: Path | str | N
 
     Raises:
         SettingError: The data set is not one of these, or ``max_mb`` has no room for a few images.
-        DataError: The data set cannot be had, or Pillow was built without WebP.
+        DataError: The data set cannot be had, ``out`` cannot be written, or Pillow was built without WebP.
     """
     if dataset_name not in ENTRIES:
         raise SettingError(f"data set {dataset_name!r} cannot be packed; choose from {', '.join(ENTRIES)}")
@@ -50,18 +50,24 @@ def pack(dataset_name: str, out: Path | str, max_mb: float, root: Path | str | N
     arrays_sha256 = digest(arrays)
     # Names this very division into pieces, so that pieces of two divisions are never mixed.
     identity = sha256_of(arrays_sha256.encode(), *(f"{len(g)} {g[0].sha256}".encode() for g in groups))[:16]
-    return [
-        write_piece(Path(out), Piece(dataset_name, arrays_sha256, identity, index, len(groups), tuple(group)))
+    pieces = [
+        Piece(dataset_name, arrays_sha256, identity, index, len(groups), tuple(group))
         for index, group in enumerate(groups)
     ]
+    try:
+        return [write_piece(Path(out), piece) for piece in pieces]
+    except OSError as error:
+        raise DataError(
+            f"pieces cannot be written into {out} ({error}); choose a folder with room"
+        ) from error
 
 
 def _spans(arrays: Arrays, limit: int) -> list[tuple[str, int, int]]:
-    """Split, first and end of each block; a block is small enough to leave room in a piece even uncompressed."""
+    """Split, first and end of each block; even images that no coder shrinks fit into half a piece."""
     cost = 2 * arrays.train_images[0].nbytes
-    images = min(_BLOCK_IMAGES, (limit - PIECE_COST) // 2 // cost)
+    images = min(_BLOCK_IMAGES, (limit - PIECE_COST) // cost)
     if images < 1:
-        least = (PIECE_COST + 2 * cost) / MEGABYTE
+        least = (PIECE_COST + cost) / MEGABYTE
         raise SettingError(f"max_mb is {limit / MEGABYTE:g}; a piece needs at least {least:.3f} MB")
     spans = []
     for split, labels in (("train", arrays.train_labels), ("test", arrays.test_labels)):

@@ -49,24 +49,19 @@ def batches(
         raise SettingError(f"skip is {skip}; give the number of batches to leave out, 0 or more")
     count, device = len(split), split.images.device
     order = torch.randperm(count, generator=generator, device=generator.device).to(device)
-    if not augment:
-        return _finished(
-            ((split.images[order[a:b]], split.labels[order[a:b]]) for a, b in bounds[skip:]), dataset, device
+    raw: Iterable[Batch]
+    if augment:
+        offsets = _draw(2 * PADDING + 1, (count, 2), generator).to(device)
+        flips = (
+            _draw(2, (count,), generator).to(device).bool() if dataset.flip else torch.zeros_like(order) > 0
         )
-    offsets = torch.randint(2 * PADDING + 1, (count, 2), generator=generator, device=generator.device).to(
-        device
-    )
-    flips = torch.zeros(count, dtype=torch.bool, device=device)
-    if dataset.flip:
-        flips = torch.randint(2, (count,), generator=generator, device=generator.device).to(device).bool()
-    return _finished(
-        (
+        raw = (
             (crop_and_flip(split.images[order[a:b]], offsets[a:b], flips[a:b]), split.labels[order[a:b]])
             for a, b in bounds[skip:]
-        ),
-        dataset,
-        device,
-    )
+        )
+    else:
+        raw = ((split.images[order[a:b]], split.labels[order[a:b]]) for a, b in bounds[skip:])
+    return _finished(raw, dataset, device)
 
 
 def evaluation_batches(split: Split, dataset: Dataset, batch_size: int) -> Iterator[Batch]:
@@ -101,6 +96,10 @@ def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
     positions = (rows * padded.shape[3])[:, :, None] + columns[:, None, :]
     positions = positions.view(count, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, positions).view(images.shape)
+
+
+def _draw(bound: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(bound, shape, generator=generator, device=generator.device)
 
 
 def _finished(raw: Iterable[Batch], dataset: Dataset, device: torch.device) -> Iterator[Batch]:

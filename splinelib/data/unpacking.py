@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from splinelib.bars import progress
 from splinelib.data.arrays import Arrays, digest, write_arrays
 from splinelib.data.blocks import decode_block
 from splinelib.data.cache import cache_path, writing
@@ -15,7 +16,6 @@ from splinelib.data.decode import SIDE
 from splinelib.data.load import data_root
 from splinelib.data.obtain import verify
 from splinelib.data.pieces import NAME, Block, Piece, piece_name, read_piece
-from splinelib.data.progress import progress
 from splinelib.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ def unpack(pieces: Path | str | Sequence[Path | str], root: Path | str | None = 
         The cached file of each restored data set.
 
     Raises:
-        DataError: Pieces are missing or damaged. The message names each of them; what is complete was restored
-            all the same. Copy what it names and call again.
+        DataError: Pieces are missing or damaged. The message names each of them; what is complete was
+            restored all the same. Copy what it names and call again.
     """
     paths = _piece_paths([pieces] if isinstance(pieces, Path | str) else pieces)
     packs, damaged = _read_pieces(paths)
@@ -47,7 +47,10 @@ def unpack(pieces: Path | str | Sequence[Path | str], root: Path | str | None = 
             continue
         for reason in damaged[name].values():
             log.warning("%s; it is not needed, another copy is intact", reason)
-        restored[name] = _restore(name, complete[0], data_root(root))
+        try:
+            restored[name] = _restore(name, complete[0], data_root(root))
+        except DataError as error:
+            problems.append(str(error))
     if problems:
         raise DataError("\n".join(problems))
     return restored
@@ -60,9 +63,8 @@ def _piece_paths(places: Sequence[Path | str]) -> list[Path]:
         if place.is_file():
             found = [place]
         if not found:
-            raise DataError(
-                f"{place} holds no pieces; it must be a folder with files such as {piece_name('cifar10', 0, 2)}"
-            )
+            example = piece_name("cifar10", 0, 2)
+            raise DataError(f"{place} holds no pieces; give a folder with files such as {example}")
         paths += found
     return paths
 

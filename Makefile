@@ -1,0 +1,63 @@
+# make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03)
+# make serve   open the rendered book on this machine                             (PORT=8000)
+# make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
+# make check-data   get the published data sets and hold them against known counts, means and labels
+# make lock    write requirements.lock anew from pyproject.toml (needs uv)
+# make clean   remove what `make book` and `make test` made; keeps .venv, the data cache and the live runs
+
+PROFILE ?= quick
+NOTEBOOK ?=
+PORT ?= 8000
+# The first of these that is new enough and can make an environment is used.
+PYTHON ?= python3 python3.13 python3.12 python3.11 python
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
+
+.PHONY: book serve test check-data lock clean
+.DELETE_ON_ERROR:
+
+book: $(STAMP)
+	@$(PY) -m book._tools book --profile "$(PROFILE)" --notebook "$(NOTEBOOK)"
+
+serve: $(STAMP)
+	@$(PY) -m book._tools serve --port $(PORT)
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PY) -m pytest
+	$(PY) -m book._tools test
+
+$(STAMP): requirements.lock pyproject.toml
+	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	    for python in $(PYTHON); do \
+	        if $$python -c '$(SUITS)' >/dev/null 2>&1; then found=$$python; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo "error: no Python >= 3.11 with venv and ensurepip among: $(PYTHON)" >&2; \
+	        echo "       name one with \`make PYTHON=/path/to/python3\`; on Debian, python3-venv is needed too" >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "making $(VENV) with $$found ($$($$found --version))"; \
+	    $$found -m venv --clear $(VENV); \
+	fi
+	@echo "installing the locked requirements (on Linux about 5 GB, some minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check-data: $(STAMP)
+	$(PY) -m pytest -m realdata tests/test_data.py
+
+lock:
+	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | \
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet --constraints - -o requirements.lock
+
+clean:
+	rm -rf build book/results book/_extra/figures book/_extra/mathjax .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,180 @@
+"""Notebooks run through papermill; what they leave behind are the chapters of the book."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from .layout import BUILD, NOTEBOOKS, ROOT, BuildError, Layout, shown
+
+Parameters = dict[str, Any]
+
+
+def find_chapters(prefix: str = "") -> list[Path]:
+    """The committed notebooks whose file name starts with ``prefix``, in the order of the book."""
+    found = sorted(NOTEBOOKS.glob(f"{prefix}*.ipynb"))
+    if prefix and not found:
+        names = ", ".join(path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))) or "none"
+        raise BuildError(f"NOTEBOOK={prefix}: no notebook starts with that; there are: {names}")
+    return found
+
+
+def due_chapters(notebooks: Iterable[Path], layout: Layout, profile: str) -> list[Path]:
+    """Those of ``notebooks`` whose result is missing or was made from something else than what is here now."""
+    return [path for path in notebooks if not _is_current(path, layout, profile)]
+
+
+def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str) -> None:
+    """Run the notebooks one after the other (they share training runs) and keep every one that finishes.
+
+    Raises BuildError at the end, naming notebook, cell and error of each that failed.
+    """
+    os.environ.update(layout.environment())
+    layout.figures.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for path in notebooks:
+        start = time.monotonic()
+        print(f"{path.stem}: running at profile {profile}", flush=True)
+        failure = _run(path, layout, profile)
+        state = "failed" if failure else "done"
+        print(f"{path.stem}: {state} after {time.monotonic() - start:.0f} s", flush=True)
+        if failure:
+            print(failure, file=sys.stderr, flush=True)
+            failures.append(failure)
+    if failures:
+        raise BuildError(f"{len(failures)} of the notebooks failed:\n" + "\n".join(failures))
+
+
+def stage_unrun(notebooks: Iterable[Path], layout: Layout) -> list[str]:
+    """Show chapters that have no result at all as bare notebooks with a note; return their names."""
+    names = []
+    for path in notebooks:
+        target = layout.results / path.name
+        if target.exists() and "splinelib" in _read(target).metadata:
+            continue
+        notebook = _read(path)
+        note = (
+            f":::{{warning}}\nNot run here yet: `make book NOTEBOOK={path.stem[:2]}` fills this chapter.\n:::"
+        )
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="not-run"))
+        _write(notebook, target)
+        names.append(path.stem)
+    return names
+
+
+def _run(path: Path, layout: Layout, profile: str) -> str | None:
+    """Run one notebook; return what went wrong, or None."""
+    import papermill  # slow to import, and a build in which nothing is due does not need it
+
+    draft = BUILD / "running" / path.name
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    parameters = _changed(path, {"profile": profile})
+    # The key is taken before the run: a file edited meanwhile makes the result stale, as it should.
+    key = chapter_key(path, profile)
+    live = sys.stderr.isatty()
+    started = time.time()
+    try:
+        done = papermill.execute_notebook(
+            path,
+            draft,
+            parameters,
+            cwd=ROOT,
+            progress_bar=live,
+            stderr_file=sys.stderr if live else None,
+            extra_arguments=[
+                "--IPKernelApp.log_level=40"
+            ],  # it warns about TCP, though all stays on this machine
+        )
+    except papermill.PapermillExecutionError as error:
+        return _describe(path, error, draft)
+    figures = sorted(f.name for f in layout.figures.iterdir() if f.stat().st_mtime >= started - 1)
+    _clean(done, path.stem)
+    done.metadata["splinelib"] = {"key": key, "profile": profile, "figures": figures}
+    _write(done, layout.results / path.name)
+    draft.unlink()
+    return None
+
+
+def _describe(path: Path, error: Any, draft: Path) -> str:
+    source = error.source.strip().splitlines() or [""]
+    return (
+        f"{path.name}, cell [{error.exec_count}] (`{source[0]}`): {error.ename}: {error.evalue}\n"
+        f"  the notebook as far as it ran: {shown(draft)}"
+    )
+
+
+def _changed(path: Path, wanted: Parameters) -> Parameters:
+    """Those of the wanted parameters that differ from the notebook's own values."""
+    defaults = read_parameters(_read(path))
+    return {name: value for name, value in wanted.items() if defaults.get(name) != value}
+
+
+def read_parameters(notebook: NotebookNode) -> Parameters:
+    """Names and literal values of the cell tagged ``parameters``; empty if there is none."""
+    values = {}
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for node in ast.parse(cell.source).body:
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    values[node.targets[0].id] = ast.literal_eval(node.value)
+    return values
+
+
+def _clean(notebook: NotebookNode, stem: str) -> None:
+    """Take out what differs between two runs, or names a folder of this machine."""
+    notebook.metadata.pop("papermill", None)
+    for number, cell in enumerate(notebook.cells, 1):
+        cell["id"] = f"{stem}-{number:02d}"
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            # Progress bars and their timings go to standard error; the page shows results only.
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                _name_table(output.get("data", {}), cell["id"])
+
+
+def _name_table(data: dict[str, Any], name: str) -> None:
+    """Replace the random id that pandas gives to a styled table, and to all of its cells."""
+    html = data.get("text/html", "")
+    if found := re.search(r'<table id="(T_\w+)"', html):
+        data["text/html"] = html.replace(found[1], f"T_{name}")
+
+
+def chapter_key(path: Path, profile: str) -> str:
+    """Hash of all that a chapter is made from: notebook, package, records, versions, parameters."""
+    files = [path, ROOT / "requirements.lock", Path(__file__)]
+    files += sorted((ROOT / "splinelib").rglob("*.py")) + sorted((ROOT / "records").rglob("*.json"))
+    digest = hashlib.sha256(json.dumps({"profile": profile}).encode())
+    for file in files:
+        digest.update(f"{shown(file)}:".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _is_current(path: Path, layout: Layout, profile: str) -> bool:
+    target = layout.results / path.name
+    if not target.exists():
+        return False
+    made = _read(target).metadata.get("splinelib", {})
+    present = all((layout.figures / name).exists() for name in made.get("figures", []))
+    return present and made.get("key") == chapter_key(path, profile)
+
+
+def _read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def _write(notebook: NotebookNode, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,81 @@
+"""What the notebooks share: checking parameters, and finding live and committed records."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import splinelib
+from splinelib.artifacts import cache_dir
+from splinelib.errors import SettingError, SplineError
+from splinelib.profiles import Profile, get_profile, plan
+from splinelib.records import Record, RecordStore, settings_dict
+from splinelib.sweeps import sweep
+
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """The parameters of a notebook, from its ``globals()`` right after the parameters cell.
+
+    ``names`` lists those that the notebook has, with spaces between them.
+
+    Raises:
+        SettingError: if another name was set (a misspelt parameter; the nearest known one is named) or one is missing.
+    """
+    known = names.split()
+    found = {
+        name: value
+        for name, value in namespace.items()
+        if not (name.startswith("_") or name in _IPYTHON or inspect.ismodule(value) or callable(value))
+    }
+    for name in found.keys() - set(known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise SettingError(f"this notebook has no parameter {name!r} (set to {found[name]!r}): {hint}")
+    if absent := set(known) - found.keys():
+        raise SettingError(
+            f"parameters {sorted(absent)} are not set: run the notebook's parameters cell first"
+        )
+    return found
+
+
+def checked_profile(parameters: Mapping[str, Any]) -> Profile:
+    """The profile that a notebook's parameters name, with their overrides. Raises :class:`SettingError` early."""
+    overrides = {
+        name: value for name, value in parameters.items() if name not in ("profile", "store", "records")
+    }
+    for name in ("store", "records"):
+        if not isinstance(parameters[name], str | None):
+            raise SettingError(f"{name} is {parameters[name]!r}: give the path of a folder, or None")
+    return get_profile(parameters["profile"], **overrides)
+
+
+def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:
+    """Records of sweep ``name`` at ``profile``: found in the live store or computed now, in the plan's order.
+
+    The store is the parameter ``store``, else ``$SPLINELIB_STORE``, else a folder in the user's cache. Raises
+    :class:`SplineError` that names the first failure if a run failed; finished runs are kept.
+    """
+    store = RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
+    report = sweep(plan(name, profile), store, profile=parameters["profile"])
+    if report.failed:
+        run, error = report.failed[0]
+        raise SplineError(
+            f"{len(report.failed)} of {len(report.failed) + len(report.records)} runs failed, first {run}: "
+            f"{type(error).__name__}: {error}. Run again to retry only these"
+        ) from error
+    return report.records
+
+
+def committed_records(kind: str, name: str, parameters: Mapping[str, Any]) -> list[Record]:
+    """Committed records of ``kind`` that belong to the ``reference`` sweep ``name``; empty where there are none.
+
+    Looked for in the folder given as parameter ``records``, else in ``records/`` beside the package's source.
+    """
+    folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
+    if parameters["records"] and not folder.is_dir():
+        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
+    wanted = [settings_dict(run) for run in plan(name, get_profile("reference")) if run.kind == kind]
+    return [record for record in RecordStore(folder).load_all(kind) if record.settings in wanted]

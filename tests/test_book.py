@@ -1,0 +1,205 @@
+"""The notebooks' and the book's house rules, and the pipeline that turns one into the other."""
+
+import ast
+import re
+import sys
+import tokenize
+from io import StringIO
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from book._tools import chapters
+from book._tools.chapters import due_chapters, read_parameters, run_chapters, stage_unrun
+from book._tools.check_site import find_problems
+from book._tools.layout import BOOK, ROOT, BuildError, Layout
+from book._tools.teaser import preactivations, random_network, without_units, without_weights
+
+sys.path.append(str(BOOK.source / "_ext"))
+from repairs import escape_line
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def python(cell):
+    """The cell's source without IPython magics."""
+    return "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+# --- notebooks ----------------------------------------------------------------------------------------------------
+
+
+@each_notebook
+def test_notebook_is_committed_without_outputs(path):
+    nbformat.validate(nbformat.read(path, as_version=4))
+    for cell in code_cells(path):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@each_notebook
+def test_notebook_has_one_parameters_cell_of_commented_literals(path):
+    cells = code_cells(path)
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == cells[:1]
+    source = tagged[0].source
+    assigned = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    assert len(assigned) == len(ast.parse(source).body) > 0
+    for node in assigned:
+        ast.literal_eval(node.value)
+    tokens = tokenize.generate_tokens(StringIO(source).readline)
+    commented = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    assert {node.end_lineno for node in assigned} <= commented
+    assert "profile" in read_parameters(nbformat.read(path, as_version=4))
+
+
+@each_notebook
+def test_notebook_defines_no_class_and_no_long_function(path):
+    for cell in code_cells(path):
+        for node in ast.walk(ast.parse(python(cell))):
+            assert not isinstance(node, ast.ClassDef)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 10, node.name
+
+
+@each_notebook
+def test_notebook_figures_have_caption_name_and_alt(path):
+    for cell in code_cells(path):
+        if "save_figure(" in cell.source:
+            settings = cell.metadata["mystnb"]
+            assert settings["figure"]["caption"]
+            assert settings["image"]["alt"]
+            assert f'"{settings["figure"]["name"]}"' in cell.source
+
+
+# --- the book's source --------------------------------------------------------------------------------------------
+
+
+def toc_files():
+    toc = yaml.safe_load((BOOK.source / "_toc.yml").read_text())
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+
+
+def test_toc_and_files_agree():
+    pages = {path.relative_to(BOOK.source).with_suffix("").as_posix() for path in BOOK.source.rglob("*.md")}
+    results = {f"results/{path.stem}" for path in NOTEBOOKS}
+    assert sorted(toc_files()) == sorted(pages | results)
+
+
+def test_texts_name_notebooks_that_exist():
+    for path in [ROOT / "README.md", *BOOK.source.rglob("*.md")]:
+        for name in re.findall(r"notebooks/\w+\.ipynb", path.read_text()):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize(
+    ("written", "escaped"),
+    [
+        ("Δ = |b − b'|, ``|kept|``", r"Δ = \|b − b'\|, ``|kept|``"),
+        ("[side², *image shape]", r"[side², \*image shape]"),
+        ("*better* if wholly above", "*better* if wholly above"),
+        ("* ``cifar10``: |x|", r"* ``cifar10``: \|x\|"),
+        ("see :func:`a_b_` and w_", r"see :func:`a_b_` and w\_"),
+    ],
+)
+def test_docstring_lines_are_escaped(written, escaped):
+    assert escape_line(written) == escaped
+
+
+# --- the pipeline -------------------------------------------------------------------------------------------------
+
+
+def write_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell('profile = "quick"  # size', metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def layout(tmp_path, monkeypatch):
+    for name in ("SPLINELIB_FIGURES", "SPLINELIB_STORE", "SOURCE_DATE_EPOCH", "IPYTHONDIR"):
+        monkeypatch.setenv(name, "")  # so that what the pipeline sets is undone afterwards
+    monkeypatch.setattr(chapters, "BUILD", tmp_path / "build")
+    return Layout(tmp_path / "book", tmp_path / "site", tmp_path / "store")
+
+
+@pytest.mark.filterwarnings("default")
+def test_chapters_run_once_and_failures_are_named(tmp_path, layout, capsys):
+    figure = 'import os; open(os.environ["SPLINELIB_FIGURES"] + "/fig-x.svg", "w").close()'
+    noise = 'import sys; print("bar", file=sys.stderr); print(profile)'
+    table = "import pandas as pd; pd.DataFrame([1]).style"  # has a random id
+    good = write_notebook(tmp_path / "01_good.ipynb", noise, figure, table)
+    bad = write_notebook(tmp_path / "02_bad.ipynb", "print(1)", "total = 1 / 0")
+    with pytest.raises(BuildError, match=r"02_bad.ipynb, cell \[.\] \(`total = 1 / 0`\): ZeroDivisionError"):
+        run_chapters([bad, good], layout, "smoke")
+
+    # The one that failed did not keep the other from running, and is the only one still due.
+    assert due_chapters([good, bad], layout, "smoke") == [bad]
+    assert due_chapters([good], layout, "quick") == [good]
+    result = nbformat.read(layout.results / "01_good.ipynb", as_version=4)
+    outputs = [output for cell in result.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert [output.text for output in outputs if output.output_type == "stream"] == ["smoke\n"]
+    assert str(tmp_path) not in nbformat.writes(result)
+    assert "papermill" not in nbformat.writes(result)
+
+    first = (layout.results / "01_good.ipynb").read_bytes()
+    run_chapters([good], layout, "smoke")
+    assert (layout.results / "01_good.ipynb").read_bytes() == first
+
+    (layout.figures / "fig-x.svg").unlink()
+    assert due_chapters([good], layout, "smoke") == [good]
+    capsys.readouterr()
+
+
+def test_chapters_without_result_are_shown_bare_and_stay_due(tmp_path, layout):
+    path = write_notebook(tmp_path / "01_new.ipynb", "1 + 1")
+    assert stage_unrun([path], layout) == ["01_new"]
+    assert "Not run here" in (layout.results / path.name).read_text()
+    assert due_chapters([path], layout, "quick") == [path]
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('<a href="other.html">x</a><a href="other.html#there">x</a><img src="i.png" alt="">', None),
+        ('<a href="https://elsewhere.org/">x</a>', None),
+        ('<a href="missing.html">x</a>', "broken link missing.html"),
+        ('<a href="other.html#nowhere">x</a>', "broken link other.html#nowhere"),
+        ('<p id="a"></p><p id="a"></p>', "id 'a' occurs twice"),
+        ('<script src="https://elsewhere.org/x.js"></script>', "from outside"),
+        ('<link rel="stylesheet" href="//elsewhere.org/x.css">', "from outside"),
+        ("<style>@font-face { src: url('https://elsewhere.org/f.woff') }</style>", "from outside"),
+        ('<img src="i.png">', "no alternative text"),
+    ],
+)
+def test_site_check_finds(tmp_path, body, problem):
+    (tmp_path / "index.html").write_text(f"<html><body>{body}</body></html>")
+    (tmp_path / "other.html").write_text('<p id="there"></p>')
+    (tmp_path / "i.png").touch()
+    found = find_problems(tmp_path)
+    assert len(found) == (problem is not None)
+    assert all(problem in line for line in found)
+
+
+def test_teaser_shows_what_its_caption_says():
+    network = random_network()
+    assert [len(rows) for rows, _ in without_units(network)] == [len(rows) // 2 for rows, _ in network]
+    for (rows, biases), (sparse, kept) in zip(network, without_weights(network), strict=True):
+        assert ((sparse == 0).sum(axis=1) == rows.shape[1] // 2).all()
+        assert (biases == kept).all()
+    (origin,) = preactivations(network[:1], network[0][0][:1] * 0.0)
+    assert (origin[0] == network[0][1]).all()
+
+
+def test_committed_picture_is_small():
+    assert Path(BOOK.source / "_static" / "partition.png").stat().st_size < 200_000

@@ -1,0 +1,159 @@
+import logging
+import sys
+
+import pytest
+from tiny_runs import tiny_dataset
+
+from splinelib import __main__ as cli
+from splinelib import runs, sweeps
+from splinelib.__main__ import main
+from splinelib.errors import TrainingError
+from splinelib.records import RecordStore
+
+SWEEP = ["sweep", "layerwise", "--profile", "smoke", "--seeds", "0", "--criteria", "spline"]
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog):
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Sweeps of the tiny data set and network instead of the profile's."""
+    monkeypatch.setattr(cli, "load_dataset", lambda name: tiny_dataset())
+    monkeypatch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+    return ["--arch", "alexnet", "--width", "0.04"]
+
+
+def test_a_smoke_sweep_on_real_digits(tmp_path, caplog):
+    assert main([*SWEEP, "--store", str(tmp_path), "--budget", "540s"]) == 0
+    assert "2 records, 0 failed, 0 left" in caplog.text
+    (dense,), (pruned,) = RecordStore(tmp_path).load_all("dense"), RecordStore(tmp_path).load_all("prune")
+    assert dense.provenance["profile"] == "smoke"
+    assert len(dense.results["epochs"]) == 4
+    assert pruned.settings["dense"] == dense.settings
+    assert pruned.results["cost"]["flops"] < 0.5 * pruned.results["dense_cost"]["flops"]
+    caplog.clear()
+    assert main([*SWEEP, "--store", str(tmp_path), "--budget", "0"]) == 0
+    assert "2 records, 0 failed, 0 left" in caplog.text
+
+
+def test_a_budget_of_nothing_does_nothing(tmp_path, caplog):
+    assert main([*SWEEP, "--store", str(tmp_path), "--budget", "0s"]) == 0
+    assert "0 records, 0 failed, 2 left" in caplog.text
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_failed_runs_are_named_and_counted(tmp_path, caplog, tiny, monkeypatch):
+    def fail(run, *arguments):
+        raise TrainingError("the loss is nan in epoch 7")
+
+    monkeypatch.setattr(sweeps, "execute", fail)
+    assert main([*SWEEP, *tiny, "--store", str(tmp_path)]) == 1
+    assert "0 records, 2 failed, 0 left" in caplog.text
+    assert caplog.text.count("failed: DenseRun") == 1
+    assert "TrainingError: the loss is nan in epoch 7" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--ratios", "1.5"], "error: ratios are (1.5,): each must lie strictly between 0 and 1"),
+        (["--width", "-1"], "error: width is -1.0"),
+        (["--jobs", "0"], "error: --jobs is 0: give at least 1"),
+    ],
+)
+def test_settings_outside_end_with_status_2(arguments, named, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_dataset", lambda name: pytest.fail("this is work"))
+    assert main([*SWEEP, "--store", str(tmp_path), *arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["sweep", "layers", "--store", "x"], "invalid choice: 'layers'"),
+        (["sweep", "global", "--store", "x", "--profile", "huge"], "invalid choice: 'huge'"),
+        (["sweep", "global", "--store", "x", "--criteria", "magic"], "invalid choice: 'magic'"),
+        (
+            ["sweep", "global", "--store", "x", "--budget", "540 seconds"],
+            "'540 seconds' is no duration: write 540s",
+        ),
+        (["sweep", "global", "--store", "x", "--budget", "-5s"], "expected one argument"),
+        (["sweep", "global", "--store", "x", "--budget", "1d"], "'1d' is no duration"),
+        (["sweep", "global"], "required: --store"),
+        (["data", "cifar"], "invalid choice: 'cifar'"),
+        (["pack", "cifar10", "--out", "x"], "required: --max-mb"),
+        ([], "required"),
+    ],
+)
+def test_arguments_that_make_no_sense_end_with_usage(arguments, named, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("540s", 540), ("20m", 1200), ("2h", 7200), ("90", 90), ("1.5h", 5400), ("0", 0)]
+)
+def test_durations(text, seconds):
+    assert cli._seconds(text) == seconds
+
+
+def test_overrides_reach_the_plan(tmp_path, monkeypatch, tiny):
+    planned = []
+
+    def stop(runs_, store, *, profile, budget):
+        planned.append((runs_, store.root, profile, budget))
+        return sweeps.SweepReport()
+
+    monkeypatch.setattr(cli, "sweep", stop)
+    arguments = ["sweep", "global", "--profile", "quick", "--dataset", "mnist", *tiny, "--seeds", "3", "4"]
+    arguments += [
+        "--ratios",
+        "0.25",
+        "--criteria",
+        "l1",
+        "random",
+        "--store",
+        str(tmp_path),
+        "--budget",
+        "9m",
+    ]
+    assert main(arguments) == 0
+    (planned_runs, root, profile, budget) = planned[0]
+    assert (root, profile, budget) == (tmp_path, "quick", 540.0)
+    dense = planned_runs[:2]
+    assert [(run.dataset, run.arch, run.width, run.seed) for run in dense] == [
+        ("mnist", "alexnet", 0.04, 3),
+        ("mnist", "alexnet", 0.04, 4),
+    ]
+    assert [(run.dense.seed, run.criterion, run.ratio, run.scope) for run in planned_runs[2:]] == [
+        (seed, criterion, 0.25, "global") for seed in (3, 4) for criterion in ("l1", "random")
+    ]
+
+
+@pytest.mark.parametrize(("codes", "status"), [([0, 0], 0), ([0, 1], 1), ([0, -9], 9)])
+def test_jobs_are_the_same_command_in_several_processes(codes, status, tmp_path, monkeypatch, tiny):
+    started = []
+
+    class Process:
+        def __init__(self, command, env):
+            started.append((command, env["OMP_NUM_THREADS"]))
+            self.code = codes[len(started) - 1]
+
+        def wait(self):
+            return self.code
+
+    monkeypatch.setattr(cli.subprocess, "Popen", Process)
+    monkeypatch.setattr(cli.os, "cpu_count", lambda: 8)
+    arguments = [*SWEEP, *tiny, "--store", str(tmp_path), "--jobs", "2"]
+    assert main(arguments) == status
+    assert started == [([sys.executable, "-m", "splinelib", *arguments, "--jobs", "1"], "4")] * 2
+
+
+def test_data_says_what_is_there(caplog, tiny):
+    assert main(["data", "digits"]) == 0
+    assert "digits: 48 training and 24 test images" in caplog.text

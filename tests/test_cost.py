@@ -1,0 +1,101 @@
+import pytest
+import torch
+from torch import nn
+
+from splinelib.cost import Cost, cost, count_flops, count_parameters, training_flops
+from splinelib.models import build_model, mlp
+
+
+@pytest.fixture
+def grouped():
+    """9×9 images; convolution output 5×5, then 3×3 per channel on 5×5, then a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * 2 * 2, 3),
+    )
+
+
+# Multiply-adds of the three layers of ``grouped``: outputs times values read by each.
+FIRST, DEPTHWISE, LAST = 8 * 25 * (2 * 9), 8 * 25 * 9, 3 * 32
+
+
+def test_convolutions_with_stride_padding_and_groups(grouped):
+    parameters = (8 * 2 * 9 + 8) + (8 + 8) + 8 * 9 + (32 * 3 + 3)
+    assert cost(grouped, torch.zeros(1, 4, 9, 9)) == Cost(parameters, 2 * (FIRST + DEPTHWISE + LAST))
+
+
+def test_mlp():
+    model = mlp((5, 7, 3), seed=0)
+    assert count_parameters(model) == 5 * 7 + 7 + 7 * 3 + 3
+    assert count_flops(model, torch.zeros(4, 5)) == 2 * (5 * 7 + 7 * 3)
+
+
+def test_vgg16():
+    model = build_model("vgg16_bn", num_classes=10, seed=0)
+    expected, channels = 512 * 10, 3
+    for side, stage in zip(
+        (32, 16, 8, 4, 2), ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3), strict=True
+    ):
+        for count in stage:
+            expected += side * side * 9 * channels * count
+            channels = count
+    assert count_flops(model, torch.zeros(2, 3, 32, 32)) == 2 * expected
+
+
+def test_training_adds_one_pass_per_gradient_but_the_inputs(grouped):
+    # Forward and weights: all layers. Inputs: all layers but the first.
+    model = mlp((5, 7, 3), seed=0)
+    assert training_flops(model, torch.zeros(4, 5)) == 2 * (2 * (5 * 7 + 7 * 3) + 7 * 3)
+    layers = FIRST + DEPTHWISE + LAST
+    assert training_flops(grouped, torch.zeros(2, 4, 9, 9)) == 2 * (2 * layers + DEPTHWISE + LAST)
+
+
+def test_frozen_parameters_cost_no_gradient(grouped):
+    grouped[:4].requires_grad_(False)
+    layers = FIRST + DEPTHWISE + LAST
+    assert training_flops(grouped, torch.zeros(2, 4, 9, 9)) == 2 * (layers + LAST)
+
+
+@pytest.mark.parametrize("count", [count_flops, training_flops])
+def test_batch_size_and_values_do_not_matter(grouped, count):
+    assert count(grouped, torch.zeros(1, 4, 9, 9)) == count(grouped, torch.randn(6, 4, 9, 9))
+
+
+def test_a_shared_parameter_counts_once():
+    layer = nn.Linear(3, 3)
+    assert count_parameters(nn.Sequential(layer, nn.ReLU(), layer)) == 12
+
+
+def state_of(model):
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+    return tensors, hooks, [module.training for module in model.modules()]
+
+
+@pytest.mark.parametrize("count", [count_flops, training_flops])
+@pytest.mark.parametrize("size", [9, 3])  # 3×3 images do not fit the linear layer
+def test_model_and_rng_are_left_alone(grouped, count, size):
+    grouped.train()
+    grouped[1].eval()
+    grouped.append(nn.Dropout(0.5))
+    tensors, hooks, flags = state_of(grouped)
+    rng = torch.get_rng_state()
+    inputs = torch.ones(2, 4, size, size)
+    if size == 9:
+        count(grouped, inputs)
+    else:
+        with pytest.raises(RuntimeError):
+            count(grouped, inputs)
+    after, hooks_after, flags_after = state_of(grouped)
+    assert (hooks_after, flags_after) == (hooks, flags)
+    assert flags[:3] == [True, True, False]
+    for name, tensor in tensors.items():
+        assert torch.equal(after[name], tensor)
+        assert after[name].device.type == "cpu"
+    assert all(parameter.grad is None for parameter in grouped.parameters())
+    assert torch.equal(torch.get_rng_state(), rng)

@@ -1,0 +1,261 @@
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import slow_code_distance, slow_mask_epoch, slow_spline_epoch
+from tiny_nets import tiny_cnn
+from torch import nn
+
+from splinelib import (
+    MaskEarlyBird,
+    PackedCode,
+    RecordError,
+    SettingError,
+    SplineEarlyBird,
+    UnsupportedModuleError,
+)
+from splinelib.codes import pack_bits
+
+CANVAS = torch.zeros(1, 2)
+CHANGES = [0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]
+
+
+class _Scripted:
+    """Sees the codes of a list, ``codes[epoch][layer]`` lists of bits, one after the other."""
+
+    def feed(self, codes):
+        self.script = iter(codes)
+        return [self.update(None) for _ in codes]
+
+    def _observe(self, model):
+        layers = next(self.script)
+        packed = tuple(pack_bits(torch.tensor(layer, dtype=torch.bool)) for layer in layers)
+        return PackedCode(packed, tuple(len(layer) for layer in layers))
+
+
+class ScriptedSpline(_Scripted, SplineEarlyBird):
+    pass
+
+
+class ScriptedMask(_Scripted, MaskEarlyBird):
+    pass
+
+
+def spline(**settings):
+    return ScriptedSpline(CANVAS, **settings)
+
+
+def mask(**settings):
+    return ScriptedMask(0.5, **settings)
+
+
+def code_of(*counts, bits=100):
+    """One layer of ``bits`` bits for each count, the first ``count`` of them set."""
+    return [[place < count for place in range(bits)] for count in counts]
+
+
+def expected_answers(epoch, count):
+    return [epoch is not None and update >= epoch for update in range(count)]
+
+
+sequences = st.lists(
+    st.tuples(*[st.lists(st.booleans(), min_size=4, max_size=4)] * 2).map(list), min_size=1, max_size=12
+)
+
+
+@pytest.mark.parametrize("threshold", [0.16, 0.3, 0.5])
+@pytest.mark.parametrize("window", [1, 2, 3])
+@given(codes=sequences)
+def test_spline_rule_is_the_naive_one(codes, threshold, window):
+    detector = spline(threshold=threshold, window=window)
+    epoch = slow_spline_epoch(codes, threshold, window)
+    assert detector.feed(codes) == expected_answers(epoch, len(codes))
+    assert detector.epoch == epoch
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("window", [1, 2, 5])
+@given(codes=sequences)
+def test_mask_rule_is_the_naive_one(codes, threshold, window):
+    masks = [layers[0] for layers in codes]
+    detector = mask(threshold=threshold, window=window)
+    epoch = slow_mask_epoch(masks, threshold, window)
+    assert detector.feed([[bits] for bits in masks]) == expected_answers(epoch, len(masks))
+    assert detector.epoch == epoch
+
+
+@given(codes=sequences)
+def test_distances_are_those_of_every_two_updates(codes):
+    detector = spline()
+    detector.feed(codes)
+    layers = np.array([[slow_code_distance(a, b) for b in codes] for a in codes])
+    np.testing.assert_array_equal(detector.layer_distances, layers)
+    np.testing.assert_allclose(detector.distances, layers.mean(axis=2), rtol=1e-15)
+
+
+def test_nothing_is_drawn_before_the_window_is_full():
+    still = [code_of(3)] * 8
+    assert spline().feed(still) == [False] * 3 + [True] * 5
+    assert mask().feed(still) == [False] * 4 + [True] * 4
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 4])
+@pytest.mark.parametrize(("build", "lag"), [(spline, 3), (mask, 4)])
+def test_a_network_frozen_after_an_epoch_is_found_once_the_window_is_past(frozen, build, lag):
+    # All bits flip from one epoch to the next, until they stop.
+    codes = [code_of(100 * (epoch % 2)) for epoch in range(frozen)]
+    codes += [code_of(100 * (frozen % 2))] * 8
+    detector = build()
+    detector.feed(codes)
+    assert detector.epoch == frozen + lag
+
+
+@pytest.mark.parametrize("build", [spline, mask])
+def test_what_never_settles_is_never_drawn(build):
+    detector = build()
+    assert not any(detector.feed([code_of(20 * (epoch % 5)) for epoch in range(40)]))
+    assert detector.epoch is None
+
+
+def test_spline_threshold_is_exclusive():
+    # Epoch 3 differs from 0, 1, 2 in 16, 8, 0 of 100 bits.
+    codes = [code_of(0), code_of(8), code_of(16), code_of(16)]
+    assert spline(threshold=0.16).feed(codes)[-1] is False
+    codes[0] = code_of(1)
+    assert spline(threshold=0.16).feed(codes)[-1] is True
+
+
+def test_mask_threshold_is_inclusive_and_holds_for_every_pair():
+    # The last mask differs from each other one by at most 5 bits, but two of these by 10.
+    codes = [code_of(0), code_of(5), code_of(10), code_of(5), code_of(5)]
+    assert mask(threshold=0.1).feed(codes)[-1] is True
+    assert mask(threshold=0.09).feed(codes)[-1] is False
+
+
+def test_spline_distance_is_the_mean_over_layers_not_over_bits():
+    codes = [[[False] * 10, [False] * 1000], [[True] * 10, [False] * 1000]]
+    detector = spline()
+    detector.feed(codes)
+    assert detector.distances[0, 1] == 0.5
+    assert detector.layer_distances[1, 0].tolist() == [1.0, 0.0]
+
+
+def test_a_drawn_ticket_stays_drawn():
+    detector = spline()
+    answers = detector.feed([code_of(0)] * 5 + [code_of(100 * (epoch % 2)) for epoch in range(5)])
+    assert answers == [False] * 3 + [True] * 7
+    assert detector.epoch == 3
+    assert detector.distances.shape == (10, 10)
+
+
+def test_a_fresh_detector_has_no_distances():
+    assert spline().distances.shape == (0, 0)
+    assert spline().epoch is None
+    assert mask().distances.shape == (0, 0)
+
+
+def test_two_detectors_share_no_state(generator):
+    models = [tiny_cnn(generator) for _ in range(4)]
+    canvas = torch.randn(4, 2, 6, 6, generator=generator)
+    alone = SplineEarlyBird(canvas)
+    for model in models:
+        alone.update(model)
+    first, second = SplineEarlyBird(canvas), SplineEarlyBird(canvas)
+    for model in models:
+        first.update(model)
+        second.update(models[0])
+    assert (first.epoch, second.epoch) == (alone.epoch, 3) == (None, 3)
+    np.testing.assert_array_equal(first.distances, alone.distances)
+    assert not second.distances.any()
+
+
+@pytest.mark.parametrize("build", [spline, mask])
+@pytest.mark.parametrize("stop", [0, 1, 5, 10, 13])
+def test_a_restored_detector_goes_on_as_if_never_stopped(build, stop):
+    codes = [code_of(40 * change) for change in CHANGES]
+    whole, saved, restored = build(), build(), build()
+    whole.feed(codes)
+    saved.feed(codes[:stop])
+    file = io.BytesIO()
+    torch.save(saved.state_dict(), file)
+    file.seek(0)
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    assert restored.epoch == saved.epoch
+    restored.feed(codes[stop:])
+    assert restored.epoch == whole.epoch is not None
+    np.testing.assert_array_equal(restored.distances, whole.distances)
+    np.testing.assert_array_equal(saved.distances, whole.distances[:stop, :stop])
+
+
+def test_a_state_with_missing_parts_is_named():
+    state = spline().state_dict()
+    del state["codes"]
+    with pytest.raises(RecordError, match=r"lacks \['codes'\]"):
+        spline().load_state_dict(state)
+
+
+def test_spline_detector_reads_the_network_on_its_canvas(generator):
+    model, canvas = tiny_cnn(generator).train(), torch.randn(5, 2, 6, 6, generator=generator)
+    detector = SplineEarlyBird(canvas)
+    detector.update(model)
+    turned = copy.deepcopy(model)
+    turned[7].weight.data.neg_()
+    turned[7].bias.data.neg_()
+    detector.update(turned)
+    # All signs of the third non-linearity flip and no others do.
+    assert detector.layer_distances[1, 0].tolist() == [0.0, 0.0, 1.0]
+    assert all(module.training for module in model.modules())
+
+
+def scales(*layers):
+    model = nn.Sequential(*[nn.BatchNorm1d(len(layer)) for layer in layers])
+    for norm, values in zip(model, layers, strict=True):
+        norm.weight.data = torch.tensor(values)
+    return model
+
+
+def test_masks_of_scales_by_hand():
+    detector = MaskEarlyBird(0.5, threshold=0.2, window=2)
+    # Of (-3, 1), (2, 0.5) those beyond the median stay: -3 and 2; then of (-3, 1), (0, 0.5): -3 and 1.
+    detector.update(scales([-3.0, 1.0], [2.0, 0.5]))
+    assert detector.update(scales([-3.0, 1.0], [0.0, 0.5])) is False
+    assert detector.distances.tolist() == [[0.0, 0.5], [0.5, 0.0]]
+    assert detector.update(scales([-9.0, 4.0], [0.0, 0.1])) is True
+    assert detector.distances[2].tolist() == [0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "kept"), [(0.2, [1, 2, 3, 4]), (0.4, [2, 3, 4]), (0.6, [3, 4]), (0.79, [3, 4])]
+)
+def test_masks_follow_the_ratio_globally(ratio, kept):
+    model = scales([0.0, 1.0], [2.0, 3.0, 4.0])
+    code = MaskEarlyBird(ratio)._observe(model)
+    assert code.bits == (5,)
+    assert np.flatnonzero(np.unpackbits(code.layers[0])[:5]).tolist() == kept
+
+
+def test_a_network_without_batch_norm_has_no_mask():
+    with pytest.raises(
+        UnsupportedModuleError, match="Sequential has no batch norm with scales.*SplineEarlyBird"
+    ):
+        MaskEarlyBird(0.5).update(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)))
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: SplineEarlyBird(CANVAS, threshold=0), "threshold is 0"),
+        (lambda: SplineEarlyBird(CANVAS, threshold=1.2), "threshold is 1.2"),
+        (lambda: SplineEarlyBird(CANVAS, threshold=float("nan")), "threshold is nan"),
+        (lambda: SplineEarlyBird(CANVAS, window=0), "window is 0"),
+        (lambda: MaskEarlyBird(1.0), "ratio is 1.0"),
+        (lambda: MaskEarlyBird(0), "ratio is 0"),
+    ],
+)
+def test_settings_outside_are_named(build, named):
+    with pytest.raises(SettingError, match=named):
+        build()

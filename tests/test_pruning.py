@@ -1,0 +1,361 @@
+import copy
+
+import pytest
+import torch
+import torch_pruning
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import brute_force_selection
+from tiny_nets import images, scatter, small_network, tiny_cnn
+from torch import nn
+
+from splinelib import (
+    FilterNorm,
+    Layer,
+    Random,
+    SettingError,
+    Spline,
+    UnsupportedModuleError,
+    cost,
+    folded,
+    mask_units,
+    prune,
+    read_layers,
+    remove_units,
+    select_units,
+)
+from splinelib.importance import SplineImportance
+from splinelib.models import ARCHITECTURES, ChannelSelection
+
+SCOPES = ("layerwise", "global")
+
+
+def layers_of(*sizes):
+    return [Layer(f"layer{place}", size, (), None, ()) for place, size in enumerate(sizes)]
+
+
+def chosen(selection, count):
+    return [set(selection.get(f"layer{place}", [])) for place in range(count)]
+
+
+def snapshot(model):
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+    return tensors, hooks, [m.training for m in model.modules()]
+
+
+def assert_unchanged(model, before):
+    tensors, hooks, modes = snapshot(model)
+    assert hooks == before[1] == [0] * len(hooks)
+    assert modes == before[2]
+    assert tensors.keys() == before[0].keys()
+    assert all(torch.equal(tensor, before[0][name]) for name, tensor in tensors.items())
+
+
+# --- selection ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    ratio=st.floats(0.01, 0.99),
+    seed=st.integers(0, 10**6),
+)
+def test_selection_is_that_of_brute_force(scope, sizes, ratio, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = [torch.rand(size, generator=generator, dtype=torch.float64) + 0.01 for size in sizes]
+    selection = select_units(layers_of(*sizes), scores, ratio, scope)
+    assert chosen(selection, len(sizes)) == brute_force_selection([s.tolist() for s in scores], ratio, scope)
+    assert all(units == sorted(units) and units for units in selection.values())
+
+
+def test_selection_by_hand():
+    scores = [torch.tensor([3.0, 1.0, 2.0, 6.0]), torch.tensor([40.0, 10.0, 50.0, 20.0])]
+    assert select_units(layers_of(4, 4), scores, 0.5) == {"layer0": [1, 2], "layer1": [1, 3]}
+    # Divided by the means 3 and 30: 1, 1/3, 2/3, 2 and 4/3, 1/3, 5/3, 2/3.
+    assert select_units(layers_of(4, 4), scores, 0.5, "global") == {"layer0": [1, 2], "layer1": [1, 3]}
+    scores[0] = torch.tensor([1.0, 1.0, 1.0, 97.0])
+    assert select_units(layers_of(4, 4), scores, 0.5, "global") == {"layer0": [0, 1, 2], "layer1": [1]}
+
+
+def test_ties_fall_by_index():
+    scores = [torch.ones(4), torch.ones(2)]
+    assert select_units(layers_of(4, 2), scores, 0.5) == {"layer0": [0, 1], "layer1": [0]}
+    assert select_units(layers_of(4, 2), scores, 0.5, "global") == {"layer0": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_every_layer_keeps_its_best_unit(scope, generator):
+    scores = [torch.rand(size, generator=generator) for size in (1, 2, 9, 30)]
+    selection = select_units(layers_of(1, 2, 9, 30), scores, 0.999, scope)
+    kept = [set(range(len(s))) - units for s, units in zip(scores, chosen(selection, 4), strict=True)]
+    assert kept == [{score.argmax().item()} for score in scores]
+
+
+def test_scores_of_zero_are_no_trouble():
+    assert select_units(layers_of(3, 2), [torch.zeros(3), torch.ones(2)], 0.4, "global") == {"layer0": [0, 1]}
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 1.5, -0.1, float("nan")])
+def test_ratios_outside_are_named_before_any_work(ratio, generator):
+    with pytest.raises(SettingError, match=f"ratio is {ratio}.*strictly between 0 and 1"):
+        select_units(layers_of(2), [torch.ones(2)], ratio)
+
+    class Untouchable(nn.Module):
+        def forward(self, x):
+            raise AssertionError("this is work")
+
+    with pytest.raises(SettingError, match=f"ratio is {ratio}"):
+        prune(Untouchable(), torch.zeros(1, 2), ratio)
+
+
+@pytest.mark.parametrize(
+    ("scores", "scope", "named"),
+    [
+        ([torch.ones(2)], "local", "scope is 'local'"),
+        ([torch.ones(3)], "layerwise", r"layer 'layer0' have shape \(3,\).* 2 finite numbers"),
+        ([torch.tensor([1.0, torch.nan])], "global", "finite: False"),
+        ([torch.ones(2), torch.ones(2)], "global", "2 tensors of scores for 1 layers"),
+        ([], "layerwise", "0 tensors of scores for 1 layers"),
+        ([torch.tensor([-1.0, 2.0])], "global", "go down to -1.0"),
+    ],
+)
+def test_scores_that_do_not_fit_are_named(scores, scope, named):
+    with pytest.raises(SettingError, match=named):
+        select_units(layers_of(2), scores, 0.5, scope)
+
+
+# --- surgery --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_pruned_network_equals_masked_network(arch, generator):
+    model = small_network(arch, generator).train()
+    before = snapshot(model)
+    example, inputs = images(arch, generator), images(arch, generator, count=3)
+    layers = read_layers(model, example)
+    scores = Spline()(model, layers)
+    full = cost(model, example)
+    outputs = []
+    for scope, ratio in (("layerwise", 0.5), ("global", 0.4)):
+        selection = select_units(layers, scores, ratio, scope)
+        pruned = remove_units(model, example, selection)
+        masked = mask_units(model, example, selection)
+        assert pruned.training
+        assert masked.training
+        with torch.no_grad():
+            outputs.append(pruned.eval()(inputs))
+            torch.testing.assert_close(outputs[-1], masked.eval()(inputs), rtol=1e-5, atol=1e-5)
+        smaller = cost(pruned, example)
+        assert smaller.parameters < full.parameters
+        assert smaller.flops < full.flops
+        assert cost(masked, example) == full
+        sizes = {layer.name: layer.units for layer in layers}
+        assert {layer.name: layer.units for layer in read_layers(pruned, example)} == {
+            name: units - len(selection.get(name, [])) for name, units in sizes.items()
+        }
+    with torch.no_grad():
+        whole = copy.deepcopy(model).eval()(inputs)
+    assert not any(torch.allclose(output, whole, rtol=1e-3, atol=1e-3) for output in outputs)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("criterion", [Spline(offset="geometric"), FilterNorm(1), Random(0), None])
+def test_prune_is_its_parts_in_one(criterion, generator):
+    model, example = tiny_cnn(generator), torch.randn(3, 2, 6, 6, generator=generator)
+    layers = read_layers(model, example)
+    scores = (criterion or Spline())(model, layers)
+    for scope in SCOPES:
+        wanted = remove_units(model, example, select_units(layers, scores, 0.4, scope))
+        pruned = prune(model, example, 0.4, scope, criterion)
+        assert pruned.state_dict().keys() == wanted.state_dict().keys()
+        assert all(
+            torch.equal(tensor, wanted.state_dict()[name]) for name, tensor in pruned.state_dict().items()
+        )
+
+
+def test_pruning_again_goes_on(generator):
+    model = small_network("preresnet20", generator)
+    example = images("preresnet20", generator)
+    once = prune(model, example, 0.5)
+    layers = read_layers(once, example)
+    selection = select_units(layers, Spline()(once, layers), 0.3)
+    pruned, masked = remove_units(once, example, selection), mask_units(once, example, selection)
+    with torch.no_grad():
+        torch.testing.assert_close(pruned(example), masked(example), rtol=1e-5, atol=1e-5)
+    assert any(
+        m.indexes.numel() < m.channels // 2 for m in pruned.modules() if isinstance(m, ChannelSelection)
+    )
+
+
+def test_layerwise_twins_leave_the_function_as_it_was(generator):
+    # Unit 1 of each pair is unit 0 with another name; their readers' weights add up in one and vanish in the other.
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    model[0].weight.data[2:], model[0].bias.data[2:] = model[0].weight.data[:2], model[0].bias.data[:2]
+    model[2].weight.data[:, 2:] = 0
+    inputs = torch.randn(5, 3, generator=generator)
+    pruned = prune(model, inputs, 0.5)
+    assert pruned[0].out_features == 2
+    torch.testing.assert_close(pruned(inputs), model(inputs))
+
+
+def test_a_pruned_network_trains(generator):
+    model = small_network("alexnet", generator)
+    model(images("alexnet", generator)).sum().backward()
+    example = images("alexnet", generator)
+    pruned = prune(model, example, 0.5)
+    assert all(parameter.grad is None for parameter in pruned.parameters())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    pruned.train()(example).square().sum().backward()
+    assert all(parameter.grad.shape == parameter.shape for parameter in pruned.parameters())
+
+
+class Concatenated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1)
+        self.norm, self.last, self.head = nn.BatchNorm2d(10), nn.ConvTranspose2d(10, 6, 3), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        x = torch.cat([x, self.second(x).relu()], dim=1)
+        return self.head(self.last(self.norm(x).relu()).relu().mean((2, 3)))
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.value, self.gate, self.head = nn.Linear(72, 8), nn.Linear(72, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.head(self.value(x) * self.gate(x).sigmoid())
+
+
+def with_activation(activation):
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3), activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Concatenated,
+        Gated,
+        lambda: with_activation(nn.PReLU()),
+        lambda: with_activation(nn.PReLU(6)),
+        lambda: with_activation(nn.Sequential(nn.InstanceNorm2d(6, affine=True), nn.ReLU())),
+    ],
+)
+def test_other_structures_equal_their_masks(model, generator):
+    model, inputs = scatter(model(), generator).eval(), torch.randn(3, 2, 6, 6, generator=generator)
+    layers = read_layers(model, inputs)
+    selection = select_units(layers, Spline()(model, layers), 0.5)
+    pruned, masked = remove_units(model, inputs, selection), mask_units(model, inputs, selection)
+    torch.testing.assert_close(pruned(inputs), masked(inputs), rtol=1e-5, atol=1e-5)
+    assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("middle", "named"),
+    [
+        (nn.Conv2d(6, 6, 3, padding=1, groups=2), "'1' .Conv2d. has 2 groups"),
+        (nn.GroupNorm(3, 6), "'1' .GroupNorm. has 3 groups"),
+    ],
+)
+@pytest.mark.parametrize("surgery", [remove_units, mask_units])
+def test_channels_in_fixed_groups_are_named(surgery, middle, named):
+    model = with_activation(middle)
+    with pytest.raises(UnsupportedModuleError, match=f"{named}.*layer '0'.*SplineImportance"):
+        surgery(model, torch.zeros(2, 2, 6, 6), {"0": [1]})
+
+
+def test_norms_over_channels_can_be_cut_but_not_masked():
+    model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+    assert remove_units(model, torch.zeros(2, 3), {"0": [1]})[1].normalized_shape == (5,)
+    with pytest.raises(UnsupportedModuleError, match="LayerNorm.*use remove_units"):
+        mask_units(model, torch.zeros(2, 3), {"0": [1]})
+
+
+def test_a_model_that_counts_on_its_width_is_named():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+            self.register_buffer("gain", torch.arange(6.0))
+
+        def forward(self, x):
+            return self.head(self.first(x).relu() * self.gain)
+
+    with pytest.raises(UnsupportedModuleError, match="Fixed does not run without units of .'first'"):
+        remove_units(Fixed(), torch.zeros(2, 3), {"first": [1]})
+
+
+@pytest.mark.parametrize(
+    ("selection", "named"),
+    [
+        ({"9": [0]}, r"layer '9' cannot be pruned.*\['0', '3', '7'\]"),
+        ({"0": [6]}, r"units \[6\] of layer '0': .* from 0 to 5"),
+        ({"0": [-1]}, r"units \[-1\]"),
+        ({"0": [1, 1]}, "distinct"),
+        ({"3": [0, 1, 2, 3, 4]}, "all 5 units of layer '3'"),
+    ],
+)
+@pytest.mark.parametrize("surgery", [remove_units, mask_units])
+def test_selections_that_do_not_fit_are_named(surgery, selection, named, generator):
+    with pytest.raises(SettingError, match=named):
+        surgery(tiny_cnn(generator), torch.zeros(2, 2, 6, 6), selection)
+
+
+def test_selections_may_hold_numpy_and_torch_numbers(generator):
+    model, example = tiny_cnn(generator), torch.randn(2, 2, 6, 6, generator=generator)
+    wanted = remove_units(model, example, {"0": [1, 4]})(example)
+    assert torch.equal(remove_units(model, example, {"0": torch.tensor([1, 4])})(example), wanted)
+
+
+# --- the criterion as an importance of Torch-Pruning ----------------------------------------------------------
+
+
+def vgg11_bn():
+    """torchvision's, with a short classifier: its own holds a hundred million weights."""
+    with torch.device("meta"):
+        model = torchvision.models.vgg11_bn()
+        model.classifier = nn.Linear(512 * 7 * 7, 10)
+    for module in model.to_empty(device="cpu").modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "last"), [(lambda: torchvision.models.resnet18(num_classes=10), "fc"), (vgg11_bn, "classifier")]
+)
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_torch_pruning_takes_the_spline_criterion(build, last, everywhere, generator):
+    model, example = build().eval(), torch.randn(1, 3, 32, 32, generator=generator)
+    before = cost(model, example)
+    pruner = torch_pruning.pruner.BasePruner(
+        model, example, importance=SplineImportance(), pruning_ratio=0.5, global_pruning=everywhere
+    )
+    pruner.step()
+    after = cost(model, example)
+    assert after.parameters < 0.8 * before.parameters
+    assert after.flops < before.flops
+    assert model.get_submodule(last).out_features == 10
+    assert model(example).shape == (1, 10)
+
+
+def test_importance_is_the_normalised_score(generator):
+    model, example = tiny_cnn(generator), torch.zeros(1, 2, 6, 6)
+    graph = torch_pruning.DependencyGraph().build_dependency(model, example)
+    importance = SplineImportance(Spline(offset="geometric"))
+    scores = {layer.name: folded(model, layer) for layer in read_layers(model, example)}
+    for group in graph.get_all_groups():
+        name = graph._module2name[group[0].dep.target.module]
+        if name == "9":
+            assert importance(group) is None  # the network's outputs stay
+        else:
+            wanted = Spline(offset="geometric").layer_score(*scores[name])
+            torch.testing.assert_close(importance(group), wanted / wanted.mean())

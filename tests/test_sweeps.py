@@ -1,0 +1,417 @@
+import dataclasses
+import json
+import logging
+
+import pytest
+import torch
+from breaking import damaged, kill, started, wait_until
+from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
+
+from splinelib import SettingError, TrainingError, UnsupportedModuleError, prune, runs, sweeps
+from splinelib.criterion import Spline
+from splinelib.profiles import PROFILES, SWEEPS, dense_runs, get_profile, plan
+from splinelib.records import RecordStore, run_key
+from splinelib.runs import CRITERIA, DenseRun, make_criterion
+from splinelib.training import evaluate
+
+DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+    monkeypatch.setattr(sweeps, "_WAIT", 0.01)
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Stands in for the computation; lists what was computed. ``failing`` names runs that raise."""
+
+    class Executed(list):
+        failing = ()
+
+    done = Executed()
+
+    def execute(run, store, device, progress):
+        done.append(run)
+        if run in done.failing:
+            raise TrainingError("the loss is nan")
+        if isinstance(run, DenseRun):
+            store.weights_path(run).parent.mkdir(parents=True, exist_ok=True)
+            store.weights_path(run).touch()
+        return {"number": len(done)}
+
+    monkeypatch.setattr(sweeps, "execute", execute)
+    return done
+
+
+def keys(records):
+    return [record.key for record in records]
+
+
+# --- what a run computes --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """A store with every record of the plan, computed for real."""
+    folder = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+        report = sweep_tiny(folder)
+    assert (report.failed, report.left) == ([], [])
+    return folder, report
+
+
+def test_a_sweep_leaves_a_record_of_every_run(complete):
+    folder, report = complete
+    assert keys(report.records) == [run_key(run) for run in PLAN]
+    store = RecordStore(folder)
+    assert [store.load(run) for run in PLAN] == report.records
+    assert not any((folder / "checkpoints").iterdir())
+    assert {record.provenance["profile"] for record in report.records} == {"tiny"}
+
+
+def test_a_dense_record_holds_what_was_watched(complete):
+    results = RecordStore(complete[0]).load(DENSE_0).results
+    assert [row["epoch"] for row in results["epochs"]] == [0, 1, 2]
+    distances = torch.tensor(results["spline"]["distances"])
+    assert distances.shape == (3, 3)
+    assert torch.equal(distances, distances.T)
+    consecutive = torch.tensor(results["spline"]["consecutive_by_layer"])
+    assert consecutive.shape == (2, 6)  # 5 convolutions and a hidden layer
+    torch.testing.assert_close(consecutive.mean(1), distances.diagonal(1), rtol=0, atol=2e-6)
+    assert (results["spline"]["threshold"], results["spline"]["window"]) == (0.16, 3)
+    assert results["spline"]["epoch"] is None  # not before epoch 3
+    assert [mask["ratio"] for mask in results["masks"]] == [0.5]
+    assert results["cost"]["parameters"] > 0
+
+
+def test_a_pruned_record_holds_what_pruning_did(complete):
+    store = RecordStore(complete[0])
+    results, dense = store.load(SPLINE_0).results, store.load(DENSE_0).results
+    assert results["dense_accuracy"] == dense["epochs"][-1]["accuracy"]
+    assert results["dense_cost"] == dense["cost"]
+    assert results["accuracy"] == results["epochs"][-1]["accuracy"]
+    data = tiny_dataset()
+    model = runs.trained_model(DENSE_0, data, store, CPU)
+    assert not model.training
+    pruned = prune(model, runs.normalize(data.test.images[:2], data), 0.5, "layerwise", Spline())
+    assert results["pruned_accuracy"] == evaluate(pruned, data)
+    assert results["cost"]["parameters"] == sum(p.numel() for p in pruned.parameters())
+    assert results["widths"] == {name: n - round(n / 2) for name, n in results["dense_widths"].items()}
+
+
+def test_a_record_does_not_depend_on_its_neighbours(complete, tmp_path):
+    alone = sweep_tiny(tmp_path, [SPLINE_1]).records[0].results
+    assert without_clock(alone) == without_clock(RecordStore(complete[0]).load(SPLINE_1).results)
+
+
+def without_clock(results):
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in results["epochs"]]
+    return {**results, "epochs": rows}
+
+
+def test_canvas_images_have_different_classes():
+    data = tiny_dataset()
+    pairs = {runs.canvas_pair(data, seed) for seed in range(20)}
+    assert all(data.test.labels[a] != data.test.labels[b] for a, b in pairs)
+    assert len(pairs) > 10
+    assert runs.canvas_pair(data, 3) == runs.canvas_pair(data, 3)
+
+
+def test_every_criterion_has_a_name():
+    assert [repr(make_criterion(name, 7)) for name in CRITERIA] == [
+        "Spline(rho=0.05, offset='raw', drop='smaller_norm', seed=0)",
+        "Spline(rho=0.05, offset='geometric', drop='smaller_norm', seed=0)",
+        "FilterNorm(order=1)",
+        "BatchNormScale()",
+        "Random(seed=7)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({"criterion": "magic"}, "criterion is 'magic'"), ({"ratio": 1.5}, "ratio is 1.5")]
+)
+def test_runs_that_make_no_sense_are_named(changes, named):
+    with pytest.raises(SettingError, match=named):
+        dataclasses.replace(SPLINE_0, **changes)
+
+
+def test_a_pruned_run_needs_its_dense_record(tmp_path):
+    with pytest.raises(runs.RecordError, match="has no record of DenseRun"):
+        runs.execute(SPLINE_0, RecordStore(tmp_path), CPU)
+
+
+# --- sweeping -------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_missing_is_computed(tmp_path, executed):
+    sweep_tiny(tmp_path, PLAN[:3])
+    report = sweep_tiny(tmp_path, [*PLAN, *PLAN[:2]])
+    assert executed == PLAN
+    assert keys(report.records) == [run_key(run) for run in PLAN]
+    assert [record.results["number"] for record in report.records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_dense_run_comes_first_wherever_it_is_missing(tmp_path, executed):
+    report = sweep_tiny(tmp_path, [SPLINE_1, L1_1])
+    assert executed == [DENSE_1, SPLINE_1, L1_1]
+    assert keys(report.records) == [run_key(SPLINE_1), run_key(L1_1)]
+    RecordStore(tmp_path).weights_path(DENSE_1).unlink()
+    sweep_tiny(tmp_path, [DENSE_1, SPLINE_1])  # nothing asks for the weights
+    assert len(executed) == 3
+    RecordStore(tmp_path).path(SPLINE_1).unlink()
+    sweep_tiny(tmp_path, [SPLINE_1])
+    assert executed[3:] == [DENSE_1, SPLINE_1]
+
+
+def test_a_failed_run_is_reported_and_the_others_go_on(tmp_path, executed, caplog):
+    executed.failing = (SPLINE_0,)
+    with caplog.at_level(logging.ERROR):
+        report = sweep_tiny(tmp_path)
+    assert executed == PLAN
+    assert keys(report.records) == [run_key(run) for run in PLAN if run != SPLINE_0]
+    ((run, error),) = report.failed
+    assert (run, str(error)) == (SPLINE_0, "the loss is nan")
+    assert "TrainingError: the loss is nan" in caplog.text
+    executed.failing = ()
+    assert sweep_tiny(tmp_path).failed == []
+    assert executed[6:] == [SPLINE_0]
+
+
+def test_what_needs_a_failed_run_is_not_tried(tmp_path, executed):
+    executed.failing = (DENSE_0,)
+    report = sweep_tiny(tmp_path)
+    assert executed == [DENSE_0, DENSE_1, SPLINE_1, L1_1]
+    assert [run for run, _ in report.failed] == [DENSE_0, SPLINE_0, L1_0]
+    assert len({id(error) for _, error in report.failed}) == 1
+
+
+def test_an_error_in_real_work_is_reported(tmp_path):
+    diverging = dataclasses.replace(DENSE_0, train=dataclasses.replace(SETTINGS, lr=1e18))
+    no_norms = dataclasses.replace(DENSE_0, arch="mlp")
+    report = sweep_tiny(tmp_path, [diverging, no_norms])
+    assert [type(error) for _, error in report.failed] == [TrainingError, UnsupportedModuleError]
+
+
+def test_interrupting_stops_the_sweep(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep_tiny(tmp_path)
+    with RecordStore(tmp_path).claim(DENSE_0) as free:
+        assert free
+
+
+@pytest.mark.parametrize("how", ["altered", "truncated", "empty"])
+def test_a_damaged_record_is_computed_anew(how, tmp_path, executed):
+    sweep_tiny(tmp_path, PLAN[:3])
+    path = RecordStore(tmp_path).path(SPLINE_0)
+    path.write_bytes(damaged(path.read_bytes())[how])
+    report = sweep_tiny(tmp_path, PLAN[:3])
+    assert executed == [*PLAN[:3], SPLINE_0]
+    assert [record.results["number"] for record in report.records] == [1, 2, 4]
+
+
+def test_damaged_weights_are_never_used(tmp_path):
+    sweep_tiny(tmp_path, [DENSE_0])
+    path = RecordStore(tmp_path).weights_path(DENSE_0)
+    path.write_bytes(damaged(path.read_bytes())["altered"])
+    report = sweep_tiny(tmp_path, [SPLINE_0])
+    ((_, error),) = report.failed
+    assert str(path) in str(error)
+    path.unlink()
+    assert sweep_tiny(tmp_path, [SPLINE_0]).failed == []
+
+
+class Clock:
+    """Time that passes only while something is computed."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.seconds, execute = 0.0, seconds, sweeps.execute
+        monkeypatch.setattr(sweeps.time, "monotonic", lambda: self.now)
+
+        def slow(run, *arguments):
+            self.now += self.seconds[run.kind]
+            return execute(run, *arguments)
+
+        monkeypatch.setattr(sweeps, "execute", slow)
+
+
+@pytest.mark.parametrize(
+    ("budget", "done"),
+    [(0, 0), (1, 1), (99, 1), (199, 1), (200.5, 3), (205, 3), (220.5, 4), (231, 5), (1000, 6), (None, 6)],
+)
+def test_the_budget_stops_between_runs(budget, done, tmp_path, executed, monkeypatch):
+    Clock(monkeypatch, {"dense": 100.0, "prune": 10.0})
+    report = sweep_tiny(tmp_path, budget=budget)
+    assert executed == PLAN[:done]
+    assert report.left == PLAN[done:]
+    assert keys(report.records) == [run_key(run) for run in executed]
+
+
+def test_a_spent_budget_still_finds_what_is_there(tmp_path, executed):
+    sweep_tiny(tmp_path, [DENSE_0, DENSE_1, L1_0])
+    report = sweep_tiny(tmp_path, budget=0)
+    assert keys(report.records) == [run_key(run) for run in (DENSE_0, DENSE_1, L1_0)]
+    assert report.left == [SPLINE_0, SPLINE_1, L1_1]
+
+
+def test_a_sweep_waits_for_a_run_that_another_process_holds(tmp_path, executed, monkeypatch):
+    store, naps = RecordStore(tmp_path), []
+    claim = store.claim(SPLINE_0)
+    assert claim.__enter__()
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:
+            store.save(SPLINE_0, {"by": "another"}, {})
+            claim.__exit__(None, None, None)
+
+    monkeypatch.setattr(sweeps.time, "sleep", nap)
+    report = sweep_tiny(tmp_path)
+    assert executed == [run for run in PLAN if run != SPLINE_0]
+    assert keys(report.records) == [run_key(run) for run in PLAN]
+    assert report.records[2].results == {"by": "another"}
+    assert len(naps) == 3
+
+
+def test_two_processes_share_a_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "execute", sweeps.execute)  # share() replaces these two
+    monkeypatch.setattr(sweeps, "_WAIT", sweeps._WAIT)
+    process = started("share", tmp_path)
+    wait_until((tmp_path / "child.ready").exists, process)
+    report = share(tmp_path, "parent")
+    assert process.wait(60) == 0, process.stderr.read().decode()
+    process.stderr.close()
+    everything = [run_key(run) for run in tiny_plan(seeds=range(4))]
+    assert keys(report.records) == everything
+    log = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(key for _, key in log) == sorted(everything)  # each of them once
+    assert {name for name, _ in log} == {"parent", "child"}
+    assert all(
+        record.results["by"] == {key: name for name, key in log}[record.key] for record in report.records
+    )
+
+
+def test_a_killed_sweep_loses_at_most_the_run_under_way(complete, tmp_path, monkeypatch):
+    store = RecordStore(tmp_path)
+    process = started("sweep", tmp_path)
+    # In the middle of the second run, from which the first checkpoint is there already.
+    wait_until(lambda: store.path(DENSE_0).exists() and store.checkpoint_path(DENSE_1).exists(), process)
+    kill(process)
+    finished = store.path(DENSE_0).read_bytes()
+    assert store.load(DENSE_1) is None
+    computed, steps = [], []
+    execute, step = runs.execute, runs.train.__globals__["_Trainer"]._step
+    monkeypatch.setattr(sweeps, "execute", lambda run, *rest: computed.append(run) or execute(run, *rest))
+    monkeypatch.setattr(
+        runs.train.__globals__["_Trainer"],
+        "_step",
+        lambda *batch: steps.append(len(computed)) or step(*batch),
+    )
+    report = sweep_tiny(tmp_path)
+    assert (report.failed, report.left) == ([], [])
+    assert computed == PLAN[1:]
+    assert store.path(DENSE_0).read_bytes() == finished
+    assert steps.count(1) < 18  # of 3 epochs of 6 steps; at least one was taken before
+    for run in PLAN:
+        assert without_clock(store.load(run).results) == without_clock(
+            RecordStore(complete[0]).load(run).results
+        )
+
+
+# --- profiles -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_profile_plans_every_sweep(name, sweep):
+    profile = get_profile(name)
+    planned = plan(sweep, profile)
+    dense = [run for run in planned if isinstance(run, DenseRun)]
+    assert planned[: len(dense)] == dense == dense_runs(profile)
+    assert [run.seed for run in dense] == list(profile.seeds)
+    pruned = planned[len(dense) :]
+    if sweep == "early_bird":
+        assert pruned == []
+    else:
+        assert [(run.dense.seed, run.ratio, run.criterion) for run in pruned] == [
+            (seed, ratio, criterion)
+            for seed in profile.seeds
+            for ratio in profile.ratios
+            for criterion in profile.criteria
+        ]
+        assert {run.scope for run in pruned} == {sweep}
+        assert {(run.finetune.epochs, run.finetune.lr) for run in pruned} == {
+            (profile.finetune_epochs, profile.finetune_lr)
+        }
+    assert len({run_key(run) for run in planned}) == len(planned)
+    json.dumps([dataclasses.asdict(run) for run in planned])
+
+
+def test_the_papers_profile_is_the_papers():
+    profile = get_profile("paper")
+    settings = dense_runs(profile)[0].train
+    assert (settings.epochs, settings.batch_size, settings.lr) == (160, 128, 0.1)
+    assert (settings.momentum, settings.weight_decay, settings.milestones) == (0.9, 1e-4, (0.5, 0.75))
+    assert (profile.canvas_side, profile.width, profile.images) == (100, 1.0, None)
+    assert profile.ratios == (0.3, 0.5, 0.7)
+
+
+def test_overrides_replace_single_fields():
+    profile = get_profile(
+        "quick", arch="alexnet", seeds=[4], ratios=[0.5, 0.25], width=1, epochs=None, images=0
+    )
+    assert profile == dataclasses.replace(
+        PROFILES["quick"], arch="alexnet", seeds=(4,), ratios=(0.5, 0.25), width=1.0, images=None
+    )
+    assert type(profile.width) is float
+    assert get_profile("quick") == PROFILES["quick"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"rattios": [0.5]}, "no field 'rattios': it has dataset, .*ratios"),
+        ({"arch": "vgg61"}, "arch is 'vgg61': choose from vgg16_bn"),
+        ({"dataset": "cifar"}, "dataset is 'cifar'"),
+        ({"criteria": ["spline", "magic"]}, "criteria is 'magic': choose from spline"),
+        ({"precision": "half"}, "precision is 'half'"),
+        ({"ratios": [0.5, 1.0]}, r"ratios are \(0.5, 1.0\): .* strictly between 0 and 1"),
+        ({"ratios": [float("nan")]}, "ratios are"),
+        ({"ratios": []}, r"ratios is \[\]: give a non-empty list"),
+        ({"ratios": 0.5}, "ratios is 0.5: give a non-empty list"),
+        ({"ratios": "0.5"}, "ratios is '0.5': give a non-empty list"),
+        ({"ratios": ["0.5"]}, "of type str: give float"),
+        ({"seeds": [0, 1.0]}, "seeds is 1.0, of type float: give int"),
+        ({"seeds": [True]}, "of type bool: give int"),
+        ({"epochs": 2.5}, "epochs is 2.5, of type float: give int"),
+        ({"epochs": "3"}, "epochs is '3', of type str"),
+        ({"epochs": 0}, "epochs is 0: it must be at least 1"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"images": -5}, "images is -5"),
+        ({"images": 1.5}, "of type float: give int or NoneType"),
+        ({"canvas_side": 1}, "canvas_side is 1"),
+        ({"width": float("nan")}, "width is nan: it must be positive and finite"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"finetune_lr": -0.1}, "finetune_lr is -0.1"),
+    ],
+)
+def test_overrides_that_make_no_sense_are_named(overrides, named):
+    with pytest.raises(SettingError, match=named):
+        get_profile("smoke", **overrides)
+
+
+@pytest.mark.parametrize("name", ["smok", "Quick", ""])
+def test_an_unknown_profile_is_named(name):
+    with pytest.raises(SettingError, match=f"profile is '{name}': choose one of smoke, quick"):
+        get_profile(name)
+
+
+def test_an_unknown_sweep_is_named():
+    with pytest.raises(SettingError, match="sweep is 'layers': choose one of early_bird"):
+        plan("layers", get_profile("smoke"))
