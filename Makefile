@@ -47,8 +47,8 @@ $(STAMP): requirements.lock pyproject.toml
 	    $$found -m venv --clear $(VENV); \
 	fi
 	@echo "installing the locked requirements (on Linux about 5 GB, some minutes the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 check-data: $(STAMP)

@@ -10,7 +10,9 @@ import torch
 
 torch.set_num_threads(1)
 # No deadline: the machine may be busy. The same examples on every run: a red test stays red.
-hypothesis.settings.register_profile("splinelib", deadline=None, derandomize=True, database=None, max_examples=40)
+hypothesis.settings.register_profile(
+    "splinelib", deadline=None, derandomize=True, database=None, max_examples=40
+)
 hypothesis.settings.load_profile("splinelib")
 
 

@@ -81,7 +81,8 @@ def test_codes_of_different_shapes_do_not_compare():
 
 @pytest.mark.parametrize(
     ("arch", "points"),
-    [("vgg16_bn", 3), ("preresnet20", 3), ("mobilenet_v2", 3), ("mlp", 300)],  # 300 points go through in two pieces
+    # 300 points go through the network in two pieces.
+    [("vgg16_bn", 3), ("preresnet20", 3), ("mobilenet_v2", 3), ("mlp", 300)],
 )
 def test_codes_are_the_signs_in_front_of_every_relu(arch, points, generator):
     model, canvas = small_network(arch, generator), images(arch, generator, points)

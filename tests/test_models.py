@@ -7,7 +7,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from splinelib._selection_pruner import ChannelSelectionPruner, link_streams
+from splinelib._selection_pruner import ChannelSelectionPruner
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.models import ARCHITECTURES, ChannelSelection, build_model, mlp
 
@@ -219,13 +219,10 @@ def test_selection_keeps_channels_in_order():
     assert repr(selection) == "ChannelSelection(4, kept=2)"
 
 
-def dependency_graph(model, link=True):
-    graph = tp.DependencyGraph().build_dependency(
+def dependency_graph(model):
+    return tp.DependencyGraph().build_dependency(
         model, (images(),), customized_pruners={ChannelSelection: ChannelSelectionPruner()}
     )
-    if link:
-        link_streams(graph)
-    return graph
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -269,31 +266,9 @@ def test_dropping_selected_channels_touches_only_their_reader(path):
     torch.testing.assert_close(model(images()), masked(images()), rtol=1e-5, atol=1e-5)
 
 
-def test_dropping_stream_channels_reaches_every_reader_once():
-    model = scatter_batch_norms(small("preresnet20"))
-    masked = copy.deepcopy(model).eval()
-    graph = dependency_graph(model)
-    # The second block already reads less than the stream, so places and channels differ there.
-    graph.get_pruning_group(model.stage1[1].select, pruner_of(graph).prune_out_channels, [0, 5]).prune()
-    masked.stage1[1].conv1.weight.data[:, [0, 5]] = 0
-    graph.get_pruning_group(model.stage1[1].conv3, tp.prune_conv_out_channels, [1, 5, 9]).prune()
-    for reader in (masked.stage1[1].conv1, masked.stage2[0].conv1, masked.stage2[0].shortcut):
-        reader.weight.data[:, [1, 5, 9]] = 0
-
-    assert model.stage1[1].select.channels == 13
-    assert model.stage1[1].select.indexes.tolist() == list(range(1, 13))  # channel 0 is still in the stream
-    assert model.stage1[1].conv1.in_channels == 12
-    assert model.stage2[0].select.indexes.tolist() == list(range(13))
-    torch.testing.assert_close(model(images()), masked(images()), rtol=1e-5, atol=1e-5)
-
-
-def test_stream_channels_need_the_linked_graph_only_where_they_are_kept():
+def test_the_stream_stays_whole():
     model = small("preresnet20")
-    graph = dependency_graph(model, link=False)
-    pruner = pruner_of(graph)
-    with pytest.raises(UnsupportedModuleError, match=r"stream channels \[2\].*link_streams"):
-        pruner.prune_in_channels(model.stage1[0].select, [2])
-    pruner.prune_out_channels(model.stage1[0].select, [2])
-    pruner.prune_in_channels(model.stage1[0].select, [2])
-    assert model.stage1[0].select.channels == 3
-    assert model.stage1[0].select.indexes.tolist() == [0, 1, 2]
+    graph = dependency_graph(model)
+    group = graph.get_pruning_group(model.stage1[0].conv3, tp.prune_conv_out_channels, [2])
+    with pytest.raises(UnsupportedModuleError, match=r"channels \[2\] of the stream .*prune the selections"):
+        group.prune()

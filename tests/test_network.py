@@ -38,7 +38,7 @@ def test_layers_of_a_chain(generator):
 def test_reading_works_on_frozen_parameters_and_leaves_the_model_alone(generator):
     model = tiny_cnn(generator).train()
     model[4].eval()
-    model[3].requires_grad_(False)
+    model[:9].requires_grad_(False)
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     with torch.no_grad():
@@ -46,7 +46,7 @@ def test_reading_works_on_frozen_parameters_and_leaves_the_model_alone(generator
     assert [layer.name for layer in layers] == ["0", "3", "7"]
     assert [module.training for module in model.modules()] == modes
     assert not model[3].weight.requires_grad
-    assert model[0].weight.requires_grad
+    assert model[9].weight.requires_grad
     assert hooks_of(model) == [0] * len(hooks_of(model))
     assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -76,6 +76,18 @@ def test_a_model_without_prunable_layer_is_named():
 def test_one_input_is_enough():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     assert [layer.units for layer in read_layers(model, torch.zeros(1, 4))] == [8]
+
+
+def test_a_batch_is_one_argument():
+    class Optional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x, shortcut=None):
+            return x if shortcut is not None else self.head(self.first(x).relu())
+
+    assert [layer.name for layer in read_layers(Optional(), torch.zeros(2, 4))] == ["first"]
 
 
 def test_folding_by_hand():
@@ -189,6 +201,9 @@ def test_the_last_selection_reads_every_writer_of_the_stream_once(generator):
         "stage3.0.conv3",
         "stage3.0.shortcut",
     ]
+    # The stem feeds the shortcut, too, so the norm behind it is the layer's and not its own.
+    assert [(w.module, w.norm) for w in layers["stage1.0.select"].writers] == [("conv1", None)]
+    assert layers["stage1.0.select"].norm == "stage1.0.bn1"
     assert not any("conv3" in name or "shortcut" in name for name in layers)  # the stream itself stays
 
 

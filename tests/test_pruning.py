@@ -329,10 +329,14 @@ def vgg11_bn():
     return model
 
 
+def resnet18():
+    return torchvision.models.resnet18(num_classes=10)
+
+
 @pytest.mark.parametrize(
-    ("build", "last"), [(lambda: torchvision.models.resnet18(num_classes=10), "fc"), (vgg11_bn, "classifier")]
+    ("build", "last", "everywhere"),
+    [(resnet18, "fc", False), (resnet18, "fc", True), (vgg11_bn, "classifier", True)],
 )
-@pytest.mark.parametrize("everywhere", [False, True])
 def test_torch_pruning_takes_the_spline_criterion(build, last, everywhere, generator):
     model, example = build().eval(), torch.randn(1, 3, 32, 32, generator=generator)
     before = cost(model, example)

@@ -56,7 +56,13 @@ def serve(layout: Layout, port: int) -> None:
     if not (layout.site / "index.html").exists():
         raise BuildError("no book yet: run `make book` first")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=layout.site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise BuildError(
+            f"port {port} cannot be used ({error.strerror}): try `make serve PORT=8001`"
+        ) from error
+    with server:
         address = f"http://localhost:{server.server_port}/"
         print(f"The book: {address} (Ctrl-C stops)", flush=True)
         if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):

@@ -140,14 +140,16 @@ def _clean(notebook: NotebookNode, stem: str) -> None:
             # Progress bars and their timings go to standard error; the page shows results only.
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
-                _name_table(output.get("data", {}), cell["id"])
+                _steady(output.get("data", {}), cell["id"])
 
 
-def _name_table(data: dict[str, Any], name: str) -> None:
-    """Replace the random id that pandas gives to a styled table, and to all of its cells."""
+def _steady(data: dict[str, Any], name: str) -> None:
+    """Replace the random id that pandas gives to a styled table, and addresses in the text beside it."""
     html = data.get("text/html", "")
     if found := re.search(r'<table id="(T_\w+)"', html):
         data["text/html"] = html.replace(found[1], f"T_{name}")
+    if "text/plain" in data:
+        data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", data["text/plain"])
 
 
 def chapter_key(path: Path, profile: str) -> str:

@@ -1,0 +1,29 @@
+"""The affine map of a region in the full input space."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.partition.partition import Partition
+
+
+def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Tensor, Tensor]:
+    """``(A, b)`` with ``f(x) = A x + b`` on the region that ``partition`` shows a slice of; the theory's ``A_ω, b_ω``.
+
+    Args:
+        model: the network that ``partition`` was computed from; it is not changed.
+
+    Returns:
+        ``A [K, *input]`` and ``b [K]``, float64: the derivative at the region's centre of gravity, where no unit
+        is at its kink.
+    """
+    frozen = copy.deepcopy(model).cpu().double().requires_grad_(False)
+    point = partition.slice.at(partition.centroids()[region])[0]
+
+    def scores(x: Tensor) -> Tensor:
+        return frozen(x[None])[0]
+
+    matrix = torch.func.jacrev(scores)(point)
+    bias = scores(point) - matrix.flatten(1) @ point.flatten()
+    return matrix, bias

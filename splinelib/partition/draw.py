@@ -1,0 +1,148 @@
+"""Partitions as vector drawings on given axes; nothing is computed here."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import Colormap, Normalize
+
+from splinelib.partition.decision import DecisionBoundary
+from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.partition import Partition
+
+# Beyond this a vector file is slow to open, so the polygons (not the axes) become pixels in it.
+_MANY = 20_000
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw_regions(
+    axes: Axes, partition: Partition, values: Floats | None = None, cmap: str | Colormap = "viridis"
+) -> Axes:
+    """Fill every region by its value ``[R]``; without values by a colour that tells neighbours apart.
+
+    The default colours follow the regions' keys, so a region keeps its colour in every picture of the network.
+    """
+    if values is None:
+        values, cmap = (partition.key >> np.uint64(40)) / 2.0**24, "Pastel1"
+    scale = Normalize(float(np.min(values)), float(np.max(values)))
+    sizes = np.diff(partition.offsets)
+    for size in np.unique(sizes):
+        members = np.flatnonzero(sizes == size)
+        corners = partition.vertices[partition.offsets[members][:, None] + np.arange(size)]
+        polygons = PolyCollection(list(corners), cmap=cmap, norm=scale, linewidths=0, antialiaseds=False)
+        polygons.set_array(values[members])
+        polygons.set_rasterized(len(sizes) > _MANY)
+        axes.add_collection(polygons)
+    return _frame(axes, partition)
+
+
+def draw_edges(axes: Axes, partition: Partition, colours: Any = None, linewidth: float = 0.6) -> Axes:
+    """Draw the boundary of every unit, in one colour for each layer, deep layers below shallow ones.
+
+    Args:
+        colours: one colour for each layer; by default the axes' colour cycle.
+    """
+    layer = np.append(partition.unit_layer, -1)[partition.edge_unit]
+    ends = np.stack([partition.vertices, partition.vertices[partition.edge_end]], axis=1)
+    for number in reversed(range(len(partition.layers))):
+        colour = f"C{number % 10}" if colours is None else colours[number]
+        lines = LineCollection(
+            list(ends[layer == number]), colors=[colour], linewidths=linewidth, capstyle="round"
+        )
+        lines.set_label(partition.layers[number].name)
+        lines.set_rasterized(len(partition) > _MANY)
+        axes.add_collection(lines)
+    return _frame(axes, partition)
+
+
+def draw_boundary(
+    axes: Axes, boundary: DecisionBoundary, colour: Any = "black", linewidth: float = 1.6
+) -> Axes:
+    """Draw the decision boundary."""
+    axes.add_collection(
+        LineCollection(list(boundary.segments), colors=[colour], linewidths=linewidth, capstyle="round")
+    )
+    return axes
+
+
+def draw_partition(axes: Axes, partition: Partition, title: str = "") -> Axes:
+    """Regions, the boundaries of all units and, if there is one, the decision boundary: the usual picture."""
+    draw_regions(axes, partition)
+    draw_edges(axes, partition, ["#555555"] * len(partition.layers), 0.4)
+    if partition.boundary is not None:
+        draw_boundary(axes, partition.boundary)
+    axes.set(title=title, xticks=[], yticks=[])
+    return axes
+
+
+def draw_points(axes: Axes, points: Floats, labels: Floats) -> Axes:
+    """Points ``[N, 2]`` of two classes, told apart by colour and marker."""
+    for label, colour, marker in ((0, "#0072B2", "o"), (1, "#D55E00", "x")):
+        x, y = points[labels == label].T
+        axes.scatter(x, y, s=6, c=colour, marker=marker, linewidths=0.7, label=f"class {label}")
+    return axes
+
+
+def draw_curves(axes: Axes, table: pd.DataFrame, value: str, by: str, label: str, title: str = "") -> Axes:
+    """``value`` against the ratio, mean with standard deviation over runs, a line for each entry of column ``by``."""
+    for number, (name, part) in enumerate(table.groupby(by, sort=False)):
+        groups = part.groupby("ratio")[value]
+        mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0)
+        bars = axes.errorbar(mean.index, mean, deviation, capsize=3, color=_COLOURS[number], label=str(name))
+        bars[0].set(marker="osD^"[number], linestyle=("-", "--", "-.", ":")[number])
+    axes.set(title=title, xlabel="pruning ratio", ylabel=label, xticks=sorted(table["ratio"].unique()))
+    axes.legend()
+    return axes
+
+
+def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: list[float]) -> Axes:
+    """Number of regions over epochs (left axis), and the code distance to the epoch kept before (right axis)."""
+    other = axes.twinx()
+    (count,) = axes.plot(epochs, regions, color=_COLOURS[0], marker="o", label="regions")
+    (distance,) = other.plot(
+        epochs[1:],
+        distances,
+        color=_COLOURS[1],
+        marker="s",
+        linestyle="--",
+        label="code distance to the one before",
+    )
+    axes.set(xlabel="epoch (symmetric log scale)", ylabel="regions", xscale="symlog", ylim=(0, None))
+    axes.set_xticks(epochs, [str(epoch) for epoch in epochs])
+    other.set(ylabel="code distance", ylim=(0, None))
+    other.grid(visible=False)
+    axes.legend(handles=[count, distance])
+    return axes
+
+
+def draw_raster(axes: Axes, image: Ints, partition: Partition, title: str = "") -> Axes:
+    """The regions that a raster of pixels ``[H, W]`` sees, in the colours of :func:`draw_regions`."""
+    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
+    values = (partition.key >> np.uint64(40)) / 2.0**24
+    extent = (low[0], high[0], low[1], high[1])
+    scale = Normalize(float(values.min()), float(values.max()))
+    axes.imshow(
+        values[image], cmap="Pastel1", norm=scale, extent=extent, origin="lower", interpolation="nearest"
+    )
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.grid(visible=False)
+    return axes
+
+
+def draw_seen(axes: Axes, sides: list[int], seen: list[float]) -> Axes:
+    """Share of regions that a raster sees against its points a side."""
+    axes.plot(sides, seen, marker="o", color=_COLOURS[0])
+    axes.set(xlabel="points a side", ylabel="share of regions seen", xscale="log", ylim=(0, 1))
+    axes.set_xticks(sides, [str(side) for side in sides])
+    axes.minorticks_off()
+    return axes
+
+
+def _frame(axes: Axes, partition: Partition) -> Axes:
+    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
+    axes.set_aspect("equal")
+    return axes

@@ -1,0 +1,112 @@
+"""What each unit contributes to a partition, and what pruning does to it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splinelib.errors import SettingError
+from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.partition import Partition
+from splinelib.partition.topology import Topology
+
+# Units vanish from a slice when the length left is rounding alone (a share of the slice's perimeter).
+_NO_LENGTH = 1e-12
+
+
+def boundary_length(partition: Partition) -> Floats:
+    """Length of each unit's boundary within the slice, ``[units]``, in the slice's coordinates.
+
+    Where the boundaries of several units coincide, the length is counted once, for one of them.
+    """
+    unit = partition.edge_unit
+    inner = unit >= 0
+    return np.bincount(unit[inner], partition.edge_length[inner], partition.units) / 2
+
+
+def bordering_regions(partition: Partition) -> Ints:
+    """For each unit the number of regions with an edge on its boundary, ``[units]``."""
+    unit = partition.edge_unit
+    inner = unit >= 0
+    pairs = np.unique(np.stack([unit[inner], partition.edge_region[inner]]), axis=1)
+    return np.bincount(pairs[0], minlength=partition.units)
+
+
+def separated_pairs(partition: Partition, topology: Topology, unit: int) -> Ints:
+    """The pairs of neighbouring regions ``[n, 2]`` that the boundary of ``unit`` separates, ascending."""
+    if not 0 <= unit < partition.units:
+        raise SettingError(f"unit {unit} does not exist; units are 0 … {partition.units - 1}")
+    edges = np.flatnonzero((partition.edge_unit == unit) & (topology.twin >= 0))
+    pairs = np.stack([partition.edge_region[edges], topology.neighbour[edges]], axis=1)
+    return np.unique(np.sort(pairs, axis=1), axis=0)
+
+
+def share_of_units_touching(partition: Partition) -> float:
+    """Share of all units whose boundary meets the decision boundary within the slice (claim C3).
+
+    Raises:
+        SettingError: the partition was computed without ``boundary=True``.
+    """
+    if partition.boundary is None:
+        raise SettingError("this partition holds no decision boundary; compute it with boundary=True")
+    return len(partition.boundary.touching) / partition.units
+
+
+def axis_parallel_share(partition: Partition, layer: int = 0, tolerance: float = 1e-9) -> float:
+    """Share of a layer's boundary length that runs parallel to one of the slice's two axes; NaN without boundary.
+
+    On an axis-aligned slice of the input this counts, for the first layer, the paper's claim that weight pruning
+    turns boundaries parallel to an axis.
+
+    Args:
+        tolerance: largest angle to the axis, in radians; zeroed weights give exactly 0.
+    """
+    unit = partition.edge_unit
+    first = partition.layers[layer].first
+    chosen = (unit >= first) & (unit < first + partition.layers[layer].units)
+    steps = np.abs(partition.vertices[partition.edge_end] - partition.vertices)[chosen]
+    length = np.linalg.norm(steps, axis=1)
+    parallel = steps.min(axis=1) <= tolerance * length
+    return float(length[parallel].sum() / length.sum()) if length.sum() > 0 else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What became of a partition: region counts, the boundary length ``[units]`` of every unit before and after."""
+
+    regions: tuple[int, int]
+    length_before: Floats
+    length_after: Floats
+    vanished: NDArray[np.int64]
+    appeared: NDArray[np.int64]
+
+    @property
+    def length_kept(self) -> float:
+        """Total boundary length after, as a share of that before."""
+        return float(self.length_after.sum() / self.length_before.sum())
+
+
+def compare(before: Partition, after: Partition) -> Change:
+    """Compare the partitions of one slice by a network and its pruned version with the same units.
+
+    For node pruning give the masked network (rows zeroed, nothing removed), so that units keep their numbers. Units
+    whose boundary is gone are ``vanished``.
+
+    Raises:
+        SettingError: the two networks have different units.
+    """
+    shapes = [[(layer.kind, layer.shape) for layer in p.layers] for p in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise SettingError(
+            f"units {shapes[0]} before, {shapes[1]} after; compare with the masked network instead"
+        )
+    lengths = boundary_length(before), boundary_length(after)
+    least = _NO_LENGTH * float(np.ptp(before.slice.polygon, axis=0).sum())
+    present = [length > least for length in lengths]
+    return Change(
+        (len(before), len(after)),
+        lengths[0],
+        lengths[1],
+        np.flatnonzero(present[0] & ~present[1]),
+        np.flatnonzero(present[1] & ~present[0]),
+    )

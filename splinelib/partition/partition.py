@@ -1,0 +1,274 @@
+"""The exact partition of a slice: what it holds, and computing it."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from splinelib.errors import SettingError
+from splinelib.partition.decision import DecisionBoundary, empty_segments, find_segments
+from splinelib.partition.engine import Piece, Wanted, search
+from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.program import Int32s, Network, UnitLayer, compile_network
+from splinelib.partition.slices import Slice2D
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """The regions of a slice on which a network is affine: convex polygons in contiguous arrays.
+
+    Region r has the corners ``vertices[offsets[r] : offsets[r + 1]]``, counter-clockwise, in the slice's coordinates.
+    The edge from corner i to the next lies on the boundary of unit ``edge_unit[i]``.
+
+    Args:
+        slice: where the network was looked at.
+        layers: the layers of units; unit numbers run through them in this order, and within a layer in the order of
+            its flattened tensor.
+        vertices: ``[V, 2]`` float64.
+        offsets: ``[R + 1]`` int64.
+        area: ``[R]``, in the slice's coordinates.
+        key: ``[R]`` uint64, the exclusive-or of random keys of the active units (and of each max unit's winning
+            piece): equal codes have equal keys, different codes differ up to collisions of 64-bit keys.
+        edge_lane: ``[V]`` int32, the engine's number for the unit (for a max unit: its piece on this side), -1 at the
+            slice's border; ``edge_other`` the piece on the other side of a max unit's edge, -1 elsewhere (empty
+            without max units).
+        lane_unit, lane_key: unit and key of each such number.
+        codes: ``[R, words]`` uint64 or None. Bit u is set where unit u is active; a max unit has one bit for each
+            piece. Layers follow one another: see :meth:`code_bits`.
+        outputs: ``[R, K, 3]`` or None: output k is ``outputs[r, k] @ (s, t, 1)`` on region r.
+        boundary: the decision boundary, or None.
+    """
+
+    slice: Slice2D
+    layers: tuple[UnitLayer, ...]
+    vertices: Floats
+    offsets: Ints
+    area: Floats
+    key: NDArray[np.uint64]
+    edge_lane: Int32s
+    edge_other: Int32s
+    lane_unit: Int32s
+    lane_key: NDArray[np.uint64]
+    codes: NDArray[np.uint64] | None
+    outputs: Floats | None
+    boundary: DecisionBoundary | None
+
+    def __len__(self) -> int:
+        """Number of regions."""
+        return len(self.area)
+
+    @property
+    def units(self) -> int:
+        """Number of units of the network."""
+        return sum(layer.units for layer in self.layers)
+
+    @property
+    def edge_unit(self) -> Int32s:
+        """Unit on whose boundary each edge lies, ``[V]``; -1 at the slice's border."""
+        return np.where(self.edge_lane >= 0, self.lane_unit[self.edge_lane], np.int32(-1))
+
+    @property
+    def unit_layer(self) -> Ints:
+        """Layer of each unit, ``[units]``."""
+        return np.repeat(np.arange(len(self.layers)), [layer.units for layer in self.layers])
+
+    @property
+    def edge_region(self) -> Ints:
+        """Region of each edge (and corner), ``[V]``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @property
+    def edge_end(self) -> Ints:
+        """Index of the corner that each edge leads to, ``[V]``."""
+        end = np.arange(1, len(self.vertices) + 1)
+        end[self.offsets[1:] - 1] = self.offsets[:-1]
+        return end
+
+    @property
+    def edge_length(self) -> Floats:
+        """Length of each edge, ``[V]``, in the slice's coordinates."""
+        return np.linalg.norm(self.vertices[self.edge_end] - self.vertices, axis=1)
+
+    def polygon(self, region: int) -> Floats:
+        """Corners ``[n, 2]`` of one region."""
+        return self.vertices[self.offsets[region] : self.offsets[region + 1]]
+
+    def centroids(self) -> Floats:
+        """Centre of gravity of each region, ``[R, 2]``: always strictly inside."""
+        first = self.vertices[self.offsets[:-1]][self.edge_region]
+        here, there = self.vertices - first, self.vertices[self.edge_end] - first
+        cross = here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0]
+        moment = np.add.reduceat((here + there) * cross[:, None], self.offsets[:-1], axis=0)
+        twice = np.add.reduceat(cross, self.offsets[:-1])
+        return self.vertices[self.offsets[:-1]] + moment / (3 * twice[:, None])
+
+    def code_bits(self) -> NDArray[np.bool_]:
+        """The codes as booleans ``[R, bits]``: for each layer its units, for max units times pieces.
+
+        Raises:
+            SettingError: the partition was computed without ``codes=True``.
+        """
+        if self.codes is None:
+            raise SettingError("this partition holds no codes; compute it with codes=True")
+        size = sum(layer.units * layer.pieces for layer in self.layers)
+        return np.unpackbits(self.codes.view(np.uint8), axis=1, bitorder="little", count=size).astype(bool)
+
+    def unit_name(self, unit: int) -> str:
+        """Module and index of a unit, such as ``features.2[3, 10, 7]``."""
+        for layer in self.layers:
+            if layer.first <= unit < layer.first + layer.units:
+                index = np.unravel_index(unit - layer.first, layer.shape)
+                return f"{layer.name}{[int(i) for i in index]}"
+        raise SettingError(f"unit {unit} does not exist; units are 0 … {self.units - 1}")
+
+
+# Task, piece, its first and last region, its first and last corner.
+_Run = tuple[int, int, int, int, int, int]
+
+
+def compute_partition(
+    model: nn.Module,
+    slice: Slice2D,
+    *,
+    codes: bool = False,
+    outputs: bool = False,
+    boundary: bool = False,
+    max_regions: int = 20_000_000,
+    max_bytes: int = 2 * 1024**3,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Partition:
+    """The exact partition of a slice by all units of a piecewise affine network, in float64.
+
+    Every unit of every activation (ReLU, leaky ReLU, PReLU, abs, clamps) and every max pool bends the map; two
+    points belong to one region if no unit separates them (Balestriero & Baraniuk, "A Spline Theory of Deep Learning",
+    ICML 2018). The result does not depend on the number of threads. The model is not changed.
+
+    Args:
+        model: in eval mode; see ``splinelib.partition.supported_modules``.
+        slice: the polygon, and how it lies in the input space.
+        codes: keep the packed code of each region (memory: units / 8 bytes for each).
+        outputs: keep the affine map of each region on the slice (24 bytes for each output).
+        boundary: compute the decision boundary; the model's output must then be one vector of scores.
+        max_regions, max_bytes: limits on the number of regions and on the memory for results and search.
+        threads: by default as many as this process may use.
+        progress: show a bar of the area done.
+
+    Raises:
+        UnsupportedModuleError: names the module, its type and path.
+        SettingError: training mode, weights that are not finite, or an input the model cannot read.
+        LimitError: a limit is exceeded; says how far the search had come. Nothing is returned.
+    """
+    threads = _threads(threads)
+    network = compile_network(model, slice.plane, outputs or boundary)
+    wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads)
+    reduce = partial(find_segments, lanes=len(network.program.slope)) if boundary else None
+    pieces = search(network, slice.polygon, wanted, progress, reduce, drop_outputs=not outputs)
+    return _assemble(network, slice, pieces, codes, outputs, boundary)
+
+
+def count_regions(
+    model: nn.Module,
+    slice: Slice2D,
+    *,
+    max_regions: int = 10**9,
+    threads: int | None = None,
+    progress: bool = False,
+) -> int:
+    """Number of regions of a slice, without keeping them: memory does not grow. Errors as :func:`compute_partition`."""
+    network = compile_network(model, slice.plane, False)
+    wanted = Wanted(polygons=False, max_regions=max_regions, threads=_threads(threads))
+    pieces = search(network, slice.polygon, wanted, progress)
+    return sum(piece.regions for piece in pieces)
+
+
+def _threads(threads: int | None) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = available if threads is None else threads
+    if threads < 1:
+        raise SettingError(f"threads={threads}; give at least 1")
+    return threads
+
+
+def _assemble(
+    network: Network, where: Slice2D, pieces: list[Piece], codes: bool, outputs: bool, boundary: bool
+) -> Partition:
+    """Join the pieces in the order of tasks, which is the same for any number of threads."""
+    runs: list[_Run] = []
+    for number, piece in enumerate(pieces):
+        edges = np.concatenate([[0], np.cumsum(piece.corners, dtype=np.int64)])
+        cuts = np.flatnonzero(np.diff(piece.task)) + 1
+        bounds = [0, *cuts.tolist(), len(piece.task)]
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            if stop > start:
+                runs.append(
+                    (int(piece.task[start]), number, start, stop, int(edges[start]), int(edges[stop]))
+                )
+    runs.sort(key=lambda run: run[0])
+    regions, corners = sum(r[3] - r[2] for r in runs), sum(r[5] - r[4] for r in runs)
+    place = _places(pieces, runs)
+    segments = _boundary(network, pieces, place) if boundary else None
+    joined = _join(pieces, runs, regions, corners)
+    offsets = np.concatenate([[0], np.cumsum(joined["corners"], dtype=np.int64)])
+    return Partition(
+        where,
+        network.layers,
+        joined["vertices"],
+        offsets,
+        joined["area"],
+        joined["key"],
+        joined["lane"],
+        joined["other"],
+        network.lane_unit,
+        network.program.key,
+        joined["code"] if codes else None,
+        joined["outputs"] if outputs else None,
+        segments,
+    )
+
+
+def _places(pieces: list[Piece], runs: list[_Run]) -> list[Ints]:
+    """Final number of each region of each piece."""
+    place = [np.empty(len(piece.task), dtype=np.int64) for piece in pieces]
+    at = 0
+    for _, number, start, stop, _, _ in runs:
+        place[number][start:stop] = np.arange(at, at + stop - start)
+        at += stop - start
+    return place
+
+
+def _join(pieces: list[Piece], runs: list[_Run], regions: int, corners: int) -> dict[str, Any]:
+    """One array for each field, filled run by run; pieces are let go field by field to keep the peak low."""
+    vertices = np.empty((corners, 2))
+    joined: dict[str, Any] = {"vertices": vertices, "x": vertices[:, 0], "y": vertices[:, 1]}
+    for name in ("x", "y", "lane", "other", "corners", "area", "key", "code", "outputs"):
+        by_corner = name in ("x", "y", "lane", "other")
+        parts = [getattr(piece, name) for piece in pieces]
+        empty = name in ("other", "outputs") and not any(len(part) for part in parts)
+        rows = 0 if empty else (corners if by_corner else regions)
+        target = joined.get(name)
+        if target is None:
+            target = np.empty((rows, *parts[0].shape[1:]), dtype=parts[0].dtype)
+        at = 0
+        for _, number, start, stop, first, last in [] if empty else runs:
+            part = parts[number][first:last] if by_corner else parts[number][start:stop]
+            target[at : at + len(part)] = part
+            at += len(part)
+        joined[name] = target
+        for piece in pieces:
+            object.__setattr__(piece, name, parts[0][:0])
+    return joined
+
+
+def _boundary(network: Network, pieces: list[Piece], place: list[Ints]) -> DecisionBoundary:
+    parts = [piece.extra if piece.extra is not None else empty_segments() for piece in pieces]
+    segments = np.concatenate([part[0] for part in parts]) * network.radius + network.centre
+    classes, lanes = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
+    region = np.concatenate([where[part[2]] for where, part in zip(place, parts, strict=True)])
+    units = np.where(lanes >= 0, network.lane_unit[lanes], lanes)
+    order = np.argsort(region, kind="stable")
+    return DecisionBoundary(segments[order], classes[order], region[order], units[order].astype(np.int64))

@@ -1,0 +1,53 @@
+"""Partitions on a grid of pixels, for quick looks and for comparison with rasters."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from splinelib.partition.geometry import OPTIONS
+from splinelib.partition.partition import Partition
+
+
+def raster(partition: Partition, width: int, height: int) -> NDArray[np.int64]:
+    """The region under each pixel's centre, ``[height, width]``, -1 outside the slice.
+
+    The pixels cover the polygon's bounding box; row 0 is at the bottom (``imshow`` with ``origin="lower"``).
+    """
+    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
+    image = np.full((height, width), -1, dtype=np.int64)
+    step = (high - low) / (width, height)
+    _fill(partition.vertices, partition.offsets, low[0], low[1], step[0], step[1], image)
+    return image
+
+
+@njit(**OPTIONS)
+def _fill(vertices, offsets, low_x, low_y, step_x, step_y, image):  # type: ignore[no-untyped-def]
+    """Row by row the interval of pixel centres inside each polygon."""
+    height, width = image.shape
+    for region in range(len(offsets) - 1):
+        begin, end = offsets[region], offsets[region + 1]
+        bottom, top = vertices[begin, 1], vertices[begin, 1]
+        for k in range(begin + 1, end):
+            bottom, top = min(bottom, vertices[k, 1]), max(top, vertices[k, 1])
+        first = max(0, int(np.ceil((bottom - low_y) / step_y - 0.5)))
+        last = min(height - 1, int(np.floor((top - low_y) / step_y - 0.5)))
+        for row in range(first, last + 1):
+            y = low_y + (row + 0.5) * step_y
+            left, right = np.inf, -np.inf
+            for k in range(begin, end):
+                j = k + 1 if k + 1 < end else begin
+                y0, y1 = vertices[k, 1], vertices[j, 1]
+                if min(y0, y1) > y or max(y0, y1) < y:
+                    continue
+                x0, x1 = vertices[k, 0], vertices[j, 0]
+                if y0 == y1:
+                    left, right = min(left, min(x0, x1)), max(right, max(x0, x1))
+                else:
+                    x = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+                    left, right = min(left, x), max(right, x)
+            if left > right:
+                continue
+            from_column = max(0, int(np.ceil((left - low_x) / step_x - 0.5)))
+            to_column = min(width - 1, int(np.floor((right - low_x) / step_x - 0.5)))
+            for column in range(from_column, to_column + 1):
+                image[row, column] = region

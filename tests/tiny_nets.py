@@ -1,0 +1,66 @@
+"""Small networks that several test files share, with statistics that no two channels have in common."""
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from splinelib.models import build_model
+
+WIDTHS = {
+    "vgg16_bn": 1 / 16,
+    "preresnet20": 1 / 4,
+    "preresnet101": 1 / 8,
+    "alexnet": 1 / 32,
+    "simple_cnn": 1 / 2,
+    "mlp": 1 / 10,
+    "resnet18": 1.0,
+    "resnet50": 1 / 16,
+    "mobilenet_v2": 1 / 4,
+}
+
+
+def scatter(model, generator):
+    """Give every parameter without structure, and every batch-norm statistic, random values; return the model."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+        elif getattr(module, "bias", None) is not None:
+            module.bias.data.normal_(std=0.1, generator=generator)
+    return model
+
+
+def small_network(arch, generator):
+    """The architecture for images of ``side(arch)`` pixels, small and in eval mode."""
+    model = build_model(arch, num_classes=4, width=WIDTHS[arch], image_size=side(arch), seed=0)
+    return scatter(model, generator).eval()
+
+
+def side(arch):
+    """Image side that keeps the architecture cheap."""
+    return 26 if arch == "simple_cnn" else 16
+
+
+def images(arch, generator, count=2):
+    """Random images [count, 3, side, side]."""
+    return torch.randn(count, 3, side(arch), side(arch), generator=generator)
+
+
+def tiny_cnn(generator):
+    """6×6 images of 2 channels: two convolutions with batch norm, a hidden linear layer, three outputs."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 5, 3),
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(20, 8),
+        nn.ReLU(),
+        nn.Linear(8, 3),
+    )
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.5, generator=generator)
+    return scatter(model, generator).eval()
