@@ -39,6 +39,7 @@ def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str) -> Non
     Raises BuildError at the end, naming notebook, cell and error of each that failed.
     """
     os.environ.update(layout.environment())
+    Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)  # IPython warns where it is missing
     layout.figures.mkdir(parents=True, exist_ok=True)
     failures = []
     for path in notebooks:
