@@ -118,9 +118,8 @@ def _spawn(jobs: int, arguments: Sequence[str]) -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "splinelib", *arguments, "--jobs", "1"]
     processes = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
-    return max(
-        abs(process.wait()) for process in processes
-    )  # -9 means killed by signal 9, which is no success
+    # -9 means killed by signal 9, which is no success.
+    return max(abs(process.wait()) for process in processes)
 
 
 if __name__ == "__main__":

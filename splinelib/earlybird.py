@@ -35,9 +35,8 @@ class _Detector(ABC):
         self.window = window
         self.epoch: int | None = None
         self._history: list[PackedCode] = []
-        self._distances: list[
-            np.ndarray
-        ] = []  # entry t: [t, layers], the distances of update t to all before
+        # Entry t: [t, layers], the distances of update t to all before.
+        self._distances: list[np.ndarray] = []
 
     @abstractmethod
     def _observe(self, model: nn.Module) -> PackedCode:

@@ -63,9 +63,8 @@ def dependency_graph(model: nn.Module, example_inputs: Tensor) -> "torch_pruning
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     with evaluating(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model(
-            example_inputs
-        )  # inputs that do not fit fail here, before Torch-Pruning has registered its hooks
+        # Inputs that do not fit fail here, before Torch-Pruning has registered its hooks.
+        model(example_inputs)
         try:
             for parameter in frozen:  # the graph is read off autograd's, which leaves out frozen parameters
                 parameter.requires_grad_(True)

@@ -100,6 +100,9 @@ PROFILES = {
         canvas_side=100,
     ),
 }
+MASK_RATIOS = (0.3, 0.5, 0.7)
+"""Ratios at which dense runs watch EB Train's mask [eb]; the same for all, so that dense runs are shared."""
+
 SWEEPS = ("early_bird", "layerwise", "global")
 _CHOICES = {
     "dataset": DATASETS,
@@ -189,7 +192,7 @@ def dense_runs(profile: Profile) -> list[DenseRun]:
             seed=seed,
             train=settings,
             canvas_side=profile.canvas_side,
-            mask_ratios=profile.ratios,
+            mask_ratios=MASK_RATIOS,
         )
         for seed in profile.seeds
     ]

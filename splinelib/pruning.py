@@ -106,8 +106,6 @@ def remove_units(model: nn.Module, example_inputs: Tensor, selection: Selection)
     _check_selection(graph_layers(graph), selection)
     for name, units in selection.items():
         removal_group(graph, name, units).prune()
-    for parameter in pruned.parameters():  # gradients of the old shapes are of no use
-        parameter.grad = None
     try:
         with evaluating(pruned):
             pruned(example_inputs)

@@ -13,6 +13,7 @@ Several processes may share it. Records are written by atomic rename, carry a di
 import contextlib
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -187,6 +188,7 @@ def provenance(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
+            **{name: importlib.metadata.version(name) for name in ("torchvision", "torch-pruning")},
         },
         "hardware": _hardware(device),
         "threads": torch.get_num_threads(),

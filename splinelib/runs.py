@@ -137,11 +137,13 @@ def canvas_pair(data: Dataset, seed: int) -> tuple[int, int]:
 class _Watch:
     """Training callback that keeps one spline detector and one mask detector for each ratio."""
 
-    def __init__(self, run: DenseRun, data: Dataset) -> None:
+    def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
         pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
         first, second = normalize(data.test.images[pair], data)
         self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
-        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios}
+        # A network without batch norm has no such mask; the spline detector needs none.
+        has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         for detector in (self.spline, *self.masks.values()):
@@ -183,7 +185,7 @@ def _execute_dense(
     run: DenseRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
 ) -> dict[str, Any]:
     model = _new_model(run, data, device)
-    watch = _Watch(run, data)
+    watch = _Watch(run, data, model)
     checkpoint = store.checkpoint_path(run)
     rows = train(
         model, data, run.train, seed=run.seed, callbacks=[watch], checkpoint=checkpoint, progress=progress

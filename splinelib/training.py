@@ -188,7 +188,8 @@ class _Trainer:
         device = dataset.train.images.device
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         for images, labels in stream:
-            with _seeded(seed + (state.step + 1 << 40), device):
+            # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
+            with _seeded(seed + 1_000_000_007 * (state.step + 1), device):
                 loss_sum += self._step(images, labels) * len(labels)
             state.step += 1
             state.seen += len(labels)

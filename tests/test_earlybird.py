@@ -174,7 +174,7 @@ def test_two_detectors_share_no_state(generator):
 
 
 @pytest.mark.parametrize("build", [spline, mask])
-@pytest.mark.parametrize("stop", [0, 1, 5, 10, 13])
+@pytest.mark.parametrize("stop", [0, 1, 5, 10, 13, 15])
 def test_a_restored_detector_goes_on_as_if_never_stopped(build, stop):
     codes = [code_of(40 * change) for change in CHANGES]
     whole, saved, restored = build(), build(), build()
@@ -232,7 +232,7 @@ def test_masks_of_scales_by_hand():
     ("ratio", "kept"), [(0.2, [1, 2, 3, 4]), (0.4, [2, 3, 4]), (0.6, [3, 4]), (0.79, [3, 4])]
 )
 def test_masks_follow_the_ratio_globally(ratio, kept):
-    model = scales([0.0, 1.0], [2.0, 3.0, 4.0])
+    model = scales([0.0, -1.0], [2.0, -3.0, 4.0])
     code = MaskEarlyBird(ratio)._observe(model)
     assert code.bits == (5,)
     assert np.flatnonzero(np.unpackbits(code.layers[0])[:5]).tolist() == kept

@@ -79,6 +79,12 @@ def test_selection_by_hand():
     assert select_units(layers_of(4, 4), scores, 0.5, "global") == {"layer0": [0, 1, 2], "layer1": [1]}
 
 
+def test_global_scope_divides_by_the_mean():
+    # By means 8 and 6: 0.5, 0.5, 2 and 0.42, 1.6. By the largest of each layer the first would fall before the fourth.
+    scores = [torch.tensor([4.0, 4.0, 16.0]), torch.tensor([2.5, 9.5])]
+    assert select_units(layers_of(3, 2), scores, 0.2, "global") == {"layer1": [0]}
+
+
 def test_ties_fall_by_index():
     scores = [torch.ones(4), torch.ones(2)]
     assert select_units(layers_of(4, 2), scores, 0.5) == {"layer0": [0, 1], "layer1": [0]}
@@ -209,6 +215,24 @@ def test_a_pruned_network_trains(generator):
     assert all(parameter.grad is not None for parameter in model.parameters())
     pruned.train()(example).square().sum().backward()
     assert all(parameter.grad.shape == parameter.shape for parameter in pruned.parameters())
+
+
+def test_a_mask_silences_writers_and_readers(generator):
+    model = tiny_cnn(generator)
+    masked = mask_units(model, torch.zeros(2, 2, 6, 6), {"0": [1, 4], "3": [0]})
+    expected = copy.deepcopy(model)
+    for tensor in (
+        expected[0].weight,
+        expected[1].weight,
+        expected[1].bias,
+        expected[3].weight.transpose(0, 1),
+    ):
+        tensor.data[[1, 4]] = 0
+    for tensor in (expected[3].weight, expected[3].bias, expected[4].weight, expected[4].bias):
+        tensor.data[0] = 0
+    expected[7].weight.data[:, :4] = 0  # channel 0 of the flattened 2×2 images
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(masked.state_dict()[name], tensor), name
 
 
 class Concatenated(nn.Module):

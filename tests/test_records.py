@@ -226,6 +226,8 @@ def test_a_file_is_whole_or_absent(tmp_path):
         temporary.write_text("first")
         assert not path.exists()
         assert (temporary.parent, temporary.suffix) == (path.parent, ".json")
+        inode = temporary.stat().st_ino
+    assert path.stat().st_ino == inode  # renamed, not copied
     half_written(path)
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]

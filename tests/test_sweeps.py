@@ -190,9 +190,17 @@ def test_what_needs_a_failed_run_is_not_tried(tmp_path, executed):
 
 def test_an_error_in_real_work_is_reported(tmp_path):
     diverging = dataclasses.replace(DENSE_0, train=dataclasses.replace(SETTINGS, lr=1e18))
-    no_norms = dataclasses.replace(DENSE_0, arch="mlp")
-    report = sweep_tiny(tmp_path, [diverging, no_norms])
+    no_norms = dataclasses.replace(DENSE_0, arch="mlp", width=1.0)
+    no_scales = dataclasses.replace(SPLINE_0, dense=no_norms, criterion="bn_scale")
+    report = sweep_tiny(tmp_path, [diverging, no_norms, no_scales])
     assert [type(error) for _, error in report.failed] == [TrainingError, UnsupportedModuleError]
+
+
+def test_a_network_without_batch_norm_is_watched_by_its_codes_alone(tmp_path):
+    no_norms = dataclasses.replace(DENSE_0, arch="mlp", width=1.0)
+    (record,) = sweep_tiny(tmp_path, [no_norms]).records
+    assert record.results["masks"] == []
+    assert len(record.results["spline"]["distances"]) == SETTINGS.epochs
 
 
 def test_interrupting_stops_the_sweep(tmp_path, monkeypatch):
@@ -277,6 +285,21 @@ def test_a_sweep_waits_for_a_run_that_another_process_holds(tmp_path, executed, 
     assert keys(report.records) == [run_key(run) for run in PLAN]
     assert report.records[2].results == {"by": "another"}
     assert len(naps) == 3
+
+
+def test_a_run_that_another_process_has_just_finished_is_not_computed(tmp_path, executed, monkeypatch):
+    claim = RecordStore.claim
+
+    def claimed_too_late(store, run):
+        store.save(run, {"by": "another"}, {})
+        store.weights_path(run).parent.mkdir(exist_ok=True)
+        store.weights_path(run).touch()
+        return claim(store, run)
+
+    monkeypatch.setattr(RecordStore, "claim", claimed_too_late)
+    report = sweep_tiny(tmp_path)
+    assert executed == []
+    assert [record.results for record in report.records] == [{"by": "another"}] * len(PLAN)
 
 
 def test_two_processes_share_a_store(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import tiny_runs
@@ -36,17 +37,38 @@ def test_rows_hold_what_was_measured(uninterrupted):
 
 
 def test_the_loss_is_the_mean_over_images():
-    # With lr 0 (all but) the network stays what it is; batch norm sees one batch that holds all images.
-    data, model = tiny_dataset(), tiny_network()
-    model[3] = nn.Identity()
-    plain = dataclasses.replace(data, flip=False)
-    settings = TrainSettings(epochs=1, batch_size=48, lr=1e-12, weight_decay=0.0)
-    model[1].momentum = model[5].momentum = 0.0
-    (row,) = train(model, plain, settings, seed=0, progress=False)
-    losses = train(model, plain, dataclasses.replace(settings, batch_size=47), seed=0, progress=False)
-    assert row["loss"] == pytest.approx(
-        losses[0]["loss"], rel=1e-6
-    )  # a rest of one joins the batch before it
+    # At a learning rate of all but 0 the network stays what it is, so the size of the batches makes no difference.
+    losses = []
+    for batch_size in (48, 20):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        nn.init.constant_(model[1].weight, 0.1)
+        settings = TrainSettings(epochs=1, batch_size=batch_size, lr=1e-12)
+        nn.init.constant_(model[1].bias, 0.0)
+        model[1].bias.data[0] = 1.0
+        losses.append(train(model, tiny_dataset(), settings, seed=0, progress=False)[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0] == pytest.approx((2 * math.log(math.e + 2) + math.log(1 + 2 / math.e)) / 3, rel=1e-5)
+
+
+def test_a_model_in_eval_mode_is_trained_all_the_same(uninterrupted):
+    model = tiny_network().eval()
+    train(model, tiny_dataset(), SETTINGS, seed=3, progress=False)
+    assert tiny_runs.digest(model) == uninterrupted[1]
+
+
+def test_chance_inside_the_network_differs_from_step_to_step():
+    drawn = []
+
+    class Chance(nn.Linear):
+        def forward(self, x):
+            if self.training:
+                drawn.append(torch.rand(()).item())
+            return super().forward(x)
+
+    for seed in (0, 1):
+        model = nn.Sequential(nn.Flatten(), Chance(64, 3))
+        train(model, tiny_dataset(), dataclasses.replace(SETTINGS, epochs=2), seed=seed, progress=False)
+    assert len(set(drawn)) == len(drawn) == 24  # 2 seeds, 2 epochs of 6 steps
 
 
 def test_the_global_generator_is_untouched():
