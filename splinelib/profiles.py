@@ -66,11 +66,11 @@ PROFILES = {
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
     "quick": Profile(
         dataset="cifar10",
-        images=5_000,
+        images=8_000,
         arch="vgg16_bn",
         width=1 / 8,
         seeds=(0, 1),
-        epochs=10,
+        epochs=8,
         finetune_epochs=1,
         precision="bfloat16",
         canvas_side=24,

@@ -249,7 +249,8 @@ def test_an_interrupted_export_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_drawings_show_every_polygon_edge_and_segment():
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
@@ -268,7 +269,8 @@ def test_drawings_show_every_polygon_edge_and_segment():
 
 
 def test_curves_and_rasters_draw_the_numbers_they_are_given():
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     matplotlib.use("Agg")
     import pandas as pd
     from matplotlib.figure import Figure
