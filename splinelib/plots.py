@@ -183,9 +183,7 @@ def reference_line(axes: Axes, value: float, label: str) -> Axes:
 
 def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, title: str = "") -> Axes:
     """Paired differences with confidence intervals (from ``tables.paired_differences``) in points, and the margin."""
-    axes.axvspan(
-        -100 * margin, 100 * margin, color="#999999", alpha=0.25, label=f"on par: ±{100 * margin:g} points"
-    )
+    axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
     axes.axvline(0, color="black", linewidth=1)
     for position, row in enumerate(differences.itertuples()):
         colour, marker, _ = _STYLES[row.against]
@@ -203,8 +201,7 @@ def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, titl
     names = [f"{LABELS[row.against]}, ratio {row.ratio:g}" for row in differences.itertuples()]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set(title=title, xlabel="spline − baseline, points (95 % interval)")
-    axes.legend(loc="best")
+    axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel="spline − baseline (points)")
     return axes
 
 
