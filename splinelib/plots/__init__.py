@@ -1,0 +1,15 @@
+"""Figures. Each function draws on axes it is given and returns them; nothing is computed here. Needs seaborn."""
+
+from splinelib.plots.early_bird import detected_epochs as detected_epochs
+from splinelib.plots.early_bird import distance_and_accuracy as distance_and_accuracy
+from splinelib.plots.early_bird import epoch_matrix as epoch_matrix
+from splinelib.plots.early_bird import layer_distances as layer_distances
+from splinelib.plots.images import canvas_grid as canvas_grid
+from splinelib.plots.images import image_grid as image_grid
+from splinelib.plots.pruning import difference_forest as difference_forest
+from splinelib.plots.pruning import layer_widths as layer_widths
+from splinelib.plots.pruning import ratio_curves as ratio_curves
+from splinelib.plots.style import LABELS as LABELS
+from splinelib.plots.style import reference_line as reference_line
+from splinelib.plots.style import save_figure as save_figure
+from splinelib.plots.style import use_style as use_style

@@ -1,0 +1,74 @@
+"""Pruned networks: accuracy, paired differences, the widths that are left."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from splinelib.plots.style import LABELS, STYLES
+
+
+def ratio_curves(
+    axes: Axes, summary: pd.DataFrame, value: str, label: str, x: str = "ratio", title: str = ""
+) -> Axes:
+    """``value`` (mean ± std over seeds, from ``tables.summarise``) against ``x``, one line for each criterion.
+
+    At equal ratios the points are moved apart a little sideways so that error bars stay readable.
+    """
+    criteria = [criterion for criterion in STYLES if criterion in set(summary["criterion"])]
+    # Shares of units are the same for all, so the points are moved apart; a measured cost stays where it is.
+    spread = 0.012 * (summary[x].max() - summary[x].min() or 0.5) if x == "ratio" else 0.0
+    for index, criterion in enumerate(criteria):
+        part = summary[summary["criterion"] == criterion].sort_values(x)
+        colour, marker, dash = STYLES[criterion]
+        axes.errorbar(
+            part[x] + (index - (len(criteria) - 1) / 2) * spread,
+            part[f"{value}_mean"],
+            yerr=part[f"{value}_std"].fillna(0),
+            color=colour,
+            marker=marker,
+            linestyle=dash,
+            capsize=3,
+            label=LABELS[criterion],
+        )
+    axes.set(title=title, xlabel=label, ylabel="test accuracy")
+    if x == "ratio":
+        axes.set_xticks(sorted(summary[x].unique()))
+    return axes
+
+
+def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, title: str = "") -> Axes:
+    """Paired differences with confidence intervals (from ``tables.paired_differences``) in points, and the margin."""
+    axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
+    axes.axvline(0, color="black", linewidth=1)
+    for position, row in enumerate(differences.itertuples()):
+        colour, marker, _ = STYLES[row.against]
+        reach = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
+        bars = None if np.isnan(row.low) else reach
+        axes.errorbar(
+            100 * row.difference,
+            position,
+            xerr=bars,
+            color=colour,
+            marker=marker,
+            capsize=3,
+            linestyle="none",
+        )
+    names = [f"{LABELS[row.against]}, ratio {row.ratio:g}" for row in differences.itertuples()]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel="spline − baseline (points)")
+    return axes
+
+
+def layer_widths(axes: Axes, table: pd.DataFrame, ratio: float, title: str = "") -> Axes:
+    """Share of units kept in each layer at one ratio (mean over seeds), one line for each criterion."""
+    part = table[np.isclose(table["ratio"], ratio)]
+    for criterion in [name for name in STYLES if name in set(part["criterion"])]:
+        group = part[part["criterion"] == criterion]
+        mean = group.groupby("position")["kept"].mean()
+        colour, marker, dash = STYLES[criterion]
+        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=LABELS[criterion])
+    axes.axhline(1 - ratio, color="black", linewidth=1, linestyle=(0, (1, 2)))
+    axes.set(title=title, xlabel="layer, from input to output", ylabel="share of units kept", ylim=(0, 1.02))
+    axes.legend()
+    return axes

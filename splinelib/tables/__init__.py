@@ -1,0 +1,19 @@
+"""Records as tidy tables, with means, spreads and paired comparisons over seeds. Needs pandas and scipy."""
+
+from splinelib.tables.claims import claim_table as claim_table
+from splinelib.tables.claims import describe as describe
+from splinelib.tables.claims import detection_claim as detection_claim
+from splinelib.tables.claims import pruning_claim as pruning_claim
+from splinelib.tables.compare import CONFIDENCE as CONFIDENCE
+from splinelib.tables.compare import MARGIN as MARGIN
+from splinelib.tables.compare import paired_differences as paired_differences
+from splinelib.tables.compare import stack as stack
+from splinelib.tables.compare import summarise as summarise
+from splinelib.tables.compare import verdict as verdict
+from splinelib.tables.early_bird import detection_summary as detection_summary
+from splinelib.tables.early_bird import detection_table as detection_table
+from splinelib.tables.early_bird import epoch_table as epoch_table
+from splinelib.tables.early_bird import layer_matrix as layer_matrix
+from splinelib.tables.early_bird import mean_matrix as mean_matrix
+from splinelib.tables.pruning import pruning_table as pruning_table
+from splinelib.tables.pruning import width_table as width_table

@@ -1,0 +1,76 @@
+"""Claims beside what records show, in words made from their numbers alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from splinelib.records import Record
+from splinelib.tables.early_bird import detection_summary, detection_table
+
+
+def claim_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows with equal keys as a Markdown table."""
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *[[row[name] for name in header] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def detection_claim(records: Sequence[Record]) -> dict[str, str]:
+    """Claim C4 beside what ``records`` show, in words made from their numbers alone."""
+    table = detection_table(records)
+    spline = detection_summary(table).iloc[0]
+    if spline["drawn"]:
+        spread = "" if spline["drawn"] == 1 else f" ± {spline['epoch_std']:.1f}"
+        ours = (
+            f"drawn in {spline['drawn']} of {spline['n']} runs, at epoch {spline['epoch_mean']:.1f}{spread} "
+            f"of {int(table['epochs'].iloc[0])} ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
+        )
+    else:
+        ours = f"never drawn in {spline['n']} runs of {int(table['epochs'].iloc[0])} epochs"
+    final = np.mean([_distance_to_last(record) for record in records], axis=0)
+    half = len(final) // 2
+    ours += f"; distance to the last epoch's partition {final[half]:.2f} half-way, {final[0]:.2f} after the first epoch"
+    return {
+        "claim": "C4",
+        "paper": "the partition converges early in training",
+        "records": f"profile {records[0].provenance['profile']}, n = {len(records)}",
+        "ours": ours,
+    }
+
+
+def _distance_to_last(record: Record) -> np.ndarray:
+    return np.array(record.results["spline"]["distances"])[-1]
+
+
+def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
+    """Claim C5 or C6 beside the verdicts of :func:`paired_differences`, counted for each baseline."""
+    parts = []
+    for other, group in differences.groupby("against", sort=False):
+        found = ", ".join(
+            f"{row.verdict} at {row.ratio:g} ({100 * row.difference:+.1f})" for row in group.itertuples()
+        )
+        parts.append(f"against {other}: {found}")
+    seeds = {record.settings["dense"]["seed"] for record in records}
+    return {
+        "claim": claim,
+        "paper": "on par with or better than the state of the art",
+        "records": f"profile {records[0].provenance['profile']}, {len(seeds)} seeds",
+        "ours": "; ".join(parts) + " (mean difference in points)",
+    }
+
+
+def describe(records: Sequence[Record]) -> str:
+    """One line that says what records are: profile, data, network, seeds, hardware, date."""
+    if not records:
+        return "no records"
+    first = records[0]
+    dense = first.settings.get("dense", first.settings)
+    seeds = sorted({record.settings.get("dense", record.settings)["seed"] for record in records})
+    images = "all" if dense["images"] is None else f"{dense['images']:,}"
+    hardware = ", ".join(sorted({record.provenance["hardware"] for record in records}))
+    return (
+        f"profile {first.provenance['profile']}: {dense['dataset']} ({images} training images), {dense['arch']} "
+        f"×{dense['width']:g}, {dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
+        f"{len(records)} runs on {hardware}, finished {max(r.provenance['finished'] for r in records)[:10]}"
+    )

@@ -1,0 +1,86 @@
+"""Means, spreads and paired comparisons over seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from splinelib.errors import SettingError
+
+MARGIN = 0.003
+"""Accuracies closer than this (0.3 points) count as on par."""
+
+CONFIDENCE = 0.95
+
+
+def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """Number n, and mean and standard deviation (over seeds, with n − 1) of each value, for each group of ``by``."""
+    groups = table.groupby(list(by), sort=False)
+    out = groups.size().rename("n").to_frame()
+    for value in values:
+        out[f"{value}_mean"] = groups[value].mean()
+        out[f"{value}_std"] = groups[value].std(ddof=1)
+    return out.reset_index()
+
+
+def paired_differences(
+    table: pd.DataFrame, value: str = "accuracy", criterion: str = "spline"
+) -> pd.DataFrame:
+    """``criterion`` minus every other criterion, paired by seed, at every ratio.
+
+    Columns: ratio, against, n, difference (mean), low, high (95 % confidence interval of the mean by Student's t,
+    paired; NaN with a single seed) and verdict by :func:`verdict`.
+    """
+    if table.empty or criterion not in set(table["criterion"]):
+        raise SettingError(f"criterion {criterion!r} is not in the table: run it, or compare another one")
+    rows = []
+    for ratio, group in table.groupby("ratio"):
+        wide = group.pivot(index="seed", columns="criterion", values=value)
+        for other in [name for name in table["criterion"].unique() if name != criterion]:
+            pairs = wide[[criterion, other]].dropna()
+            low, high = _interval((pairs[criterion] - pairs[other]).to_numpy())
+            difference = float((pairs[criterion] - pairs[other]).mean())
+            rows.append(
+                {
+                    "ratio": ratio,
+                    "against": other,
+                    "n": len(pairs),
+                    "difference": difference,
+                    "low": low,
+                    "high": high,
+                    "verdict": verdict(low, high),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    if len(differences) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(differences) == 0:  # no spread: the interval is the point, where scipy divides by zero
+        return float(differences[0]), float(differences[0])
+    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
+
+
+def verdict(low: float, high: float, margin: float = MARGIN) -> str:
+    """The rule, fixed before any number: where does the confidence interval of a difference lie?
+
+    *better* if wholly above ``margin``, *worse* if wholly below ``-margin``, *on par* if wholly within ±margin,
+    else *open*: the data do not decide. *one seed* where there is no interval.
+    """
+    if np.isnan(low):
+        return "one seed"
+    if low > margin:
+        return "better"
+    if high < -margin:
+        return "worse"
+    return "on par" if -margin <= low and high <= margin else "open"
+
+
+def stack(parts: Sequence[pd.DataFrame], profiles: Sequence[str]) -> pd.DataFrame:
+    """Tables of several profiles as one, with the profile as its first column."""
+    return pd.concat([part.assign(profile=name) for part, name in zip(parts, profiles, strict=True)]).pipe(
+        lambda table: table[["profile", *[column for column in table if column != "profile"]]]
+    )
