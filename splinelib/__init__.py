@@ -7,6 +7,7 @@ from splinelib.codes import PackedCode as PackedCode
 from splinelib.codes import code_distance as code_distance
 from splinelib.codes import sign_codes as sign_codes
 from splinelib.codes import two_image_canvas as two_image_canvas
+from splinelib.compensation import merge_units as merge_units
 from splinelib.cost import Cost as Cost
 from splinelib.cost import cost as cost
 from splinelib.criterion import Criterion as Criterion
@@ -16,6 +17,8 @@ from splinelib.criterion import rank_units as rank_units
 from splinelib.criterion import spline_distance as spline_distance
 from splinelib.earlybird import MaskEarlyBird as MaskEarlyBird
 from splinelib.earlybird import SplineEarlyBird as SplineEarlyBird
+from splinelib.elimination import ReconstructionCost as ReconstructionCost
+from splinelib.elimination import ThiNet as ThiNet
 from splinelib.errors import DataError as DataError
 from splinelib.errors import LimitError as LimitError
 from splinelib.errors import RecordError as RecordError
@@ -23,12 +26,15 @@ from splinelib.errors import SettingError as SettingError
 from splinelib.errors import SplineError as SplineError
 from splinelib.errors import TrainingError as TrainingError
 from splinelib.errors import UnsupportedModuleError as UnsupportedModuleError
+from splinelib.folding import fold_units as fold_units
 from splinelib.network import Layer as Layer
 from splinelib.network import Writer as Writer
 from splinelib.network import folded as folded
 from splinelib.network import read_layers as read_layers
-from splinelib.pruning import Selection as Selection
-from splinelib.pruning import mask_units as mask_units
 from splinelib.pruning import prune as prune
-from splinelib.pruning import remove_units as remove_units
-from splinelib.pruning import select_units as select_units
+from splinelib.reconstruction import reconstruct as reconstruct
+from splinelib.reconstruction import reestimate_norms as reestimate_norms
+from splinelib.surgery import Selection as Selection
+from splinelib.surgery import mask_units as mask_units
+from splinelib.surgery import remove_units as remove_units
+from splinelib.surgery import select_units as select_units

@@ -13,10 +13,11 @@ import torch
 
 from splinelib.data import DATASETS, load_dataset, pack, unpack
 from splinelib.errors import SettingError, SplineError
+from splinelib.methods import METHODS
 from splinelib.models import ARCHITECTURES
-from splinelib.profiles import PROFILES, SWEEPS, get_profile, plan
+from splinelib.plans import SWEEPS, plan
+from splinelib.profiles import PROFILES, get_profile
 from splinelib.records import RecordStore
-from splinelib.runs import CRITERIA
 from splinelib.sweeps import sweep
 
 
@@ -64,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--width", type=float)
     sweeping.add_argument("--seeds", type=int, nargs="+")
     sweeping.add_argument("--ratios", type=float, nargs="+")
-    sweeping.add_argument("--criteria", choices=CRITERIA, nargs="+")
+    sweeping.add_argument("--criteria", choices=METHODS, nargs="+")
+    sweeping.add_argument("--finetune-epochs", type=int)
     sweeping.set_defaults(command=_sweep)
     return parser
 
@@ -97,7 +99,7 @@ def _unpack(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    names = ("dataset", "arch", "width", "seeds", "ratios", "criteria")
+    names = ("dataset", "arch", "width", "seeds", "ratios", "criteria", "finetune_epochs")
     profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
     runs = plan(options.name, profile)
     if options.jobs < 1:

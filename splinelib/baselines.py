@@ -1,4 +1,4 @@
-"""Scores that need no data and serve as baselines: random, filter norm, batch-norm scale.
+"""Scores that need no data and serve as baselines: random, filter norm, distance to other filters, batch-norm scale.
 
 Each is a :data:`splinelib.criterion.Criterion`: called with a model and its layers it gives one score per unit, and the
 units with the lowest scores are pruned first.
@@ -40,6 +40,22 @@ class FilterNorm:
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Norms, float64 [units] for each layer; the rows of several writers count as one."""
         return [raw_rows(model, layer).norm(p=self.order, dim=1) for layer in layers]
+
+
+@dataclass(frozen=True)
+class FPGM:
+    """Sum of a unit's Euclidean distances to all others of its layer (He et al., CVPR 2019): the most central falls.
+
+    Torch-Pruning's importance of this name takes distances between powers of absolute weights, which is another score.
+    """
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Sums of distances, float64 [units] for each layer; the rows of several writers stand side by side."""
+        return [_distance_sums(raw_rows(model, layer)) for layer in layers]
+
+
+def _distance_sums(rows: Tensor) -> Tensor:
+    return torch.cdist(rows, rows, compute_mode="use_mm_for_euclid_dist").fill_diagonal_(0.0).sum(1)
 
 
 @dataclass(frozen=True)

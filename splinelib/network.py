@@ -5,6 +5,7 @@ can be pruned can be read. Coupled channels (a residual stream, an expansion and
 one layer whose units are written by several modules.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.errors import UnsupportedModuleError
+from splinelib.groups import channel_groups
 from splinelib.models import ChannelSelection
 from splinelib.taps import evaluating
 
@@ -42,6 +44,8 @@ class Layer:
             sequence, are tied to one another).
         norm: a batch norm that reads the sum of the writers, in networks that normalise after the skip; else None.
         readers: modules that read the units: those that lose input channels when a unit goes.
+        groups: groups of consecutive channels that must stay equally large (grouped convolution, group norm); 1 where
+            any unit may go.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Layer:
     writers: tuple[Writer, ...]
     norm: str | None
     readers: tuple[str, ...]
+    groups: int = 1
 
 
 def dependency_graph(model: nn.Module, example_inputs: Tensor) -> "torch_pruning.DependencyGraph":
@@ -109,43 +114,13 @@ def graph_layers(graph: "torch_pruning.DependencyGraph") -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: order[layer.name]))
 
 
-def removal_group(graph: "torch_pruning.DependencyGraph", name: str, units: list[int]) -> Any:
-    """The group of everything that goes when ``units`` of layer ``name`` go.
-
-    Raises :class:`UnsupportedModuleError` where channels come in groups of fixed make-up, which single units would
-    break: a grouped convolution that is not depthwise, or a group norm.
-    """
-    module = graph.model.get_submodule(name)
-    group = graph.get_pruning_group(
-        module, graph.get_pruner_of_module(module).prune_out_channels, list(map(int, units))
-    )
-    for dependency, _ in group:
-        target = dependency.target.module
-        if _channel_groups(target) > 1:
-            raise UnsupportedModuleError(
-                f"{graph._module2name[target]!r} ({type(target).__name__}) has {_channel_groups(target)} groups of "
-                f"channels, so units of layer {name!r} cannot go one by one: leave the layer out of the selection, "
-                "or use torch_pruning.pruner.BasePruner with SplineImportance, which cuts all groups alike"
-            )
-    return group
-
-
-def _channel_groups(module: nn.Module) -> int:
-    """Groups among which the module's channels must stay evenly divided; 1 where any channel may go."""
-    if isinstance(module, nn.GroupNorm):
-        return module.num_groups
-    if isinstance(module, nn.modules.conv._ConvNd):
-        depthwise = module.groups == module.in_channels == module.out_channels
-        return 1 if depthwise else module.groups
-    return 1
-
-
 def read_group(graph: "torch_pruning.DependencyGraph", group: Any) -> Layer | None:
     """The layer of one group, or None where its units must stay."""
     names = graph._module2name
-    written, readers = [], []
+    written, readers, groups = [], [], 1
     for dependency, _ in group:
         node = dependency.target
+        groups = math.lcm(groups, channel_groups(node.module))
         writes = graph.is_out_channel_pruning_fn(dependency.handler)
         if (writes and not node.outputs) or (not writes and isinstance(node.module, ChannelSelection)):
             return None
@@ -160,13 +135,17 @@ def read_group(graph: "torch_pruning.DependencyGraph", group: Any) -> Layer | No
         norm, summands = None, written
     units = graph.get_out_channels(root)
     writers = tuple(_writer(names, node) for node in summands)
-    return Layer(names[root.module], units, writers, norm and names[norm.module], tuple(readers))
+    return Layer(names[root.module], units, writers, norm and names[norm.module], tuple(readers), groups)
 
 
 def _writer(names: dict[Any, str], node: Any) -> Writer:
-    norms = [output for output in node.outputs if isinstance(output.module, _BATCH_NORM)]
-    alone = len(node.outputs) == 1 and len(norms) == 1
-    return Writer(names[node.module], names[norms[0].module] if alone else None)
+    outputs = node.outputs
+    if (
+        len(outputs) == 1 and "BatchNormBackward" in outputs[0].name
+    ):  # a module that normalises and then does more
+        outputs = outputs[0].outputs
+    alone = len(outputs) == 1 and isinstance(outputs[0].module, _BATCH_NORM)
+    return Writer(names[node.module], names[outputs[0].module] if alone else None)
 
 
 def _normalised_sum(selection: Any) -> tuple[Any, list[Any]]:
@@ -191,22 +170,23 @@ def _summands(node: Any) -> list[Any]:
     )
 
 
-def folded(model: nn.Module, layer: Layer) -> tuple[Tensor, Tensor]:
+def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, Tensor]:
     """Hyperplanes of a layer's units with batch norm folded in: ``w`` [units, d] and ``b`` [units], in float64.
 
     ``w = γ/σ · W`` and ``b = β + γ/σ · (bias − μ)``. A convolution's row is its flattened filter. Several writers
     are one hyperplane in the product of their input spaces: their rows stand side by side and their offsets add up
-    (our reading; exact where the unit's pre-activation is the sum of its writers).
+    (our reading; exact where the unit's pre-activation is the sum of its writers). ``norms=False`` leaves batch
+    norm out.
     """
     rows, offsets = [], []
     for writer in layer.writers:
         row, offset = _affine(model.get_submodule(writer.module))
-        if writer.norm is not None:
+        if norms and writer.norm is not None:
             row, offset = _fold(model.get_submodule(writer.norm), row, offset)
         rows.append(row)
         offsets.append(offset)
     weight, bias = _side_by_side(layer, rows), torch.stack(offsets).sum(0)
-    if layer.norm is not None:
+    if norms and layer.norm is not None:
         weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
     return _selected(model, layer, weight), _selected(model, layer, bias)
 

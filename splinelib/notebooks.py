@@ -9,7 +9,8 @@ from typing import Any
 import splinelib
 from splinelib.artifacts import cache_dir
 from splinelib.errors import SettingError, SplineError
-from splinelib.profiles import Profile, get_profile, plan
+from splinelib.plans import plan
+from splinelib.profiles import Profile, get_profile
 from splinelib.records import Record, RecordStore, settings_dict
 from splinelib.sweeps import sweep
 

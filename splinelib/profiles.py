@@ -7,8 +7,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from splinelib.data import DATASETS
 from splinelib.errors import SettingError
+from splinelib.methods import METHODS
 from splinelib.models import ARCHITECTURES
-from splinelib.runs import CRITERIA, DenseRun, PruneRun, Run
+from splinelib.runs import DenseRun
 from splinelib.training import TrainSettings
 
 
@@ -103,11 +104,10 @@ PROFILES = {
 MASK_RATIOS = (0.3, 0.5, 0.7)
 """Ratios at which dense runs watch EB Train's mask [eb]; the same for all, so that dense runs are shared."""
 
-SWEEPS = ("early_bird", "layerwise", "global")
 _CHOICES = {
     "dataset": DATASETS,
     "arch": ARCHITECTURES,
-    "criteria": CRITERIA,
+    "criteria": METHODS,
     "precision": ("float32", "bfloat16"),
 }
 
@@ -196,23 +196,3 @@ def dense_runs(profile: Profile) -> list[DenseRun]:
         )
         for seed in profile.seeds
     ]
-
-
-def plan(sweep: str, profile: Profile) -> list[Run]:
-    """The runs of a sweep, dense runs first, then seed by seed so that a sweep cut short has whole seeds.
-
-    Sweeps: ``early_bird`` (dense runs alone), ``layerwise`` and ``global`` (prune, measure, fine-tune).
-    """
-    if sweep not in SWEEPS:
-        raise SettingError(f"sweep is {sweep!r}: choose one of {', '.join(SWEEPS)}")
-    dense = dense_runs(profile)
-    if sweep == "early_bird":
-        return [*dense]
-    finetune = dataclasses.replace(dense[0].train, epochs=profile.finetune_epochs, lr=profile.finetune_lr)
-    pruned = [
-        PruneRun(dense=run, criterion=criterion, scope=sweep, ratio=ratio, finetune=finetune)  # type: ignore[arg-type]
-        for run in dense
-        for ratio in profile.ratios
-        for criterion in profile.criteria
-    ]
-    return [*dense, *pruned]

@@ -64,8 +64,23 @@ class Record:
 
 
 def settings_dict(run: Settings) -> dict[str, Any]:
-    """The settings of ``run`` as JSON gives them back: tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(run)))
+    """The settings of ``run`` as JSON gives them back: tuples become lists.
+
+    A field with ``metadata={"later": True}`` was added after records had been made. At its default it is left out, so
+    that those keep their names.
+    """
+    return json.loads(json.dumps(_plain(run)))
+
+
+def _plain(value: Any) -> Any:
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = [
+        field
+        for field in dataclasses.fields(value)
+        if not (field.metadata.get("later") and getattr(value, field.name) == field.default)
+    ]
+    return {field.name: _plain(getattr(value, field.name)) for field in fields}
 
 
 def run_key(run: Settings) -> str:

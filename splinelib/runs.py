@@ -1,41 +1,27 @@
 """The kinds of runs: what their settings are, what they compute, what they measure."""
 
 import dataclasses
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from splinelib.artifacts import atomic_path
-from splinelib.baselines import BatchNormScale, FilterNorm, Random
 from splinelib.codes import two_image_canvas
 from splinelib.cost import cost
-from splinelib.criterion import Criterion, Spline
 from splinelib.data import Dataset, load_dataset, normalize, subset
 from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
-from splinelib.errors import RecordError, SettingError
+from splinelib.errors import RecordError
+from splinelib.methods import CALIBRATION, Calibration, SoftPruning, Start, check_method, choose_units, shrink
 from splinelib.models import build_model
 from splinelib.network import read_layers
-from splinelib.pruning import Scope, check_ratio, remove_units, select_units
+from splinelib.pruning import Compensate
+from splinelib.reconstruction import reestimate_norms
 from splinelib.records import RecordStore
+from splinelib.surgery import Scope, check_ratio, remove_units
 from splinelib.training import TrainSettings, evaluate, load_tensors, train
-
-CRITERIA = ("spline", "spline_geometric", "l1", "bn_scale", "random")
-
-
-def make_criterion(name: str, seed: int) -> Criterion:
-    """The criterion of that name; ``seed`` is used by ``random`` alone."""
-    table: dict[str, Criterion] = {
-        "spline": Spline(),
-        "spline_geometric": Spline(offset="geometric"),
-        "l1": FilterNorm(1),
-        "bn_scale": BatchNormScale(),
-        "random": Random(seed),
-    }
-    if name not in table:
-        raise SettingError(f"criterion is {name!r}: choose one of {', '.join(CRITERIA)}")
-    return table[name]
 
 
 @dataclass(frozen=True)
@@ -70,10 +56,12 @@ class PruneRun:
 
     Attributes:
         dense: the run whose network is pruned.
-        criterion: one of :data:`CRITERIA`.
+        criterion: one of :data:`splinelib.methods.METHODS`.
         scope: ``"layerwise"`` or ``"global"``.
         ratio: share of units to remove.
         finetune: how the pruned network is trained on.
+        compensate: what is done about the removed units before that (:func:`splinelib.prune`).
+        start: the weights that training starts from (:data:`splinelib.methods.Start`).
     """
 
     kind: ClassVar[str] = "prune"
@@ -82,13 +70,41 @@ class PruneRun:
     scope: Scope
     ratio: float
     finetune: TrainSettings
+    compensate: Compensate = field(default="none", metadata={"later": True})
+    start: Start = field(default="trained", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
-        make_criterion(self.criterion, 0)
+        check_method(self.criterion, self.compensate, self.start, self.scope)
 
 
-Run = DenseRun | PruneRun
+@dataclass(frozen=True)
+class OneShotRun:
+    """Prune the network of a dense run at several ratios and measure it without any training.
+
+    Attributes are those of :class:`PruneRun`, with several ``ratios``.
+    """
+
+    kind: ClassVar[str] = "oneshot"
+    dense: DenseRun
+    criterion: str
+    scope: Scope
+    ratios: tuple[float, ...]
+    compensate: Compensate = "none"
+
+    def __post_init__(self) -> None:
+        for ratio in self.ratios:
+            check_ratio(ratio)
+        check_method(self.criterion, self.compensate, "trained", self.scope)
+
+
+Run = DenseRun | PruneRun | OneShotRun
+
+EARLY = 2
+"""Epochs after which weights are taken for a lottery ticket that starts from early weights."""
+
+FRESH_SEED = 10_000
+"""Added to the seed for weights that have nothing to do with the dense run's."""
 
 
 def execute(run: Run, store: RecordStore, device: torch.device, progress: bool = True) -> dict[str, Any]:
@@ -99,6 +115,8 @@ def execute(run: Run, store: RecordStore, device: torch.device, progress: bool =
     data = load_run_data(run if isinstance(run, DenseRun) else run.dense, device)
     if isinstance(run, DenseRun):
         return _execute_dense(run, data, store, device, progress)
+    if isinstance(run, OneShotRun):
+        return _execute_one_shot(run, data, store, device)
     return _execute_prune(run, data, store, device, progress)
 
 
@@ -202,34 +220,82 @@ def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torc
     return model.eval()
 
 
-def _execute_prune(
-    run: PruneRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
-) -> dict[str, Any]:
+def calibration(data: Dataset, seed: int) -> Calibration:
+    """Training images without augmentation, class-balanced, that criteria and compensations may look at."""
+    chosen = subset(data.train, min(CALIBRATION, len(data.train)), seed=seed)
+    return Calibration(normalize(chosen.images, data), chosen.labels)
+
+
+def _dense_of(
+    run: PruneRun | OneShotRun, data: Dataset, store: RecordStore, device: torch.device
+) -> tuple[nn.Module, float]:
+    """The trained network that a run starts from, and its accuracy."""
     record = store.load(run.dense)
     if record is None:
         raise RecordError(f"store {store.root} has no record of {run.dense}: run it first, as a sweep does")
-    dense = trained_model(run.dense, data, store, device)
-    example = _example(data)
-    layers = read_layers(dense, example)
-    scores = make_criterion(run.criterion, run.dense.seed)(dense, layers)
-    selection = select_units(layers, scores, run.ratio, run.scope)
-    pruned = remove_units(dense, example, selection)
-    raw_accuracy = evaluate(pruned, data)
+    return trained_model(run.dense, data, store, device), record.results["epochs"][-1]["accuracy"]
+
+
+def _measured(dense: nn.Module, pruned: nn.Module, data: Dataset, images: Tensor) -> dict[str, Any]:
+    """A pruned network before any training: accuracy as it is and with batch norms re-estimated; cost and widths."""
+    example = images[:2]
+    return {
+        "pruned_accuracy": evaluate(pruned, data),
+        "reestimated_accuracy": evaluate(reestimate_norms(pruned, images), data),
+        "dense_cost": dataclasses.asdict(cost(dense, example)),
+        "cost": dataclasses.asdict(cost(pruned, example)),
+        "widths": {layer.name: layer.units for layer in read_layers(pruned, example)},
+        "dense_widths": {layer.name: layer.units for layer in read_layers(dense, example)},
+    }
+
+
+def _execute_one_shot(
+    run: OneShotRun, data: Dataset, store: RecordStore, device: torch.device
+) -> dict[str, Any]:
+    dense, dense_accuracy = _dense_of(run, data, store, device)
+    known = calibration(data, run.dense.seed)
+    measured = []
+    for ratio in run.ratios:
+        started = time.monotonic()
+        pruned = shrink(dense, run.criterion, ratio, run.scope, run.compensate, run.dense.seed, known)
+        seconds = time.monotonic() - started
+        measured.append({"ratio": ratio, "seconds": seconds, **_measured(dense, pruned, data, known.images)})
+    return {"dense_accuracy": dense_accuracy, "ratios": measured}
+
+
+def _execute_prune(
+    run: PruneRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
+) -> dict[str, Any]:
+    dense, dense_accuracy = _dense_of(run, data, store, device)
+    known = calibration(data, run.dense.seed)
+    pruned = _pruned(run, dense, data, known, device)
+    results = {"dense_accuracy": dense_accuracy, **_measured(dense, pruned, data, known.images)}
+    soft = run.criterion == "sfp"  # which is trained at full width, and cut at the end
     rows = train(
-        pruned,
+        dense if soft else pruned,
         data,
         run.finetune,
         seed=run.dense.seed + 1,
+        callbacks=[SoftPruning(run.ratio, known)] if soft else [],
         checkpoint=store.checkpoint_path(run),
         progress=progress,
     )
-    return {
-        "dense_accuracy": record.results["epochs"][-1]["accuracy"],
-        "pruned_accuracy": raw_accuracy,
-        "accuracy": rows[-1]["accuracy"],
-        "epochs": rows,
-        "dense_cost": dataclasses.asdict(cost(dense, example)),
-        "cost": dataclasses.asdict(cost(pruned, example)),
-        "widths": {layer.name: layer.units - len(selection.get(layer.name, [])) for layer in layers},
-        "dense_widths": {layer.name: layer.units for layer in layers},
-    }
+    if soft:
+        cut = shrink(dense, "sfp", run.ratio, run.scope, "none", run.dense.seed, known)
+        pruned = reestimate_norms(cut, known.images)
+    return {**results, "accuracy": evaluate(pruned, data), "epochs": rows}
+
+
+def _pruned(
+    run: PruneRun, dense: nn.Module, data: Dataset, known: Calibration, device: torch.device
+) -> nn.Module:
+    """The small network as its training starts."""
+    seed = run.dense.seed
+    if run.start == "trained":
+        return shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known)
+    selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known)
+    fresh = dataclasses.replace(run.dense, seed=seed + FRESH_SEED) if run.start == "fresh" else run.dense
+    source = _new_model(fresh, data, device)
+    if run.start == "early":  # as in the dense run, bit by bit
+        train(source, data, run.dense.train, seed=seed, stop=EARLY, progress=False)
+    return remove_units(source, known.images[:2], selection)

@@ -11,7 +11,7 @@ import torch
 
 from splinelib.bars import progress_bar
 from splinelib.records import Record, RecordStore, provenance, run_key
-from splinelib.runs import DenseRun, PruneRun, Run, execute
+from splinelib.runs import DenseRun, Run, execute
 
 _LOG = logging.getLogger(__name__)
 _WAIT = 2.0  # seconds between looks at runs that other processes compute
@@ -90,7 +90,7 @@ def _settle(
     durations: dict[str, list[float]],
 ) -> bool:
     """Compute one run or note its failure; False if it must wait for another process."""
-    broken = dict(report.failed).get(run.dense) if isinstance(run, PruneRun) else None
+    broken = None if isinstance(run, DenseRun) else dict(report.failed).get(run.dense)
     if broken is not None:  # it would fail again, after as long a time
         report.failed.append((run, broken))
         return True
@@ -112,14 +112,14 @@ def _compute(
     run: Run, store: RecordStore, device: torch.device, profile: str, progress: bool
 ) -> Record | None:
     """Compute ``run``, and before it the dense run it needs; None if another process holds either."""
-    needed = [run.dense] if isinstance(run, PruneRun) and not _has_weights(run.dense, store) else []
+    needed = [] if isinstance(run, DenseRun) or _has_weights(run.dense, store) else [run.dense]
     if any(_compute(dense, store, device, profile, progress) is None for dense in needed):
         return None
     with store.claim(run) as mine:
         if not mine:
             return None
         record = store.load(run)  # another process may have finished it since
-        if record is not None and (isinstance(run, PruneRun) or store.weights_path(run).exists()):
+        if record is not None and (not isinstance(run, DenseRun) or store.weights_path(run).exists()):
             return record
         started, clock = datetime.now(UTC), time.monotonic()
         results = execute(run, store, device, progress)

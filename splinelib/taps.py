@@ -1,4 +1,4 @@
-"""The one place where splinelib looks inside a running model.
+"""The one place where splinelib looks inside a running model: a tap at every non-linearity, or hooks on named modules.
 
 A tap observes the input of every piecewise linear non-linearity, that is, the pre-activations whose signs
 make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``nn.ReLU`` modules and calls of
@@ -6,7 +6,7 @@ make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -75,6 +75,31 @@ def tapped(observe: Callable[[int, Tensor], None]) -> Iterator[None]:
     of the shape that the layer has. ``observe`` must copy what it keeps, since ``z`` may be changed in place.
     """
     with _Tap(observe):
+        yield
+
+
+Observer = Callable[[Tensor], None]
+
+
+@contextlib.contextmanager
+def watched(
+    model: nn.Module, inputs: Mapping[str, Observer], outputs: Mapping[str, Observer]
+) -> Iterator[None]:
+    """Within the block, hand named modules' inputs and outputs to an observer whenever such a module runs.
+
+    ``inputs`` maps names of modules to observers of their first argument, ``outputs`` to observers of their result, a
+    tensor of the shape that the network gives it. An observer must copy what it keeps, since the tensor may be changed
+    in place.
+    """
+    with contextlib.ExitStack() as hooks:
+        for name, observe in inputs.items():
+            module = model.get_submodule(name)
+            handle = module.register_forward_pre_hook(lambda _, args, observe=observe: observe(args[0]))
+            hooks.callback(handle.remove)
+        for name, observe in outputs.items():
+            module = model.get_submodule(name)
+            handle = module.register_forward_hook(lambda _, args, out, observe=observe: observe(out))
+            hooks.callback(handle.remove)
         yield
 
 

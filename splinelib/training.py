@@ -63,10 +63,10 @@ class TrainSettings:
 
 
 class Callback(Protocol):
-    """Measures a network after every epoch. Its state travels in the checkpoint."""
+    """Looks at a network after every epoch, once its accuracy is measured. Its state travels in the checkpoint."""
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
-        """Values for the epoch's row (JSON types); must leave the model as it was."""
+        """Values for the epoch's row (JSON types). Only soft pruning changes the model."""
 
     def state_dict(self) -> dict[str, Any]:
         """State as tensors and plain values."""
@@ -96,6 +96,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     checkpoint_every: float = 60.0,
+    stop: int | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Train ``model`` in place on ``dataset.train``; on a CPU the result depends on ``seed`` alone, bit by bit.
@@ -108,6 +109,7 @@ def train(
         callbacks: asked after every epoch; their values join that epoch's row.
         checkpoint: file to resume from if it is there, written after each epoch and every ``checkpoint_every`` seconds.
             A run that was killed at any moment and starts again with the same arguments ends with the same result.
+        stop: leave off after this many epochs of the schedule; by default at its end.
         progress: show a progress bar.
 
     Returns:
@@ -121,8 +123,9 @@ def train(
     trainer = _Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
     trainer.resume()
     state = trainer.state
-    with progress_bar(settings.epochs, "epoch", initial=state.epoch, shown=progress) as bar:
-        while state.epoch < settings.epochs:
+    last = settings.epochs if stop is None else min(stop, settings.epochs)
+    with progress_bar(last, "epoch", initial=state.epoch, shown=progress) as bar:
+        while state.epoch < last:
             trainer.run_epoch(dataset)
             row = {
                 "epoch": state.epoch,

@@ -87,3 +87,11 @@ def crossings(segments, here, there):
     return int(
         ((side(a, b, here) * side(a, b, there) < 0) & (side(here, there, a) * side(here, there, b) < 0)).sum()
     )
+
+
+def region_of_points(partition, points):
+    """The region of each point by trying every polygon, -1 outside; points on edges are not for this."""
+    found = np.full(len(points), -1)
+    for region in range(len(partition)):
+        found[inside(partition.polygon(region), points)] = region
+    return found

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from splinelib.data import load_dataset, normalize
 from splinelib.errors import SettingError
 from splinelib.models import build_model
-from splinelib.partition import compute_partition, images, toy
+from splinelib.partition import compute_partition, images, toy, toy_study
 
 SETTINGS = toy.ToySettings(runs=3, hidden=6, epochs=2, points=200, batch=64)
 
@@ -82,7 +82,7 @@ def test_rows_count_what_pruning_does():
     train, test = toy.x_problem(settings)
     original = toy.new_nets(settings)
     dense, _ = toy.train_nets(original, train, settings)
-    rows = toy.pruning_rows(dense, settings)
+    rows = toy_study.pruning_rows(dense, settings)
     assert len(rows) == 2 * 2 * 2
     for row in rows:
         if row["kind"] == "node":
@@ -91,7 +91,7 @@ def test_rows_count_what_pruning_does():
             assert row["regions"] <= row["regions_before"]
         elif row["ratio"] == 0.75:
             assert row["axis_parallel"] > 0
-    assert len(toy.retraining_rows(dense, original, train, test, settings)) == 2 * 2 * 4 * 2
+    assert len(toy_study.retraining_rows(dense, original, train, test, settings)) == 2 * 2 * 4 * 2
 
 
 def test_code_distance_is_a_share_of_bits():

@@ -9,9 +9,10 @@ from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
 
 from splinelib import SettingError, TrainingError, UnsupportedModuleError, prune, runs, sweeps
 from splinelib.criterion import Spline
-from splinelib.profiles import PROFILES, SWEEPS, dense_runs, get_profile, plan
+from splinelib.plans import SWEEPS, plan
+from splinelib.profiles import PROFILES, dense_runs, get_profile
 from splinelib.records import RecordStore, run_key
-from splinelib.runs import CRITERIA, DenseRun, make_criterion
+from splinelib.runs import DenseRun
 from splinelib.training import evaluate
 
 DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
@@ -118,16 +119,6 @@ def test_canvas_images_have_different_classes():
     assert all(data.test.labels[a] != data.test.labels[b] for a, b in pairs)
     assert len(pairs) > 10
     assert runs.canvas_pair(data, 3) == runs.canvas_pair(data, 3)
-
-
-def test_every_criterion_has_a_name():
-    assert [repr(make_criterion(name, 7)) for name in CRITERIA] == [
-        "Spline(rho=0.05, offset='raw', drop='smaller_norm', seed=0)",
-        "Spline(rho=0.05, offset='geometric', drop='smaller_norm', seed=0)",
-        "FilterNorm(order=1)",
-        "BatchNormScale()",
-        "Random(seed=7)",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -25,4 +25,6 @@ from splinelib.partition.slices import Segment as Segment
 from splinelib.partition.slices import Slice2D as Slice2D
 from splinelib.partition.topology import Topology as Topology
 from splinelib.partition.topology import topology as topology
+from splinelib.partition.trace import Trace as Trace
+from splinelib.partition.trace import trace_boundary as trace_boundary
 from splinelib.partition.warm import warm_up as warm_up

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from splinelib.errors import LimitError
 from splinelib.partition import kernel
 from splinelib.partition.layout import Floats
-from splinelib.partition.program import Int32s, Network
+from splinelib.partition.program import Network
 from splinelib.partition.state import REGIONS, VERTICES, Chunk, grown, new_chunk, new_state, state_bytes
 
 _GROWS = {
@@ -46,38 +46,23 @@ class Wanted:
     threads: int = 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Piece:
-    """Regions of one chunk, cut to size; ``extra`` is what the caller's ``reduce`` made of it."""
+    """A chunk cut to size, in the slice's coordinates.
 
-    x: Floats
-    y: Floats
-    lane: Int32s
-    other: Int32s
-    corners: Int32s
-    area: Floats
-    key: NDArray[np.uint64]
-    task: Int32s
-    code: NDArray[np.uint64]
-    outputs: Floats
+    ``arrays`` is None once they are used up, ``regions`` how many were found (also where none are kept), ``extra`` what
+    the caller's ``reduce`` made of the chunk.
+    """
+
+    arrays: Chunk | None
     regions: int
     extra: Any = None
 
     @property
-    def bytes(self) -> int:
-        """Memory held."""
-        arrays = (
-            self.x,
-            self.y,
-            self.lane,
-            self.other,
-            self.corners,
-            self.area,
-            self.key,
-            self.code,
-            self.outputs,
-        )
-        return sum(a.nbytes for a in arrays)
+    def held(self) -> Chunk:
+        """The arrays, which must still be there."""
+        assert self.arrays is not None
+        return self.arrays
 
 
 @dataclass
@@ -190,7 +175,11 @@ def _thread_pieces(
             continue
         extra = reduce(chunk, count) if reduce is not None else None
         piece = _cut(network, chunk, count, corners, wanted, extra, drop_outputs)
-        shared.add(count, piece.bytes, network.radius**2 * float(chunk.area[:count].sum()))
+        shared.add(
+            count,
+            sum(array.nbytes for array in piece.held),
+            network.radius**2 * float(chunk.area[:count].sum()),
+        )
         state.register[REGIONS] = state.register[VERTICES] = 0
         yield piece
 
@@ -215,7 +204,7 @@ def _cut(
     outputs = chunk.outputs[: 0 if drop_outputs else keep].copy()
     outputs[:, :, 2] -= (centre_x * outputs[:, :, 0] + centre_y * outputs[:, :, 1]) / radius
     outputs[:, :, :2] /= radius
-    return Piece(
+    arrays = Chunk(
         chunk.x[:corners] * radius + centre_x,
         chunk.y[:corners] * radius + centre_y,
         chunk.lane[:corners].copy(),
@@ -226,6 +215,5 @@ def _cut(
         chunk.task[:keep].copy(),
         chunk.code[:keep].copy(),
         outputs,
-        count,
-        extra,
     )
+    return Piece(arrays, count, extra)

@@ -1,55 +1,72 @@
 """Slices through real images, and how many units touch the decision boundary on them (claim C3)."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
 
 from splinelib.data import Dataset, normalize
 from splinelib.errors import SettingError
-from splinelib.partition.partition import Partition, compute_partition
+from splinelib.partition.layout import Ints
+from splinelib.partition.partition import Partition
+from splinelib.partition.program import UnitLayer
 from splinelib.partition.slices import Slice2D
+from splinelib.partition.trace import Trace
 
 
 def image_slices(dataset: Dataset, count: int, seed: int) -> list[Slice2D]:
-    """``count`` planes, each through three test images (normalised) of three different classes, drawn with the seed."""
+    """``count`` triangles, each spanned by three test images (normalised) of three different classes.
+
+    Every point of such a slice is a mixture of the three images. They are drawn with the seed, the same images whatever
+    ``count`` is.
+    """
     generator = np.random.default_rng(seed)
-    labels = dataset.test.labels.numpy()
+    labels = dataset.test.labels.cpu().numpy()
     slices = []
     for _ in range(count):
         classes = generator.choice(np.unique(labels), 3, replace=False)
         chosen = [int(generator.choice(np.flatnonzero(labels == label))) for label in classes]
         images = normalize(dataset.test.images[torch.tensor(chosen)], dataset)
-        slices.append(Slice2D.through(images[0], images[1], images[2]))
+        plane = Slice2D.through(images[0], images[1], images[2])
+        slices.append(plane.within(plane.coordinates(images)))
     return slices
 
 
-def touching_rows(partition: Partition, number: int) -> list[dict[str, object]]:
-    """For each layer of units, and for all of them: how many cross the slice, and how many touch the boundary.
+def touching_rows(found: Partition | Trace, number: int) -> list[dict[str, Any]]:
+    """For each layer of units, and for all: which shares cross the slice and touch the decision boundary on it.
+
+    Columns: ``slice`` (the given number), ``layer``, ``units``, ``crossing`` and ``touching`` (shares of the units),
+    ``touching_of_crossing``, ``channels_touching`` (share of channels with at least one unit that touches).
 
     Raises:
         SettingError: the partition was computed without ``boundary=True``.
     """
-    if partition.boundary is None:
+    crossing, touching = _crossing_and_touching(found)
+    groups = [([layer], layer.name) for layer in found.layers] + [(list(found.layers), "all")]
+    return [{"slice": number, "layer": name} | _shares(layers, crossing, touching) for layers, name in groups]
+
+
+def _crossing_and_touching(found: Partition | Trace) -> tuple[Ints, Ints]:
+    if isinstance(found, Trace):
+        return found.crossing, found.touching
+    if found.boundary is None:
         raise SettingError("this partition holds no decision boundary; compute it with boundary=True")
-    crossing = np.unique(partition.edge_unit[partition.edge_lane >= 0])
-    layers = [(layer.name, layer.first, layer.units) for layer in partition.layers]
-    rows: list[dict[str, object]] = []
-    for name, first, units in [*layers, ("all", 0, partition.units)]:
-        inside = [
-            int(((u >= first) & (u < first + units)).sum()) for u in (crossing, partition.boundary.touching)
-        ]
-        row: dict[str, object] = {"slice": number, "layer": name, "units": units, "regions": len(partition)}
-        row |= {"crossing": inside[0] / units, "touching": inside[1] / units}
-        row |= {"touching_of_crossing": inside[1] / max(inside[0], 1)}
-        rows.append(row)
-    return rows
+    return np.unique(found.edge_unit[found.edge_lane >= 0]).astype(np.int64), found.boundary.touching
 
 
-def study_slices(
-    model: nn.Module, slices: list[Slice2D], max_regions: int = 5_000_000
-) -> list[dict[str, object]]:
-    """The rows of :func:`touching_rows` for every slice. Errors as for :func:`compute_partition`."""
-    rows: list[dict[str, object]] = []
-    for number, where in enumerate(slices):
-        rows += touching_rows(compute_partition(model, where, boundary=True, max_regions=max_regions), number)
-    return rows
+def _shares(layers: list[UnitLayer], crossing: Ints, touching: Ints) -> dict[str, Any]:
+    first, units = layers[0].first, sum(layer.units for layer in layers)
+    cross, touch = (int(((some >= first) & (some < first + units)).sum()) for some in (crossing, touching))
+    met = sum(len(np.unique(layer.channels[_own(layer, touching)])) for layer in layers)
+    return {
+        "units": units,
+        "crossing": cross / units,
+        "touching": touch / units,
+        "touching_of_crossing": touch / max(cross, 1),
+        "channels_touching": met / sum(layer.shape[0] for layer in layers),
+    }
+
+
+def _own(layer: UnitLayer, units: Ints) -> Ints:
+    """Those of the units that lie in the layer, numbered within it."""
+    return units[(units >= layer.first) & (units < layer.first + layer.units)] - layer.first

@@ -3,17 +3,18 @@
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from splinelib.errors import SettingError
-from splinelib.partition.decision import DecisionBoundary, empty_segments, find_segments
-from splinelib.partition.engine import Piece, Wanted, search
+from splinelib.partition.assemble import join, join_segments, places
+from splinelib.partition.decision import DecisionBoundary, find_segments
+from splinelib.partition.engine import Wanted, search
 from splinelib.partition.layout import Floats, Ints
-from splinelib.partition.program import Int32s, Network, UnitLayer, compile_network
+from splinelib.partition.locate import locate
+from splinelib.partition.program import Int32s, UnitLayer, compile_network
 from splinelib.partition.slices import Slice2D
 
 
@@ -106,6 +107,14 @@ class Partition:
         twice = np.add.reduceat(cross, self.offsets[:-1])
         return self.vertices[self.offsets[:-1]] + moment / (3 * twice[:, None])
 
+    def locate(self, points: ArrayLike) -> Ints:
+        """The region that each point ``[N, 2]`` of the plane lies in, ``[N]``; -1 outside the polygon.
+
+        A point on a shared edge belongs to one of the regions beside it. Give many points at once: each call sorts the
+        regions into a grid first.
+        """
+        return locate(self.vertices, self.offsets, np.asarray(points, dtype=np.float64).reshape(-1, 2))
+
     def code_bits(self) -> NDArray[np.bool_]:
         """The codes as booleans ``[R, bits]``: for each layer its units, for max units times pieces.
 
@@ -124,10 +133,6 @@ class Partition:
                 index = np.unravel_index(unit - layer.first, layer.shape)
                 return f"{layer.name}{[int(i) for i in index]}"
         raise SettingError(f"unit {unit} does not exist; units are 0 … {self.units - 1}")
-
-
-# Task, piece, its first and last region, its first and last corner.
-_Run = tuple[int, int, int, int, int, int]
 
 
 def compute_partition(
@@ -168,7 +173,25 @@ def compute_partition(
     wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads)
     reduce = partial(find_segments, lanes=len(network.program.slope)) if boundary else None
     pieces = search(network, slice.polygon, wanted, progress, reduce, drop_outputs=not outputs)
-    return _assemble(network, slice, pieces, codes, outputs, boundary)
+    place = places(pieces)
+    found = join_segments(network, pieces, place) if boundary else None
+    rows = join(pieces, place)
+    offsets = np.concatenate([[0], np.cumsum(rows.corners, dtype=np.int64)])
+    return Partition(
+        slice,
+        network.layers,
+        rows.vertices,
+        offsets,
+        rows.area,
+        rows.key,
+        rows.lane,
+        rows.other,
+        network.lane_unit,
+        network.program.key,
+        rows.code if codes else None,
+        rows.outputs if outputs else None,
+        found,
+    )
 
 
 def count_regions(
@@ -192,83 +215,3 @@ def _threads(threads: int | None) -> int:
     if threads < 1:
         raise SettingError(f"threads={threads}; give at least 1")
     return threads
-
-
-def _assemble(
-    network: Network, where: Slice2D, pieces: list[Piece], codes: bool, outputs: bool, boundary: bool
-) -> Partition:
-    """Join the pieces in the order of tasks, which is the same for any number of threads."""
-    runs: list[_Run] = []
-    for number, piece in enumerate(pieces):
-        edges = np.concatenate([[0], np.cumsum(piece.corners, dtype=np.int64)])
-        cuts = np.flatnonzero(np.diff(piece.task)) + 1
-        bounds = [0, *cuts.tolist(), len(piece.task)]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
-            if stop > start:
-                runs.append(
-                    (int(piece.task[start]), number, start, stop, int(edges[start]), int(edges[stop]))
-                )
-    runs.sort(key=lambda run: run[0])
-    regions, corners = sum(r[3] - r[2] for r in runs), sum(r[5] - r[4] for r in runs)
-    place = _places(pieces, runs)
-    segments = _boundary(network, pieces, place) if boundary else None
-    joined = _join(pieces, runs, regions, corners)
-    offsets = np.concatenate([[0], np.cumsum(joined["corners"], dtype=np.int64)])
-    return Partition(
-        where,
-        network.layers,
-        joined["vertices"],
-        offsets,
-        joined["area"],
-        joined["key"],
-        joined["lane"],
-        joined["other"],
-        network.lane_unit,
-        network.program.key,
-        joined["code"] if codes else None,
-        joined["outputs"] if outputs else None,
-        segments,
-    )
-
-
-def _places(pieces: list[Piece], runs: list[_Run]) -> list[Ints]:
-    """Final number of each region of each piece."""
-    place = [np.empty(len(piece.task), dtype=np.int64) for piece in pieces]
-    at = 0
-    for _, number, start, stop, _, _ in runs:
-        place[number][start:stop] = np.arange(at, at + stop - start)
-        at += stop - start
-    return place
-
-
-def _join(pieces: list[Piece], runs: list[_Run], regions: int, corners: int) -> dict[str, Any]:
-    """One array for each field, filled run by run; pieces are let go field by field to keep the peak low."""
-    vertices = np.empty((corners, 2))
-    joined: dict[str, Any] = {"vertices": vertices, "x": vertices[:, 0], "y": vertices[:, 1]}
-    for name in ("x", "y", "lane", "other", "corners", "area", "key", "code", "outputs"):
-        by_corner = name in ("x", "y", "lane", "other")
-        parts = [getattr(piece, name) for piece in pieces]
-        empty = name in ("other", "outputs") and not any(len(part) for part in parts)
-        rows = 0 if empty else (corners if by_corner else regions)
-        target = joined.get(name)
-        if target is None:
-            target = np.empty((rows, *parts[0].shape[1:]), dtype=parts[0].dtype)
-        at = 0
-        for _, number, start, stop, first, last in [] if empty else runs:
-            part = parts[number][first:last] if by_corner else parts[number][start:stop]
-            target[at : at + len(part)] = part
-            at += len(part)
-        joined[name] = target
-        for piece in pieces:
-            object.__setattr__(piece, name, parts[0][:0])
-    return joined
-
-
-def _boundary(network: Network, pieces: list[Piece], place: list[Ints]) -> DecisionBoundary:
-    parts = [piece.extra if piece.extra is not None else empty_segments() for piece in pieces]
-    segments = np.concatenate([part[0] for part in parts]) * network.radius + network.centre
-    classes, lanes = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
-    region = np.concatenate([where[part[2]] for where, part in zip(place, parts, strict=True)])
-    units = np.where(lanes >= 0, network.lane_unit[lanes], lanes)
-    order = np.argsort(region, kind="stable")
-    return DecisionBoundary(segments[order], classes[order], region[order], units[order].astype(np.int64))

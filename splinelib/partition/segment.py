@@ -44,8 +44,9 @@ def compute_segment(
     plane = segment.plane
     network = compile_network(model, plane, outputs)
     pieces = search(network, plane.polygon, Wanted(outputs=outputs, max_regions=max_regions))
-    x, y, lane = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("x", "y", "lane"))
-    corners = np.concatenate([p.corners for p in pieces])
+    x, y, lane, corners = (
+        np.concatenate([getattr(p.held, name) for p in pieces]) for name in ("x", "y", "lane", "corners")
+    )
     start = np.concatenate([[0], np.cumsum(corners[:-1], dtype=np.int64)])
     left, right = np.minimum.reduceat(x, start), np.maximum.reduceat(x, start)
     order = np.argsort(left + right)
@@ -56,7 +57,7 @@ def compute_segment(
     upright = y[end] - y > 0.5
     unit = np.full(len(corners), -1, dtype=np.int64)
     unit[region[upright]] = np.where(lane[upright] >= 0, network.lane_unit[lane[upright]], -1)
-    maps = np.concatenate([p.outputs for p in pieces])[order][:, :, [0, 2]] if outputs else None
-    key = np.concatenate([p.key for p in pieces])[order]
+    maps = np.concatenate([p.held.outputs for p in pieces])[order][:, :, [0, 2]] if outputs else None
+    key = np.concatenate([p.held.key for p in pieces])[order]
     breaks = np.concatenate([[0.0], right[order]])
     return SegmentPartition(segment, network.layers, breaks, unit[order][:-1], key, maps)

@@ -13,7 +13,6 @@ from torch import nn
 
 from splinelib.errors import SettingError
 from splinelib.partition.layout import Floats
-from splinelib.partition.measures import axis_parallel_share, compare, share_of_units_touching
 from splinelib.partition.partition import Partition, compute_partition
 from splinelib.partition.raster import raster
 from splinelib.partition.slices import Slice2D
@@ -47,7 +46,7 @@ class ToySettings:
 PROFILES = MappingProxyType(
     {
         "smoke": ToySettings(runs=2, epochs=20, ratios=(0.2, 0.8)),
-        "quick": ToySettings(runs=5, epochs=400, ratios=(0.2, 0.6, 0.9)),
+        "quick": ToySettings(runs=4, epochs=400, ratios=(0.2, 0.6, 0.9)),
         "reference": ToySettings(),
         "paper": ToySettings(),
     }
@@ -237,44 +236,6 @@ def toy_partition(nets: Nets, number: int) -> Partition:
     return compute_partition(
         nets.model(number), Slice2D.axis_aligned(DOMAIN), codes=True, boundary=True, threads=1
     )
-
-
-def pruning_rows(dense: Nets, settings: ToySettings) -> list[dict[str, object]]:
-    """What each kind of pruning does to the partition of each run, before any retraining: one row for each."""
-    before = [toy_partition(dense, run) for run in range(settings.runs)]
-    rows = []
-    for kind in KINDS:
-        for ratio in settings.ratios:
-            nets = pruned(dense, kind, ratio)
-            for run in range(settings.runs):
-                after = toy_partition(nets, run)
-                change = compare(before[run], after)
-                present = max(int((change.length_before > 0).sum()), 1)
-                row: dict[str, object] = {"kind": kind, "ratio": ratio, "run": run}
-                row |= {"regions": change.regions[1], "regions_before": change.regions[0]}
-                row |= {"length_kept": change.length_kept, "vanished": len(change.vanished) / present}
-                row |= {
-                    "axis_parallel": axis_parallel_share(after),
-                    "touching": share_of_units_touching(after),
-                }
-                rows.append(row)
-    return rows
-
-
-def retraining_rows(
-    dense: Nets, original: Nets, train: Points, test: Points, settings: ToySettings
-) -> list[dict]:
-    """Test accuracy and regions after pruning and retraining from each initialisation: one row for each run."""
-    rows = []
-    for kind in KINDS:
-        for ratio in settings.ratios:
-            masks = pruned(dense, kind, ratio)
-            for init in INITS:
-                nets, _ = train_nets(reinitialised(masks, init, original, settings), train, settings, seed=1)
-                for run, score in enumerate(accuracy(nets, test)):
-                    row = {"kind": kind, "ratio": ratio, "init": init, "run": run, "accuracy": score}
-                    rows.append(row | {"regions": len(toy_partition(nets, run))})
-    return rows
 
 
 def code_distance(first: Partition, second: Partition, side: int = 200) -> float:

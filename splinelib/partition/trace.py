@@ -1,0 +1,263 @@
+"""The decision boundary alone, followed from region to region: for networks whose whole partition is out of reach."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from splinelib.errors import LimitError, SettingError
+from splinelib.partition import trace_kernel as kernel
+from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, DecisionBoundary
+from splinelib.partition.layout import MAX, Floats, Ints
+from splinelib.partition.program import Network, UnitLayer, compile_network
+from splinelib.partition.slices import Slice2D
+
+# A start on the boundary is bracketed down to this share of the distance of two grid points.
+_BRACKET = 1e-9
+# Coefficients are computed afresh after this many segments, so that rounding does not add up.
+_FRESH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The decision boundary of a slice, with the units that it touches and those seen to cross the slice.
+
+    Args:
+        slice: where the network was looked at.
+        layers: as in :class:`Partition`.
+        boundary: every segment that was followed; its ``region`` numbers the regions that were visited.
+        key: ``[S]`` uint64, the key of each segment's region, equal to that of the same region in a partition.
+        touching: units whose boundary meets the decision boundary, ascending. Of units that change at one and the same
+            point all are listed, so there can be more than in ``boundary.touching``.
+        crossing: units seen both active and inactive on the grid, or touching, ascending: a lower bound.
+        regions: number of different regions visited.
+        grid: points a side of the grid.
+    """
+
+    slice: Slice2D
+    layers: tuple[UnitLayer, ...]
+    boundary: DecisionBoundary
+    key: NDArray[np.uint64]
+    touching: Ints
+    crossing: Ints
+    regions: int
+    grid: int
+
+    @property
+    def units(self) -> int:
+        """Number of units of the network."""
+        return sum(layer.units for layer in self.layers)
+
+
+def trace_boundary(
+    model: nn.Module, slice: Slice2D, *, grid: int = 48, max_segments: int = 2_000_000
+) -> Trace:
+    """The exact decision boundary of a slice without its partition, in float64.
+
+    Wherever two neighbouring points of a grid have different classes, the boundary between them is followed through
+    region after region, at branchings in all directions, until it leaves the slice or closes. What is found is exact
+    and costs a part of one forward pass for each segment, so networks with very many regions can be treated. A closed
+    piece of boundary that separates no two points of the grid is missed.
+
+    Args:
+        model: in eval mode, its output one vector of class scores.
+        grid: points a side of the grid over the slice's bounding box.
+        max_segments: limit on the number of segments.
+
+    Raises:
+        UnsupportedModuleError, SettingError: as for :func:`compute_partition`; ``grid`` below 2.
+        LimitError: more than ``max_segments`` segments; nothing is returned.
+    """
+    if grid < 2:
+        raise SettingError(f"grid={grid}; give at least 2 points a side")
+    network = compile_network(model, slice.plane, True)
+    walker = _Walker(network, slice, max_segments)
+    points, classes = walker.look(grid)
+    for here, there in _changes(points, classes):
+        if not walker.crosses(here, there):
+            walker.start(here, there)
+            walker.follow()
+    return walker.result(grid)
+
+
+def _changes(points: Floats, classes: Ints) -> list[tuple[Floats, Floats]]:
+    """Pairs of neighbouring points ``[G, G, 2]`` with different classes ``[G, G]``, -1 outside the slice."""
+    pairs = []
+    for a, b in (((slice(None), slice(1, None)), (slice(None), slice(-1))),
+                 ((slice(1, None), slice(None)), (slice(-1), slice(None)))):  # fmt: skip
+        differ = (classes[a] != classes[b]) & (classes[a] >= 0) & (classes[b] >= 0)
+        pairs += list(zip(points[a][differ], points[b][differ], strict=True))
+    return pairs
+
+
+@dataclass
+class _Start:
+    """A point on the boundary between two classes in the region of a code, to be followed one way."""
+
+    place: Floats
+    classes: tuple[int, int]
+    active: NDArray[np.bool_]
+    fresh: int
+
+
+@dataclass(eq=False)
+class _Walker:
+    """The working memory of a trace, all in the program's coordinates."""
+
+    network: Network
+    slice: Slice2D
+    limit: int
+    starts: list[_Start] = field(default_factory=list)
+    parts: list[tuple[Any, ...]] = field(default_factory=list)
+    found: int = 0
+
+    def __post_init__(self) -> None:
+        p = self.network.program
+        lanes = len(p.slope)
+        self.coefficients = np.zeros(len(p.coefficients))
+        self.active = np.zeros(lanes, dtype=np.bool_)
+        self.noise, self.share, self.peak = np.zeros(lanes), np.zeros(lanes), np.zeros(len(p.cell_kind))
+        self.dirty = np.zeros(len(p.cell_kind), dtype=np.bool_)
+        self.on, self.off, self.touched = (np.zeros(lanes, dtype=np.bool_) for _ in range(3))
+        self.table = np.zeros(1 << 14, dtype=np.uint64)
+        corners = (self.slice.polygon - self.network.centre) / self.network.radius
+        step = np.roll(corners, -1, axis=0) - corners
+        normal = np.stack([-step[:, 1], step[:, 0]], axis=1)
+        self.sides = np.c_[normal, -(normal * corners).sum(axis=1)]
+
+    def look(self, grid: int) -> tuple[Floats, Ints]:
+        """Points ``[G, G, 2]`` over the slice and the class at each, -1 outside."""
+        low, high = (np.array([f(s) for s in self._corners().T]) for f in (np.min, np.max))
+        steps = (np.arange(grid) + 0.5) / grid
+        points = low + np.stack(np.meshgrid(steps, steps), axis=-1) * (high - low)
+        inside = (points @ self.sides[:, :2].T + self.sides[:, 2] >= 0).all(axis=2)
+        classes = np.full(inside.shape, -1, dtype=np.int64)
+        chosen = np.ascontiguousarray(points[inside])
+        found = np.zeros(len(chosen), dtype=np.int64)
+        kernel.scan(
+            self.network.program, self.coefficients, self.active, self.noise, self.peak,
+            chosen, found, self.on, self.off,
+        )  # fmt: skip
+        classes[inside] = found
+        return points, classes
+
+    def _corners(self) -> Floats:
+        return (self.slice.polygon - self.network.centre) / self.network.radius
+
+    def crosses(self, here: Floats, there: Floats) -> bool:
+        """Whether a segment found so far separates the two points."""
+        for ends, *_ in self.parts:
+            a, b = ends[:, 0], ends[:, 1]
+            if (
+                (_turn(a, b, here) != _turn(a, b, there)) & (_turn(here, there, a) != _turn(here, there, b))
+            ).any():
+                return True
+        return False
+
+    def _evaluate(self, point: Floats, decide: bool) -> np.uint64:
+        p = self.network.program
+        return np.uint64(
+            kernel.evaluate(
+                p, self.coefficients, self.active, self.noise, self.peak, decide, point[0], point[1]
+            )
+        )
+
+    def _scores(self, point: Floats) -> Floats:
+        p, c = self.network.program, self.coefficients
+        at, stride = p.output_address, p.output_stride
+        return c[at] * point[0] + c[at + stride] * point[1] + c[at + 2 * stride]
+
+    def _class_at(self, point: Floats) -> int:
+        self._evaluate(point, True)
+        return int(self._scores(point).argmax())
+
+    def start(self, here: Floats, there: Floats) -> None:
+        """Find a point between the two where the class changes, to be followed both ways from."""
+        low, high = 0.0, 1.0
+        first, last = self._class_at(here), self._class_at(there)
+        while high - low > _BRACKET:
+            middle = (low + high) / 2
+            found = self._class_at(here + middle * (there - here))
+            low, high, last = (middle, high, last) if found == first else (low, middle, found)
+        place = here + (low + high) / 2 * (there - here)
+        self._evaluate(place, True)
+        for pair, fresh in (((first, last), 2), ((last, first), 1)):
+            self.starts.append(_Start(place, pair, self.active.copy(), fresh))
+        self.starts.reverse()
+
+    def follow(self) -> None:
+        """Follow all starts, and the branches met on the way, to their ends."""
+        while self.starts:
+            start = self.starts.pop()
+            self.active[:] = start.active
+            place = start.place.copy()
+            number = np.array([*start.classes, 0, start.fresh, THIRD_CLASS])
+            status = kernel.FULL
+            while status == kernel.FULL:
+                status, third = self._walk(place, number)
+            if status == kernel.THIRD:
+                i, j = int(number[0]), int(number[1])
+                for pair in ((i, third), (third, j)):
+                    self.starts.append(_Start(place.copy(), pair, self.active.copy(), 0))
+
+    def _walk(self, place: Floats, number: Ints) -> tuple[int, int]:
+        """Follow up to a fixed number of segments with fresh coefficients."""
+        key = np.array([self._evaluate(place, False)], dtype=np.uint64)
+        ends, pairs = np.empty((_FRESH, 2, 2)), np.empty((_FRESH, 2), dtype=np.int64)
+        names, tags = np.empty(_FRESH, dtype=np.uint64), np.empty((_FRESH, 2), dtype=np.int64)
+        number[2] = 0
+        self._make_room()
+        status, third = kernel.walk(
+            self.network.program, self.coefficients, self.active, self.noise, self.share, self.dirty, self.sides,
+            self.table, place, number, key, ends, pairs, names, tags, self.touched,
+        )  # fmt: skip
+        count = int(number[2])
+        self.parts.append(tuple(part[:count].copy() for part in (ends, pairs, names, tags)))
+        self.found += count
+        if self.found > self.limit:
+            raise LimitError(
+                f"trace: more than max_segments={self.limit} segments of decision boundary; raise the limit, or look "
+                "at a smaller polygon (Slice2D.within)"
+            )
+        return status, third
+
+    def _make_room(self) -> None:
+        """Keep the table of visited regions at most half full."""
+        if 2 * (self.found + _FRESH) > len(self.table):
+            old = self.table[self.table > 0]
+            self.table = np.zeros(4 * len(self.table), dtype=np.uint64)
+            kernel.note(self.table, old)
+
+    def result(self, grid: int) -> Trace:
+        """All that was found, in the slice's coordinates."""
+        network, p = self.network, self.network.program
+        empty = (
+            np.zeros((0, 2, 2)),
+            np.zeros((0, 2), np.int64),
+            np.zeros(0, np.uint64),
+            np.zeros((0, 2), np.int64),
+        )
+        ends, pairs, key, tags = (np.concatenate(part) for part in zip(*self.parts, empty, strict=True))
+        turned = pairs[:, 0] > pairs[:, 1]  # the lower class lies on the left
+        for array in (ends, pairs, tags):
+            array[turned] = array[turned, ::-1]
+        visited, region = np.unique(key, return_inverse=True)
+        units = np.where(tags >= 0, network.lane_unit[tags], np.where(tags == -1, SLICE_BORDER, THIRD_CLASS))
+        segments = ends * network.radius + network.centre
+        boundary = DecisionBoundary(segments, pairs, region, units.astype(np.int64))
+        touching = np.unique(network.lane_unit[self.touched]).astype(np.int64)
+        of_max = p.cell_kind[p.lane_cell] == MAX
+        pieces = np.bincount(network.lane_unit[of_max & self.on], minlength=1)
+        seen = np.union1d(np.flatnonzero(pieces > 1), network.lane_unit[~of_max & self.on & self.off])
+        crossing = np.union1d(seen[seen >= 0], touching).astype(np.int64)
+        return Trace(self.slice, network.layers, boundary, key, touching, crossing, len(visited), grid)
+
+
+def _turn(a: Floats, b: Floats, c: Floats) -> NDArray[np.bool_]:
+    """Whether c lies on the left of the line from a to b."""
+    left = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
+        c[..., 0] - a[..., 0]
+    )
+    return left > 0

@@ -1,0 +1,275 @@
+"""Least squares: after units are gone, every reader gets the weights that best reproduce the dense network. Needs data.
+
+Related: channel pruning by least squares (He et al., ICCV 2017), ThiNet (Luo et al., ICCV 2017), optimal brain surgeon
+(Hassibi & Stork, 1993), and, for the batch norms, REPAIR (Jordan et al., ICLR 2023). No gradient step is taken.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from splinelib.compensation import merge_units
+from splinelib.errors import SettingError
+from splinelib.groups import removal_group
+from splinelib.network import dependency_graph
+from splinelib.surgery import Selection
+from splinelib.taps import evaluating, watched
+
+RIDGE = 1e-3
+"""Pull of least squares towards the weights as they are, relative to the mean square of a reader's inputs."""
+
+_CHUNK = 50  # images in one forward pass: bounds the memory of unfolded feature maps
+_ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
+_ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
+_PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def reconstruct(
+    model: nn.Module, selection: Selection, images: Tensor, ridge: float = RIDGE, seed: int = 0
+) -> nn.Module:
+    """Remove units, merge them into their twins, then re-solve all that comes after by least squares.
+
+    Returns a smaller copy; no gradient step is taken. Convolutions and linear modules are taken in the order in which
+    they run. Each gets the weights (and bias) with which its output, from the inputs that the smaller network gives it,
+    is closest to its output in the dense network. Each batch norm's running statistics are set to those of its input
+    before anything behind it is solved. So the errors of earlier layers are seen and made good by later ones. Grouped
+    and depthwise convolutions keep their weights.
+
+    Args:
+        model: the dense network; left as it is.
+        selection: units to remove by layer name.
+        images: calibration batch [N, ...] as the model takes it, of the training distribution; some hundred or more.
+        ridge: pull towards the present weights (see :data:`RIDGE`).
+        seed: of the positions of feature maps that serve as equations.
+
+    Raises:
+        SettingError: if there are fewer than two images, or a ridge below 0; and what
+            :func:`splinelib.remove_units` raises.
+    """
+    check_images(model, images)
+    if ridge < 0:
+        raise SettingError(f"ridge is {ridge}: it must be at least 0")
+    example = images[:2]
+    lost = _lost_outputs(model, example, selection)
+    smaller = merge_units(model, example, selection)
+    modules = dict(smaller.named_modules())
+    with evaluating(model), evaluating(smaller):
+        for name in _in_order(smaller, example):
+            module: Any = modules[name]
+            if isinstance(module, _BATCH_NORM):
+                _set_statistics(smaller, name, images)
+            elif solvable(module):
+                kept = _complement(lost.get(name, []), len(module.weight) + len(lost.get(name, [])))
+                _solve(model, smaller, name, kept, images, ridge, seed)
+    return smaller
+
+
+def check_images(model: nn.Module, images: Tensor | None) -> None:
+    """Raise :class:`SettingError` unless ``images`` is a batch of two or more inputs that ``model`` takes."""
+    if images is None or images.ndim < 2 or len(images) < 2:
+        shape = None if images is None else tuple(images.shape)
+        raise SettingError(
+            f"the calibration batch has shape {shape}: give some hundred training images [N, ...] as `data`"
+        )
+    try:
+        with evaluating(model):
+            model(images[:2])
+    except RuntimeError as error:
+        raise SettingError(
+            f"{type(model).__name__} does not take a calibration batch of shape {tuple(images.shape)} ({error})"
+        ) from error
+
+
+def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
+    """A copy of ``model`` whose batch norms have the statistics of ``images`` [N, ...], layer after layer.
+
+    Each norm's running mean and variance become those of its input over all images (in eval mode, so with the norms
+    in front already set): the correction that REPAIR makes after merging. Nothing else changes.
+    """
+    check_images(model, images)
+    corrected = copy.deepcopy(model)
+    modules = dict(corrected.named_modules())
+    with evaluating(corrected):
+        for name in _in_order(corrected, images[:2]):
+            if isinstance(modules[name], _BATCH_NORM):
+                _set_statistics(corrected, name, images)
+    return corrected
+
+
+def _lost_outputs(model: nn.Module, example: Tensor, selection: Selection) -> dict[str, list[int]]:
+    """Output channels that each convolution and linear module loses, by its name."""
+    graph = dependency_graph(model, example)
+    lost: dict[str, list[int]] = {}
+    for name, units in selection.items():
+        for dependency, indices in removal_group(graph, name, units):
+            module = dependency.target.module
+            if solvable(module) and graph.is_out_channel_pruning_fn(dependency.handler):
+                lost.setdefault(graph._module2name[module], []).extend(indices)
+    return lost
+
+
+def solvable(module: nn.Module) -> bool:
+    """Whether every output of ``module`` is one affine function of a patch of all its inputs."""
+    if isinstance(module, nn.Conv2d):
+        return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return isinstance(module, nn.Linear)
+
+
+def _complement(lost: Sequence[int], count: int) -> Tensor:
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[list(lost)] = False
+    return kept.nonzero().flatten()
+
+
+class _Enough(Exception):
+    """Ends a forward pass once the module looked at has run."""
+
+
+def _seen(model: nn.Module, name: str, images: Tensor, outputs: bool) -> Tensor:
+    """What module ``name`` reads, or writes, for a batch of images; nothing behind it runs."""
+    caught: list[Tensor] = []
+
+    def observe(values: Tensor) -> None:
+        caught.append(values.detach().clone())
+        raise _Enough
+
+    watch: dict[str, Callable[[Tensor], None]] = {name: observe}
+    try:
+        with watched(model, {} if outputs else watch, watch if outputs else {}):
+            model(images)
+    except _Enough:
+        pass
+    return caught[0]
+
+
+def _in_order(model: nn.Module, example: Tensor) -> list[str]:
+    """Names of convolutions, linear modules and batch norms in the order in which they first run."""
+    order: dict[str, None] = {}
+    kinds = (nn.Conv2d, nn.Linear, _BATCH_NORM)
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+
+    def note(name: str) -> Callable[[Tensor], None]:
+        return lambda _: order.setdefault(name)
+
+    with evaluating(model), watched(model, {name: note(name) for name in names}, {}):
+        model(example)
+    return list(order)
+
+
+def _set_statistics(model: nn.Module, name: str, images: Tensor) -> None:
+    """Give a batch norm the mean and variance of its input over all images and positions."""
+    norm: Any = model.get_submodule(name)
+    if norm.running_mean is None:
+        return
+    total, square = torch.zeros_like(norm.running_mean.double()), torch.zeros_like(norm.running_var.double())
+    count = 0
+    for chunk in images.split(_CHUNK):
+        values = _seen(model, name, chunk, outputs=False).transpose(0, 1).flatten(1).double()
+        total, square, count = total + values.sum(1), square + values.square().sum(1), count + values.shape[1]
+    mean = total / count
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_((square / count - mean.square()).clamp_min(0))
+
+
+def _solve(
+    dense: nn.Module, smaller: nn.Module, name: str, kept: Tensor, images: Tensor, ridge: float, seed: int
+) -> None:
+    """Set weight and bias of module ``name`` of ``smaller`` to the ridge solution."""
+    module: Any = smaller.get_submodule(name)
+    weight = module.weight.detach().flatten(1).T
+
+    def misses() -> Iterator[tuple[Tensor, Tensor]]:
+        """What the module meets, and by how much its output misses the dense network's."""
+        for rows, targets in equations(dense, smaller, name, images, seed):
+            error = targets[:, kept] - rows @ weight
+            yield rows, error if module.bias is None else error - module.bias.detach()
+
+    by_columns = weight.shape[0] <= _PRIMAL
+    change, shift = (_ridge_by_columns if by_columns else _ridge_by_rows)(misses(), ridge)
+    module.weight.data.add_(change.T.reshape(module.weight.shape))
+    if module.bias is not None:
+        module.bias.data.add_(shift)
+
+
+def equations(
+    dense: nn.Module, reader: nn.Module, name: str, images: Tensor, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Patches [n, d] that module ``name`` meets in ``reader`` and its outputs [n, out] in ``dense``, in chunks.
+
+    Of feature maps a random choice of positions is taken, so many that the chunks hold enough equations together.
+    """
+    module: Any = reader.get_submodule(name)
+    generator = torch.Generator().manual_seed(seed)
+    wanted = max(_ROWS, _ROWS_PER_COLUMN * module.weight[0].numel()) // len(images) + 1
+    for chunk in images.split(_CHUNK):
+        patches = _patches(module, _seen(reader, name, chunk, outputs=False))
+        targets = _seen(dense, name, chunk, outputs=True)
+        targets = (
+            targets.flatten(2).transpose(1, 2) if isinstance(module, nn.Conv2d) else _with_positions(targets)
+        )
+        places = torch.randperm(patches.shape[1], generator=generator)[:wanted].to(images.device)
+        yield patches[:, places].flatten(0, 1), targets[:, places].flatten(0, 1)
+
+
+def _patches(module: Any, inputs: Tensor) -> Tensor:
+    """What each output position reads: [N, positions, d]."""
+    if not isinstance(module, nn.Conv2d):
+        return _with_positions(inputs)
+    unfolded = F.unfold(inputs, module.kernel_size, module.dilation, module.padding, module.stride)  # type: ignore[arg-type]
+    return unfolded.transpose(1, 2)
+
+
+def _with_positions(values: Tensor) -> Tensor:
+    return values[:, None] if values.ndim == 2 else values.flatten(1, -2)
+
+
+def _ridge_by_columns(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
+    """Change of the weights [d, out] and of the bias [out], by the normal equations."""
+    gram, cross, total, target, count = covariances(equations)
+    mean, target_mean = total / count, target / count
+    gram = gram / count - torch.outer(mean, mean)
+    cross = cross / count - torch.outer(mean, target_mean)
+    change = torch.linalg.solve(_with_ridge(gram, ridge), cross)
+    return change, target_mean - mean @ change
+
+
+def covariances(equations: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """Sums over rows x [d], y [out]: x xᵀ, x yᵀ, x, y and their number. Products in the rows' type, sums in float64."""
+    first, (rows, targets) = True, next(equations)
+    sums: list[Any] = []
+    count = 0
+    while True:
+        parts = [rows.T @ rows, rows.T @ targets, rows.sum(0), targets.sum(0)]
+        sums = (
+            [part.double() for part in parts] if first else [a + b for a, b in zip(sums, parts, strict=True)]
+        )
+        first, count = False, count + len(rows)
+        try:
+            rows, targets = next(equations)
+        except StopIteration:
+            return sums[0], sums[1], sums[2], sums[3], count
+
+
+def _ridge_by_rows(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
+    """The same by as many unknowns as there are equations, for readers of very many inputs."""
+    parts = list(equations)
+    rows, targets = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
+    mean, target_mean = rows.mean(0), targets.mean(0)
+    rows, targets = rows - mean, targets - target_mean
+    gram = (rows @ rows.T).double()
+    pull = (
+        ridge * gram.diagonal().sum() / rows.shape[1]
+    )  # as in the other form: the mean square of the inputs
+    dual = torch.linalg.solve(gram + pull * torch.eye(len(gram), device=gram.device), targets.double())
+    change = rows.T.double() @ dual
+    return change, target_mean - mean.double() @ change
+
+
+def _with_ridge(gram: Tensor, ridge: float) -> Tensor:
+    pull = (ridge * gram.diagonal().mean()).clamp_min(torch.finfo(gram.dtype).tiny)
+    return gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

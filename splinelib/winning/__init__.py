@@ -1,0 +1,30 @@
+"""Winning tickets and initialisation (claim C1): small models started cleverly against large ones pruned."""
+
+from splinelib.winning.kmeans import Fit as Fit
+from splinelib.winning.kmeans import Mixture as Mixture
+from splinelib.winning.kmeans import compare_starts as compare_starts
+from splinelib.winning.kmeans import drop_centres as drop_centres
+from splinelib.winning.kmeans import fit_centres as fit_centres
+from splinelib.winning.kmeans import gaussian_mixture as gaussian_mixture
+from splinelib.winning.kmeans import pruned_fit as pruned_fit
+from splinelib.winning.piecewise import TARGETS as TARGETS
+from splinelib.winning.piecewise import cheapest_units as cheapest_units
+from splinelib.winning.piecewise import curvature_knots as curvature_knots
+from splinelib.winning.piecewise import fit_outer as fit_outer
+from splinelib.winning.piecewise import knot_nets as knot_nets
+from splinelib.winning.piecewise import random_nets as random_nets
+from splinelib.winning.piecewise import relative_error as relative_error
+from splinelib.winning.piecewise import spline_units as spline_units
+from splinelib.winning.piecewise import train_nets as train_nets
+from splinelib.winning.store import recorded as recorded
+from splinelib.winning.studies import KMeansStudy as KMeansStudy
+from splinelib.winning.studies import RegressionStudy as RegressionStudy
+from splinelib.winning.studies import ToyInitStudy as ToyInitStudy
+from splinelib.winning.studies import compute as compute
+from splinelib.winning.studies import get_studies as get_studies
+from splinelib.winning.toy_widths import width_rows as width_rows
+from splinelib.winning.verdict import all_gains as all_gains
+from splinelib.winning.verdict import expected_best as expected_best
+from splinelib.winning.verdict import first_claim as first_claim
+from splinelib.winning.verdict import mean_interval as mean_interval
+from splinelib.winning.verdict import one_coin as one_coin

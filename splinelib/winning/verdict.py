@@ -1,0 +1,162 @@
+"""Claim C1 as a rule: does pruning a large model, or a clever start, beat a small model's random start?"""
+
+from math import comb
+
+import numpy as np
+import pandas as pd
+
+from splinelib.errors import SettingError
+from splinelib.tables import CONFIDENCE
+
+MARGIN = 0.1
+"""Gains within ±0.1 count as none: a tenth of the error (as a logarithm), or ten points of a success rate."""
+
+ROLES = {
+    "k-means": ("random", "pruned", "kmeans++"),
+    "regression": ("random", "pruned by cost", "knots"),
+    "toy": ("xavier", "kept", "rewind"),
+}
+"""For each problem: the random start, the one from pruning a large trained model, the clever one."""
+
+_DRAWS = 2000
+
+
+def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean and its 95 % confidence interval by the bootstrap over ``values [n]``; NaN bounds for a single one."""
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        raise SettingError(
+            f"{len(values)} values, finite: {bool(np.isfinite(values).all())}; give finite ones"
+        )
+    if len(values) == 1:
+        return float(values[0]), float("nan"), float("nan")
+    draws = np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
+    return float(values.mean()), float(low), float(high)
+
+
+def gain_verdict(low: float, high: float, margin: float = MARGIN) -> str:
+    """Where does the interval of a gain lie? *better*, *worse*, *equal* (within ±margin), else *open*."""
+    if low > margin:
+        return "better"
+    if high < -margin:
+        return "worse"
+    return "equal" if -margin <= low and high <= margin else "open"
+
+
+def gain_row(start: pd.Series, random: pd.Series, log: bool) -> dict[str, object]:
+    """Gain of one start over the random one: n, gain (mean), low, high and verdict.
+
+    Args:
+        start, random: values of the two, with the seeds that pair them as index.
+        log: the values are errors, where less is better; a gain is ``ln(error of random / error)``. Otherwise they are
+            successes and a gain is their difference.
+    """
+    pairs = pd.concat([random, start], axis=1, keys=["random", "start"]).dropna().astype(float)
+    both = pairs["random"], pairs["start"]
+    gain, low, high = mean_interval(np.log(both[0] / both[1]) if log else both[1] - both[0])
+    return {"n": len(pairs), "gain": gain, "low": low, "high": high, "verdict": gain_verdict(low, high)}
+
+
+def kmeans_gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """Gains on k-means, the size being the factor R (1 where there is no choice of it)."""
+    random = rows[rows["start"] == "random"].set_index("seed")["error"]
+    found = []
+    for (start, factor), part in rows[rows["start"] != "random"].groupby(["start", "factor"], sort=False):
+        gain = gain_row(part.set_index("seed")["error"], random, log=True)
+        found.append({"problem": "k-means", "start": start, "size": factor, **gain})
+    return pd.DataFrame(found)
+
+
+def width_gains(
+    problem: str, rows: pd.DataFrame, value: str, pair: str, large: str, log: bool
+) -> pd.DataFrame:
+    """Gains over the problem's random start at each width; rows of the start ``large`` are left out."""
+    found = []
+    random = ROLES[problem.split(",")[0]][0]
+    for width, part in rows[rows["start"] != large].groupby("width"):
+        wide = part.pivot(index=pair, columns="start", values=value)
+        for start in [name for name in part["start"].unique() if name != random]:
+            gain = gain_row(wide[start], wide[random], log)
+            found.append({"problem": problem, "start": start, "size": width, **gain})
+    return pd.DataFrame(found)
+
+
+def all_gains(kmeans: pd.DataFrame, regression: pd.DataFrame, toy: pd.DataFrame) -> pd.DataFrame:
+    """Gains on all problems from the rows of their studies (those of the toy with a column ``success``).
+
+    Columns: problem, start, size, n, gain, low, high (95 % by the bootstrap over seeds), verdict.
+    """
+    parts = [kmeans_gains(kmeans)]
+    for target, rows in regression.groupby("target", sort=False):
+        parts.append(width_gains(f"regression, {target}", rows, "error", "seed", "wide", log=True))
+    parts.append(width_gains("toy", toy, "success", "run", "large", log=False))
+    return pd.concat(parts, ignore_index=True)
+
+
+def one_coin(table: pd.DataFrame, pruned: str, clever: str) -> str:
+    """Claim C1 on one problem, from its gains at all sizes.
+
+    *holds* where pruning a large model and the clever start are each better than the random start at more than half
+    of their sizes; *half* where one of the two is; *fails* where neither is.
+    """
+    wins = [(table.loc[table["start"] == start, "verdict"] == "better").mean() for start in (pruned, clever)]
+    return ("fails", "half", "holds")[sum(win > 0.5 for win in wins)]
+
+
+def first_claim(gains: pd.DataFrame, source: str) -> list[dict[str, str]]:
+    """Claim C1 beside the gains, a row for each problem, in words made from the numbers alone."""
+    rows = []
+    for problem, table in gains.groupby("problem", sort=False):
+        random, pruned, clever = ROLES[str(problem).split(",")[0]]
+        rows.append(
+            {
+                "problem": f"{problem} ({source})",
+                f"pruned large model against random: {MARGIN:g} margin": _wins(table, pruned),
+                "clever start against random": _wins(table, clever),
+                "C1": one_coin(table, pruned, clever),
+            }
+        )
+    return rows
+
+
+def _wins(table: pd.DataFrame, start: str) -> str:
+    part = table[table["start"] == start]
+    counts = part["verdict"].value_counts()
+    words = ", ".join(
+        f"{name} at {counts[name]}" for name in ("better", "equal", "worse", "open") if name in counts
+    )
+    return f"*{start}*: {words} of {len(part)} sizes; mean gain {part['gain'].mean():+.2f}"
+
+
+def expected_best(errors: np.ndarray, tries: int) -> float:
+    """Expected least of ``tries`` errors drawn without replacement from ``errors [n]``; all of them if fewer."""
+    ordered, count = np.sort(errors), len(errors)
+    tries = min(tries, count)
+    weights = [comb(count - 1 - rank, tries - 1) / comb(count, tries) for rank in range(count)]
+    return float(np.dot(ordered, weights))
+
+
+def restart_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Regression: would the large network's training have been spent better on restarts of the small one?
+
+    One row for each target and width: restarts that train as many units as the wide network has, mean error of one
+    random start, expected error of the best of these restarts, mean error of the wide network pruned by cost.
+    """
+    wide = int(rows.loc[rows["start"] == "wide", "width"].iloc[0])
+    found = []
+    for (target, width), part in rows[rows["start"] != "wide"].groupby(["target", "width"], sort=False):
+        random = part.loc[part["start"] == "random", "error"].to_numpy()
+        tries = max(1, wide // int(width))
+        found.append(
+            {
+                "target": target,
+                "width": width,
+                "restarts": min(tries, len(random)),
+                "one random start": random.mean(),
+                "best of restarts": expected_best(random, tries),
+                "pruned by cost": part.loc[part["start"] == "pruned by cost", "error"].mean(),
+            }
+        )
+    return pd.DataFrame(found)
