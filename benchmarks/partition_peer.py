@@ -1,9 +1,9 @@
-"""The exact partition beside a public peer's on the same weights: ``python -m benchmarks.partition_peer FOLDER COMMIT``.
+"""The exact partition beside a public peer's on the same weights: ``python -m benchmarks.partition_peer PEER COMMIT``.
 
-The peer is Berzins' ``relu_edge_subdivision`` (ICML 2023), checked out in FOLDER at COMMIT. It splits edges in float32
-with PyTorch, for fully connected networks. By default it also splits by the zero set of the output; the comparison is
-made both ways, on our side with one more unit in place of the output. Each process time is the least of several, the two
-programs taking turns on one thread.
+The peer is Berzins' ``relu_edge_subdivision`` (ICML 2023), checked out in the folder PEER at COMMIT. It splits edges in
+float32 with PyTorch, for fully connected networks. By default it also splits by the zero set of the output; the
+comparison is made both ways, on our side with one more unit in place of the output. Each process time is the least of
+several, the two programs taking turns on one thread.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from splinelib.artifacts import atomic_path
 from splinelib.partition import Slice2D, compute_partition, topology, warm_up
 
 RESULTS = Path(__file__).parent / "results" / "partition_peer.json"
-SIZES = [(64, 1), (256, 1), (32, 2), (64, 2), (128, 2), (32, 3), (64, 3), (32, 4)]
+SIZES = [(64, 1), (256, 1), (64, 2), (128, 2), (256, 2), (32, 3), (64, 3), (32, 4)]
 
 
 def weights(width, depth):

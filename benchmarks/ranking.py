@@ -23,7 +23,6 @@ from splinelib.models import build_model
 from splinelib.network import dependency_graph, folded
 
 RESULTS = PARTITION_RESULTS.with_name("ranking.json")
-NETWORKS = ("resnet50", "mobilenet_v2", "resnet18")
 
 
 def criteria(model, example_inputs):
@@ -73,10 +72,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--networks", nargs="+", default=["resnet50", "mobilenet_v2"])
     arguments = parser.parse_args()
     start, networks = time.perf_counter(), {}
     lines = [f"{'network, threads':28}{'criterion':28}{'wall s':>9}{'cpu s':>9}"]
-    for arch in NETWORKS:
+    for arch in arguments.networks:
         model = build_model(arch, num_classes=1000, image_size=224, seed=0).eval()
         layers, calls = criteria(model, torch.zeros(1, 3, 224, 224))
         calls |= parts(model, layers)

@@ -14,6 +14,8 @@ from splinelib.network import Layer, dependency_graph
 from splinelib.reconstruction import RIDGE, covariances, equations, solvable
 from splinelib.taps import evaluating
 
+_CONSTANT = 1e-6  # share of its mean square up to which the variance of an output is float32 rounding
+
 
 @dataclass
 class _Reader:
@@ -107,9 +109,9 @@ class ReconstructionCost(_OnReaders):
     ridge: float = RIDGE
 
     def _reader(self, model: nn.Module, name: str, index: Tensor) -> _Reader:
-        gram, _, weight = self._covariance(model, name, index)
+        gram, mean, weight = self._covariance(model, name, index)
         energy = float((weight * (gram @ weight)).sum())
-        if energy <= 0:
+        if energy <= _CONSTANT * float((mean @ weight).square().sum()):
             raise SettingError(
                 f"{name!r} gives a constant output on the {len(self.images)} images: give others"
             )

@@ -70,13 +70,18 @@ def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> 
     return report.records
 
 
-def committed_records(kind: str, name: str, parameters: Mapping[str, Any]) -> list[Record]:
-    """Committed records of ``kind`` that belong to the ``reference`` sweep ``name``; empty where there are none.
+def committed_records(
+    kind: str, name: str, parameters: Mapping[str, Any], profile: Profile | None = None
+) -> list[Record]:
+    """Committed records of ``kind`` that belong to the sweep ``name``; empty where there are none.
 
+    The sweep is that at ``profile``, by default ``reference``; ``splinelib.plans.study_profile()`` is another.
     Looked for in the folder given as parameter ``records``, else in ``records/`` beside the package's source.
     """
     folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
     if parameters["records"] and not folder.is_dir():
         raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
-    wanted = [settings_dict(run) for run in plan(name, get_profile("reference")) if run.kind == kind]
+    wanted = [
+        settings_dict(run) for run in plan(name, profile or get_profile("reference")) if run.kind == kind
+    ]
     return [record for record in RecordStore(folder).load_all(kind) if record.settings in wanted]

@@ -6,6 +6,7 @@ from typing import Any
 from splinelib.errors import SettingError
 from splinelib.methods import ABLATIONS
 from splinelib.profiles import Profile, dense_runs, get_profile
+from splinelib.pruning import Compensate
 from splinelib.runs import DenseRun, OneShotRun, PruneRun, Run
 from splinelib.training import TrainSettings
 
@@ -43,16 +44,15 @@ SCORES = (
 COMPENSATED = ("spline", "l1", "random", "thinet", "reconstruction")
 """Criteria that it compares with least squares as well."""
 
-CURVE = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Ratios at which networks are pruned without any training."""
-
 SLIMMING_L1 = 1e-4
 """L1 on batch-norm scales with which network slimming trains [code, eb]."""
 
 
 def study_profile(**overrides: Any) -> Profile:
     """The size of the committed study of all methods: VGG-16 ×1/8 on all of CIFAR-10, short fine-tuning."""
-    return get_profile("reference", **({"width": 1 / 8, "finetune_epochs": 2} | overrides))
+    return get_profile(
+        "reference", **({"width": 1 / 8, "finetune_epochs": 2, "criteria": SCORES} | overrides)
+    )
 
 
 def plan(sweep: str, profile: Profile) -> list[Run]:
@@ -60,11 +60,11 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
 
     * ``early_bird``: dense runs alone.
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
-    * ``methods``, ``methods_global``: every criterion, the compensated ones, network slimming, and for equal shares of
-      every layer also Model Folding and soft filter pruning.
+    * ``methods``, ``methods_global``: the profile's criteria, those of them in :data:`COMPENSATED` with least squares,
+      the spline criterion with merging, network slimming, and layerwise also Model Folding and soft filter pruning.
     * ``scratch``: the pruned shape trained from the initial, the early, and from new weights, on the dense schedule.
-    * ``one_shot``, ``compensation``, ``ablation``: no training; all criteria and Model Folding, the compensated ones,
-      the variants of the spline criterion.
+    * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
+      Model Folding, those in :data:`COMPENSATED` with either compensation, variants of the spline criterion.
 
     Raises :class:`SettingError` for another name.
     """
@@ -79,7 +79,7 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
         return _methods(profile, dense, "layerwise" if sweep == "methods" else "global")
     if sweep == "scratch":
         return [*dense, *_scratch(profile, dense)]
-    return [*dense, *_untrained(sweep, dense)]
+    return [*dense, *_untrained(sweep, profile, dense)]
 
 
 def slimming_runs(profile: Profile) -> list[DenseRun]:
@@ -113,9 +113,9 @@ def _methods(profile: Profile, dense: list[DenseRun], scope: str) -> list[Run]:
     runs: list[Run] = [*dense, *slim]
     for ratio in sorted(profile.ratios, key=lambda ratio: abs(ratio - middle)):
         part = dataclasses.replace(profile, ratios=(ratio,))
-        runs += _tuned(part, dense, {"scope": scope}, SCORES)
+        runs += _tuned(part, dense, {"scope": scope}, profile.criteria)
         runs += _tuned(part, slim, {"scope": scope}, ("bn_scale",))
-        runs += _tuned(part, dense, {"scope": scope, "compensate": "least_squares"}, COMPENSATED)
+        runs += _tuned(part, dense, {"scope": scope, "compensate": "least_squares"}, _compensated(profile))
         runs += _tuned(part, dense, {"scope": scope, "compensate": "merge"}, ("spline",))
         if scope == "layerwise":
             runs += _tuned(part, dense, {"scope": scope}, ("folding", "sfp"))
@@ -132,15 +132,23 @@ def _scratch(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:
     ]
 
 
-def _untrained(sweep: str, dense: list[DenseRun]) -> list[OneShotRun]:
+def _compensated(profile: Profile) -> tuple[str, ...]:
+    return tuple(name for name in profile.criteria if name in COMPENSATED)
+
+
+def _untrained(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+    """Ratio by ratio, the two middle ones first; at each, seed by seed."""
+    methods: list[tuple[str, Compensate]]
     if sweep == "one_shot":
-        return [OneShotRun(run, name, "layerwise", CURVE) for run in dense for name in (*SCORES, "folding")]
-    if sweep == "ablation":
-        names = ("spline", "spline_geometric", *ABLATIONS)
-        return [OneShotRun(run, name, "layerwise", (0.3, 0.5)) for run in dense for name in names]
+        methods = [(name, "none") for name in (*profile.criteria, "folding")]
+    elif sweep == "ablation":
+        methods = [(name, "none") for name in ("spline", "spline_geometric", *ABLATIONS)]
+    else:
+        methods = [(name, "least_squares") for name in _compensated(profile)]
+        methods += [(name, "merge") for name in _compensated(profile)]
     return [
-        OneShotRun(run, name, "layerwise", CURVE, how)
+        OneShotRun(run, name, "layerwise", ratio, how)
+        for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
         for run in dense
-        for how in ("least_squares", "merge")
-        for name in COMPENSATED
+        for name, how in methods
     ]

@@ -32,6 +32,7 @@ class Profile:
         ratios: pruning ratios.
         criteria: pruning criteria.
         canvas_side: points a side of the two-image canvas.
+        curve: pruning ratios at which networks are measured without any training.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Profile:
     batch_size: int = 128
     precision: str = "float32"
     canvas_side: int = 32
+    curve: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 PROFILES = {
@@ -63,6 +65,7 @@ PROFILES = {
         ratios=(0.5,),
         batch_size=64,
         canvas_side=8,
+        curve=(0.5,),
     ),
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
     "quick": Profile(
@@ -75,6 +78,7 @@ PROFILES = {
         finetune_epochs=1,
         precision="bfloat16",
         canvas_side=24,
+        curve=(0.3, 0.5),
     ),
     # Hours on 2 cores, all of CIFAR-10: what the committed records hold.
     "reference": Profile(
@@ -156,8 +160,11 @@ def _checked(profile: Profile) -> Profile:
         for item in value if isinstance(value, tuple) else (value,):
             if item not in choices:
                 raise SettingError(f"{field} is {item!r}: choose from {', '.join(choices)}")
-    if any(not 0 < ratio < 1 for ratio in profile.ratios):
-        raise SettingError(f"ratios are {profile.ratios}: each must lie strictly between 0 and 1")
+    for field in ("ratios", "curve"):
+        if any(not 0 < ratio < 1 for ratio in getattr(profile, field)):
+            raise SettingError(
+                f"{field} are {getattr(profile, field)}: each must lie strictly between 0 and 1"
+            )
     for field, least in (
         ("epochs", 1),
         ("finetune_epochs", 1),

@@ -80,21 +80,17 @@ class PruneRun:
 
 @dataclass(frozen=True)
 class OneShotRun:
-    """Prune the network of a dense run at several ratios and measure it without any training.
-
-    Attributes are those of :class:`PruneRun`, with several ``ratios``.
-    """
+    """Prune the network of a dense run and measure it without any training. Attributes are those of :class:`PruneRun`."""
 
     kind: ClassVar[str] = "oneshot"
     dense: DenseRun
     criterion: str
     scope: Scope
-    ratios: tuple[float, ...]
+    ratio: float
     compensate: Compensate = "none"
 
     def __post_init__(self) -> None:
-        for ratio in self.ratios:
-            check_ratio(ratio)
+        check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, "trained", self.scope)
 
 
@@ -254,13 +250,11 @@ def _execute_one_shot(
 ) -> dict[str, Any]:
     dense, dense_accuracy = _dense_of(run, data, store, device)
     known = calibration(data, run.dense.seed)
-    measured = []
-    for ratio in run.ratios:
-        started = time.monotonic()
-        pruned = shrink(dense, run.criterion, ratio, run.scope, run.compensate, run.dense.seed, known)
-        seconds = time.monotonic() - started
-        measured.append({"ratio": ratio, "seconds": seconds, **_measured(dense, pruned, data, known.images)})
-    return {"dense_accuracy": dense_accuracy, "ratios": measured}
+    started = time.monotonic()
+    pruned = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, run.dense.seed, known)
+    seconds = time.monotonic() - started
+    measured = _measured(dense, pruned, data, known.images)
+    return {"dense_accuracy": dense_accuracy, "seconds": seconds, **measured}
 
 
 def _execute_prune(
@@ -282,8 +276,10 @@ def _execute_prune(
     )
     if soft:
         cut = shrink(dense, "sfp", run.ratio, run.scope, "none", run.dense.seed, known)
-        pruned = reestimate_norms(cut, known.images)
-    return {**results, "accuracy": evaluate(pruned, data), "epochs": rows}
+        accuracy = evaluate(reestimate_norms(cut, known.images), data)
+    else:
+        accuracy = rows[-1]["accuracy"]
+    return {**results, "accuracy": accuracy, "epochs": rows}
 
 
 def _pruned(

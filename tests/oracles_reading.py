@@ -68,3 +68,72 @@ def plain_adam(nets, number, x, y, steps, lr):
 def best_of_subsets(errors, tries):
     """Mean over all subsets of ``tries`` errors of their least."""
     return float(np.mean([min(subset) for subset in itertools.combinations(errors, tries)]))
+
+
+# --- reading: signs, boundaries, classes ------------------------------------------------------------------------
+
+
+def hidden_signs(model, inputs):
+    """For each input the list of signs of all units before a ReLU, layer by layer, module by module."""
+    rows = []
+    for x in inputs:
+        signs, value = [], x[None]
+        for module in model:
+            if isinstance(module, torch.nn.ReLU):
+                signs.append((value > 0).flatten().tolist())
+            value = module(value)
+        rows.append(signs)
+    return rows
+
+
+def slow_complexity(model, point, directions, radius):
+    """Units of each layer that are active at some corners of the cross-polytope and inactive at others."""
+    corners = [point + sign * radius * v for v in directions for sign in (1, -1)]
+    codes = hidden_signs(model, corners)
+    return [
+        sum(len({code[layer][unit] for code in codes}) == 2 for unit in range(len(codes[0][layer])))
+        for layer in range(len(codes[0]))
+    ]
+
+
+def grid_complexity(model, point, first, second, radius, side=120):
+    """Units that take both signs on a fine grid of the square |s| + |t| ≤ radius: a lower bound of the exact number."""
+    steps = torch.linspace(-radius, radius, side, dtype=torch.float64)
+    grid = [point + s * first + t * second for s in steps for t in steps if abs(s) + abs(t) <= radius]
+    value, counts = torch.stack(grid), []
+    for module in model:
+        if isinstance(module, torch.nn.ReLU):
+            active = (value > 0).flatten(1)
+            counts.append(int((active.any(0) & ~active.all(0)).sum()))
+        value = module(value)
+    return counts
+
+
+def pair_rates(codes, classes, least):
+    """Mean over pairs of classes of the share of pairs of points with different bits, unit by unit, by four loops."""
+    shares = []
+    for pair in sorted({tuple(c) for c in classes}):
+        group = [code for code, c in zip(codes, classes, strict=True) if tuple(c) == pair]
+        if len(group) >= least:
+            pairs = list(itertools.combinations(group, 2))
+            shares.append([np.mean([a[u] != b[u] for a, b in pairs]) for u in range(len(group[0]))])
+    return np.mean(shares, axis=0)
+
+
+def slow_separation(activations, labels):
+    """Sum over every two classes of the absolute difference of mean activations, unit by unit."""
+    classes = sorted(set(labels))
+    total = []
+    for unit in range(activations.shape[1]):
+        means = [
+            np.mean([a[unit] for a, label in zip(activations, labels, strict=True) if label == c])
+            for c in classes
+        ]
+        total.append(sum(abs(m - n) for m, n in itertools.combinations(means, 2)))
+    return total
+
+
+def slow_distance(point, start, end, pieces=20_001):
+    """Least distance from a point to the places on a segment."""
+    t = np.linspace(0, 1, pieces)[:, None]
+    return np.linalg.norm(start + t * (end - start) - point, axis=1).min()

@@ -35,6 +35,7 @@ LAYERS = (
     "elimination",
     "folding",
     "pruning",
+    "anatomy",
     "earlybird",
     "__init__",
     "training",

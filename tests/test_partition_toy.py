@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from splinelib.data import load_dataset, normalize
 from splinelib.errors import SettingError
 from splinelib.models import build_model
-from splinelib.partition import compute_partition, images, toy, toy_study
+from splinelib.partition import code_distance, compute_partition, images, toy, toy_study
 
 SETTINGS = toy.ToySettings(runs=3, hidden=6, epochs=2, points=200, batch=64)
 
@@ -97,9 +97,9 @@ def test_rows_count_what_pruning_does():
 def test_code_distance_is_a_share_of_bits():
     nets = toy.new_nets(SETTINGS)
     first = toy.toy_partition(nets, 0)
-    assert toy.code_distance(first, first) == 0
+    assert code_distance(first, first) == 0
     flipped = toy.toy_partition(toy.Nets(-nets.weight1, -nets.bias1, nets.weight2, nets.bias2, nets.mask), 0)
-    assert toy.code_distance(first, flipped, side=50) == 1
+    assert code_distance(first, flipped, side=50) == 1
 
 
 def test_image_slices_pass_through_images_of_three_classes():

@@ -1,6 +1,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 import torch_pruning
 import torchvision
@@ -290,10 +291,55 @@ def test_other_structures_equal_their_masks(model, generator):
     ],
 )
 @pytest.mark.parametrize("surgery", [remove_units, mask_units])
-def test_channels_in_fixed_groups_are_named(surgery, middle, named):
+def test_groups_of_channels_must_stay_equally_large(surgery, middle, named):
     model = with_activation(middle)
-    with pytest.raises(UnsupportedModuleError, match=f"{named}.*layer '0'.*SplineImportance"):
+    with pytest.raises(
+        UnsupportedModuleError, match=rf"{named}.*without units \[1\] of layer '0'.*as many from each"
+    ):
         surgery(model, torch.zeros(2, 2, 6, 6), {"0": [1]})
+
+
+def test_every_group_of_channels_loses_its_own_lowest():
+    layer = Layer("0", 6, (), None, (), groups=2)
+    scores = [torch.tensor([0.0, 1.0, 2.0, 9.0, 7.0, 8.0])]
+    assert select_units([layer], scores, 0.3) == {"0": [0, 4]}
+    assert select_units([layer], scores, 0.9) == {"0": [0, 1, 4, 5]}  # one of each group stays
+    assert select_units([layer], scores, 0.5, "global") == {"0": [0, 1, 4, 5]}
+
+
+@pytest.mark.parametrize("units", [[0, 4], [1, 2, 3, 5]])
+def test_grouped_convolutions_keep_the_columns_of_each_group(units, generator):
+    middle = nn.Sequential(
+        nn.Conv2d(6, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1), nn.ReLU()
+    )
+    model, inputs = (
+        scatter(with_activation(middle), generator).eval(),
+        torch.randn(3, 2, 6, 6, generator=generator),
+    )
+    pruned, masked = (surgery(model, inputs, {"0": units}) for surgery in (remove_units, mask_units))
+    torch.testing.assert_close(pruned(inputs), masked(inputs))
+    assert pruned[1][0].weight.shape == (4, (6 - len(units)) // 2, 3, 3)
+    assert mask_units(model, inputs, {"1.0": [0, 2]})[1][0].weight.shape == model[1][0].weight.shape
+    outputs = [surgery(model, inputs, {"1.0": [1, 2]})(inputs) for surgery in (remove_units, mask_units)]
+    torch.testing.assert_close(*outputs)
+
+
+@pytest.mark.parametrize("name", ["regnetx_002", "regnety_002"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_regnets_equal_their_masks(name, scope, generator):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = scatter(timm.create_model(name, num_classes=4), generator).eval()
+    inputs = torch.randn(2, 3, 32, 32, generator=generator)
+    layers = read_layers(model, inputs)
+    assert {layer.groups for layer in layers} > {1}
+    assert sum(writer.norm is None for layer in layers for writer in layer.writers) <= sum(
+        ".se." in writer.module for layer in layers for writer in layer.writers
+    )
+    selection = select_units(layers, Spline()(model, layers), 0.4, scope)
+    pruned, masked = remove_units(model, inputs, selection), mask_units(model, inputs, selection)
+    torch.testing.assert_close(pruned(inputs), masked(inputs), rtol=1e-4, atol=1e-4)
+    assert cost(pruned, inputs).flops < 0.5 * cost(model, inputs).flops
 
 
 def test_norms_over_channels_can_be_cut_but_not_masked():

@@ -9,7 +9,7 @@ from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
 
 from splinelib import SettingError, TrainingError, UnsupportedModuleError, prune, runs, sweeps
 from splinelib.criterion import Spline
-from splinelib.plans import SWEEPS, plan
+from splinelib.plans import COMPENSATED, SCORES, SWEEPS, plan, study_profile
 from splinelib.profiles import PROFILES, dense_runs, get_profile
 from splinelib.records import RecordStore, run_key
 from splinelib.runs import DenseRun
@@ -342,7 +342,7 @@ def test_a_killed_sweep_loses_at_most_the_run_under_way(complete, tmp_path, monk
 
 
 @pytest.mark.parametrize("name", PROFILES)
-@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("sweep", ["early_bird", "layerwise", "global"])
 def test_every_profile_plans_every_sweep(name, sweep):
     profile = get_profile(name)
     planned = plan(sweep, profile)
@@ -363,8 +363,36 @@ def test_every_profile_plans_every_sweep(name, sweep):
         assert {(run.finetune.epochs, run.finetune.lr) for run in pruned} == {
             (profile.finetune_epochs, profile.finetune_lr)
         }
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_plans_hold_every_run_once_and_dense_runs_first(sweep):
+    profile = study_profile()
+    planned = plan(sweep, profile)
     assert len({run_key(run) for run in planned}) == len(planned)
     json.dumps([dataclasses.asdict(run) for run in planned])
+    seen = set()
+    for run in planned:
+        assert isinstance(run, DenseRun) or run.dense in seen
+        seen.add(run)
+    assert {getattr(run, "dense", run).seed for run in planned} == set(profile.seeds)
+
+
+def test_the_study_of_methods_has_every_method_at_every_ratio():
+    profile = study_profile()
+    for sweep, count in (
+        ("methods", len(SCORES) + len(COMPENSATED) + 4),
+        ("methods_global", len(SCORES) + 7),
+    ):
+        pruned = [run for run in plan(sweep, profile) if not isinstance(run, DenseRun)]
+        assert len(pruned) == count * len(profile.ratios) * len(profile.seeds)
+        assert {run.ratio for run in pruned[: len(pruned) // 3]} == {0.5}
+        finetune = dataclasses.replace(dense_runs(profile)[0].train, epochs=2, lr=0.02)
+        assert {run.finetune for run in pruned} == {finetune}
+        slim = [run for run in pruned if run.dense.train.norm_l1]
+        assert {(run.criterion, run.dense.train.norm_l1) for run in slim} == {("bn_scale", 1e-4)}
+    starts = [run.start for run in plan("scratch", profile) if not isinstance(run, DenseRun)]
+    assert sorted(set(starts)) == ["early", "fresh", "initial"]
 
 
 def test_the_papers_profile_is_the_papers():

@@ -18,6 +18,7 @@ from splinelib.partition.partition import Partition as Partition
 from splinelib.partition.partition import compute_partition as compute_partition
 from splinelib.partition.partition import count_regions as count_regions
 from splinelib.partition.program import UnitLayer as UnitLayer
+from splinelib.partition.raster import code_distance as code_distance
 from splinelib.partition.raster import raster as raster
 from splinelib.partition.segment import SegmentPartition as SegmentPartition
 from splinelib.partition.segment import compute_segment as compute_segment

@@ -49,7 +49,9 @@ def animated_png(frames: Sequence[Pixels], seconds: float = 0.8, colours: int = 
         SettingError: no frames, or frames of different sizes.
     """
     if len({frame.shape for frame in frames}) != 1:
-        raise SettingError(f"animation: {len(frames)} frames of shapes {sorted({f.shape for f in frames})}; give one")
+        raise SettingError(
+            f"animation: {len(frames)} frames of shapes {sorted({f.shape for f in frames})}; give one"
+        )
     sheet = Image.fromarray(np.concatenate(frames)).quantize(colours, dither=Image.Dither.NONE)
     images = [Image.fromarray(f).quantize(palette=sheet, dither=Image.Dither.NONE) for f in frames]
     times = [int(1000 * seconds)] * (len(frames) - 1) + [int(3000 * seconds)]

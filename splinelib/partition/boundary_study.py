@@ -9,11 +9,15 @@ from typing import Any, ClassVar
 import pandas as pd
 import torch
 
+from splinelib.errors import RecordError
 from splinelib.partition.images import image_slices, touching_rows
 from splinelib.partition.trace import Trace, trace_boundary
 from splinelib.profiles import Profile, dense_runs, get_profile
 from splinelib.records import Record, RecordStore, provenance
 from splinelib.runs import DenseRun, load_run_data, trained_model
+
+TINY = 0.1
+"""At most so large a share of units is read as the claim's "tiny fraction"; fixed before any number was seen."""
 
 _CPU = torch.device("cpu")
 
@@ -33,14 +37,9 @@ class BoundaryRun:
     slices: int
     grid: int = 48
 
-    @property
-    def title(self) -> str:
-        """Network, width and data set."""
-        return f"{self.dense.arch} ×{self.dense.width:g}, {self.dense.dataset}"
-
 
 def small_cnn_profile(profile: str, dataset: str) -> Profile:
-    """A two-layer convolutional network (the released code's SimpleCNN at half width), briefly trained."""
+    """The released code's SimpleCNN (two convolutional layers) at half width, briefly trained."""
     smoke = profile == "smoke"
     return get_profile(
         profile, arch="simple_cnn", width=0.5, dataset=dataset, images=512 if smoke else 8_000,
@@ -73,11 +72,13 @@ def boundary_record(run: BoundaryRun, weights: RecordStore, store: RecordStore, 
     found = store.load(run)
     if found is not None:
         return found
+    dense = weights.load(run.dense)
+    if dense is None:
+        raise RecordError(f"store {weights.root} has no record of {run.dense}: train it first, with sweep")
     started, clock = datetime.now(UTC), time.perf_counter()
     found_traces = traces(run, weights)
-    dense = weights.load(run.dense)
     results = {
-        "accuracy": dense.results["epochs"][-1]["accuracy"] if dense is not None else None,
+        "accuracy": dense.results["epochs"][-1]["accuracy"],
         "segments": [len(trace.boundary.segments) for trace in found_traces],
         "regions": [trace.regions for trace in found_traces],
         "rows": [row for number, trace in enumerate(found_traces) for row in touching_rows(trace, number)],
@@ -118,3 +119,21 @@ def boundary_summary(table: pd.DataFrame) -> pd.DataFrame:
         "regions met": whole["regions"].mean().round().astype(int),
     }
     return pd.DataFrame(columns).assign(**text).reset_index()
+
+
+def touching_claim(table: pd.DataFrame, source: str) -> list[dict[str, str]]:
+    """Claim C3 beside each network's numbers: it *holds* where at most :data:`TINY` of the units touch on average."""
+    rows = []
+    for name, group in table[table["layer"] == "all"].groupby("network", sort=False):
+        mean, spread = 100 * group["touching"].mean(), 100 * group["touching"].std(ddof=1)
+        found = f"{mean:.0f}" + (f" ± {spread:.0f}" if len(group) > 1 else "")
+        verdict = "holds" if mean <= 100 * TINY else "does not hold"
+        rows.append(
+            {
+                "claim": "C3",
+                "paper": "a tiny fraction of the nodes contributes to the decision boundary",
+                "records": f"{source}, {len(group)} slices",
+                "ours": f"{name}: {found} % of {int(group['units'].iloc[0])} units touch it; {verdict}",
+            }
+        )
+    return rows

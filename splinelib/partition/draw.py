@@ -1,5 +1,6 @@
 """Partitions as vector drawings on given axes; nothing is computed here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Colormap, Normalize
 
+from splinelib.partition.contours import Contours
 from splinelib.partition.decision import DecisionBoundary
+from splinelib.partition.evolution import Evolution
 from splinelib.partition.layout import Floats, Ints
 from splinelib.partition.partition import Partition
+from splinelib.partition.trace import Trace
 
 # Beyond this a vector file is slow to open, so the polygons (not the axes) become pixels in it.
-_MANY = 20_000
+_MANY = 5_000
+# Trainings of more epochs are shown on a logarithmic scale: most happens at the start.
+_LONG = 20
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
@@ -70,7 +76,7 @@ def draw_boundary(
 def draw_partition(axes: Axes, partition: Partition, title: str = "") -> Axes:
     """Regions, the boundaries of all units and, if there is one, the decision boundary: the usual picture."""
     draw_regions(axes, partition)
-    draw_edges(axes, partition, ["#555555"] * len(partition.layers), 0.4)
+    draw_edges(axes, partition, ["#555555"] * len(partition.layers), 0.4 if len(partition) < 3_000 else 0.15)
     if partition.boundary is not None:
         draw_boundary(axes, partition.boundary)
     axes.set(title=title, xticks=[], yticks=[])
@@ -109,7 +115,9 @@ def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: lis
         linestyle="--",
         label="code distance to the one before",
     )
-    axes.set(xlabel="epoch (symmetric log scale)", ylabel="regions", xscale="symlog", ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="regions", ylim=(0, None))
+    if epochs[-1] > _LONG:
+        axes.set(xlabel="epoch (symmetric log scale)", xscale="symlog")
     axes.set_xticks(epochs, [str(epoch) for epoch in epochs])
     other.set(ylabel="code distance", ylim=(0, None))
     other.grid(visible=False)
@@ -137,6 +145,57 @@ def draw_seen(axes: Axes, sides: list[int], seen: list[float]) -> Axes:
     axes.set(xlabel="points a side", ylabel="share of regions seen", xscale="log", ylim=(0, 1))
     axes.set_xticks(sides, [str(side) for side in sides])
     axes.minorticks_off()
+    return axes
+
+
+def draw_frame(axes: Sequence[Axes], found: Evolution, number: int) -> Sequence[Axes]:
+    """One picture of an animation on three axes: the partition, the count of regions and the code distance so far."""
+    epoch, regions = found.epochs[number], found.regions
+    draw_partition(axes[0], found.partitions[number], f"epoch {epoch}: {regions[number]} regions")
+    curves: tuple[tuple[Axes, list[int], list[float], int, str], ...] = (
+        (axes[1], list(found.epochs), [float(r) for r in regions], number + 1, "regions"),
+        (axes[2], list(found.epochs[1:]), list(found.distances), number, "distance to the one before"),
+    )
+    for place, (ax, epochs, values, shown, label) in enumerate(curves):
+        ax.plot(epochs[:shown], values[:shown], color=_COLOURS[place], marker="os"[place])
+        ax.set(title=label, xlabel="epoch", ylim=(0, 1.08 * max([*values, 1e-9])))
+        if found.epochs[-1] > _LONG:
+            ax.set_xscale("symlog")
+            ax.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        ax.set_xlim(-0.04 * found.epochs[-1] if found.epochs[-1] <= _LONG else -0.3, 1.05 * found.epochs[-1])
+    return axes
+
+
+def draw_contours(axes: Axes, contours: Contours, partition: Partition, colours: Any = None) -> Axes:
+    """The zero level sets that a raster gives, in the colours of :func:`draw_edges`."""
+    layer = partition.unit_layer[contours.unit]
+    for number in reversed(range(len(partition.layers))):
+        colour = f"C{number % 10}" if colours is None else colours[number]
+        lines = LineCollection(list(contours.segments[layer == number]), colors=[colour], linewidths=0.6)
+        axes.add_collection(lines)
+    return _frame(axes, partition)
+
+
+def draw_classes(axes: Axes, trace: Trace, names: Sequence[str], corners: Sequence[str]) -> Axes:
+    """The decision boundary of a traced slice, one colour for each pair of classes, and the slice's corners by name."""
+    pairs = np.unique(trace.boundary.classes, axis=0)
+    for number, (i, j) in enumerate(pairs):
+        chosen = (trace.boundary.classes == (i, j)).all(axis=1)
+        lines = LineCollection(
+            list(trace.boundary.segments[chosen]), colors=[f"C{number % 10}"], linewidths=1.2,
+            linestyles=[("-", "--", ":")[number // 10 % 3]], label=f"{names[i]} | {names[j]}",
+        )  # fmt: skip
+        axes.add_collection(lines)
+    polygon = trace.slice.polygon
+    axes.fill(*polygon.T, facecolor="none", edgecolor="#888888", linewidth=1.0)
+    middle = polygon.mean(axis=0)
+    for corner, text in zip(polygon, corners, strict=True):
+        axes.annotate(
+            text, corner, (4, 8 if corner[1] > middle[1] else -14), textcoords="offset points", ha="center"
+        )
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.margins(0.12)
+    axes.axis("off")
     return axes
 
 

@@ -20,6 +20,18 @@ def raster(partition: Partition, width: int, height: int) -> NDArray[np.int64]:
     return image
 
 
+def code_distance(first: Partition, second: Partition, side: int = 200) -> float:
+    """Share of code bits that differ between two partitions of one slice, on a grid of ``side``² points.
+
+    Raises:
+        SettingError: a partition was computed without ``codes=True``.
+    """
+    seen = [raster(partition, side, side).reshape(-1) for partition in (first, second)]
+    inside = (seen[0] >= 0) & (seen[1] >= 0)
+    codes = [p.code_bits()[image[inside]] for p, image in zip((first, second), seen, strict=True)]
+    return float((codes[0] != codes[1]).mean())
+
+
 @njit(**OPTIONS)
 def _fill(vertices, offsets, low_x, low_y, step_x, step_y, image):  # type: ignore[no-untyped-def]
     """Row by row the interval of pixel centres inside each polygon."""

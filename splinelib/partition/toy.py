@@ -14,7 +14,6 @@ from torch import nn
 from splinelib.errors import SettingError
 from splinelib.partition.layout import Floats
 from splinelib.partition.partition import Partition, compute_partition
-from splinelib.partition.raster import raster
 from splinelib.partition.slices import Slice2D
 
 DOMAIN = ((-5.0, 5.0), (-5.0, 5.0))
@@ -236,9 +235,3 @@ def toy_partition(nets: Nets, number: int) -> Partition:
     return compute_partition(
         nets.model(number), Slice2D.axis_aligned(DOMAIN), codes=True, boundary=True, threads=1
     )
-
-
-def code_distance(first: Partition, second: Partition, side: int = 200) -> float:
-    """Share of code bits that differ between two partitions of one slice, on a grid of ``side``² points."""
-    codes = [p.code_bits()[raster(p, side, side).reshape(-1)] for p in (first, second)]
-    return float((codes[0] != codes[1]).mean())

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from splinelib.partition.measures import axis_parallel_share, compare, share_of_units_touching
@@ -109,3 +110,23 @@ def toy_record(run: ToyRun, store: RecordStore, profile: str) -> Record:
         seconds,
     )
     return store.save(run, results, where)
+
+
+def pruning_claim(rows: Rows, source: str) -> dict[str, str]:
+    """Claim C2 in the toy: what node and weight pruning do to boundaries at the middle and at the largest ratio."""
+    table = pd.DataFrame(rows)
+    ratios = sorted(table["ratio"].unique())
+    parts = []
+    for ratio in dict.fromkeys((ratios[len(ratios) // 2], ratios[-1])):
+        for kind in KINDS:
+            chosen = table[(table["ratio"] == ratio) & (table["kind"] == kind)]
+            gone, turned = 100 * chosen["vanished"].mean(), 100 * chosen["axis_parallel"].astype(float).mean()
+            parts.append(
+                f"{kind} {ratio:.0%}: {gone:.0f} % of boundaries vanish, {turned:.0f} % of length is parallel"
+            )
+    return {
+        "claim": "C2",
+        "paper": "pruning can be pinpointed on the partition",
+        "records": f"{source}, {table['run'].nunique()} runs",
+        "ours": "; ".join(parts),
+    }

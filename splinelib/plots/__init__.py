@@ -8,8 +8,10 @@ from splinelib.plots.images import canvas_grid as canvas_grid
 from splinelib.plots.images import image_grid as image_grid
 from splinelib.plots.pruning import difference_forest as difference_forest
 from splinelib.plots.pruning import layer_widths as layer_widths
+from splinelib.plots.pruning import method_dots as method_dots
 from splinelib.plots.pruning import ratio_curves as ratio_curves
 from splinelib.plots.style import LABELS as LABELS
+from splinelib.plots.style import label_of as label_of
 from splinelib.plots.style import reference_line as reference_line
 from splinelib.plots.style import save_figure as save_figure
 from splinelib.plots.style import use_style as use_style

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import LABELS, STYLES
+from splinelib.plots.style import label_of, style_of
 
 
 def ratio_curves(
@@ -14,12 +14,12 @@ def ratio_curves(
 
     At equal ratios the points are moved apart a little sideways so that error bars stay readable.
     """
-    criteria = [criterion for criterion in STYLES if criterion in set(summary["criterion"])]
+    criteria = list(summary["criterion"].unique())
     # Shares of units are the same for all, so the points are moved apart; a measured cost stays where it is.
     spread = 0.012 * (summary[x].max() - summary[x].min() or 0.5) if x == "ratio" else 0.0
     for index, criterion in enumerate(criteria):
         part = summary[summary["criterion"] == criterion].sort_values(x)
-        colour, marker, dash = STYLES[criterion]
+        colour, marker, dash = style_of(criterion)
         axes.errorbar(
             part[x] + (index - (len(criteria) - 1) / 2) * spread,
             part[f"{value}_mean"],
@@ -28,7 +28,7 @@ def ratio_curves(
             marker=marker,
             linestyle=dash,
             capsize=3,
-            label=LABELS[criterion],
+            label=label_of(criterion),
         )
     axes.set(title=title, xlabel=label, ylabel="test accuracy")
     if x == "ratio":
@@ -41,7 +41,7 @@ def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, titl
     axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
     axes.axvline(0, color="black", linewidth=1)
     for position, row in enumerate(differences.itertuples()):
-        colour, marker, _ = STYLES[row.against]
+        colour, marker, _ = style_of(row.against)
         reach = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
         bars = None if np.isnan(row.low) else reach
         axes.errorbar(
@@ -53,7 +53,7 @@ def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, titl
             capsize=3,
             linestyle="none",
         )
-    names = [f"{LABELS[row.against]}, ratio {row.ratio:g}" for row in differences.itertuples()]
+    names = [f"{label_of(row.against)}, ratio {row.ratio:g}" for row in differences.itertuples()]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel="spline − baseline (points)")
@@ -63,12 +63,39 @@ def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, titl
 def layer_widths(axes: Axes, table: pd.DataFrame, ratio: float, title: str = "") -> Axes:
     """Share of units kept in each layer at one ratio (mean over seeds), one line for each criterion."""
     part = table[np.isclose(table["ratio"], ratio)]
-    for criterion in [name for name in STYLES if name in set(part["criterion"])]:
+    for criterion in part["criterion"].unique():
         group = part[part["criterion"] == criterion]
         mean = group.groupby("position")["kept"].mean()
-        colour, marker, dash = STYLES[criterion]
-        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=LABELS[criterion])
+        colour, marker, dash = style_of(criterion)
+        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=label_of(criterion))
     axes.axhline(1 - ratio, color="black", linewidth=1, linestyle=(0, (1, 2)))
     axes.set(title=title, xlabel="layer, from input to output", ylabel="share of units kept", ylim=(0, 1.02))
     axes.legend()
+    return axes
+
+
+def method_dots(
+    axes: Axes, summary: pd.DataFrame, value: str, label: str, title: str = "", dense: float | None = None
+) -> Axes:
+    """``value`` (mean ± std over seeds) of many methods at one ratio, the best on top."""
+    ordered = summary.sort_values(f"{value}_mean", ascending=False, ignore_index=True)
+    for position, row in ordered.iterrows():
+        colour, marker, _ = style_of(row["criterion"])
+        spread = 0.0 if np.isnan(row[f"{value}_std"]) else row[f"{value}_std"]
+        filled = colour if " + " in row["criterion"] else "white"
+        axes.errorbar(
+            row[f"{value}_mean"],
+            position,
+            xerr=spread,
+            color=colour,
+            marker=marker,
+            markerfacecolor=filled,
+            capsize=2.5,
+            linestyle="none",
+        )
+    if dense is not None:
+        axes.axvline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)))
+    axes.set_yticks(range(len(ordered)), [label_of(name) for name in ordered["criterion"]])
+    axes.set_ylim(len(ordered) - 0.5, -0.5)
+    axes.set(title=title, xlabel=label)
     return axes

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# One colour, marker and dash for each criterion or detector, everywhere: told apart without colour as well.
+# One colour, marker and dash for each method, everywhere: told apart without colour as well.
 STYLES = {
     "spline": ("#0072B2", "o", "-"),
     "spline_geometric": ("#56B4E9", "P", "-"),
@@ -24,9 +24,59 @@ LABELS = {
     "spline": "spline",
     "spline_geometric": "spline, geometric offset",
     "l1": "filter L1 norm",
+    "l2": "filter L2 norm",
     "bn_scale": "batch-norm scale",
+    "slimming": "network slimming",
+    "fpgm": "geometric median (FPGM)",
     "random": "random",
+    "taylor": "Taylor",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "synflow": "SynFlow",
+    "code_distance": "code distance on data",
+    "output_angle": "output angle on data",
+    "thinet": "ThiNet",
+    "reconstruction": "greedy reconstruction",
+    "folding": "Model Folding",
+    "sfp": "soft filter pruning",
+    "ticket initial": "lottery ticket, initial weights",
+    "ticket early": "lottery ticket, early weights",
+    "narrow": "narrow network from scratch",
 }
+_COMPENSATIONS = {"least_squares": "least squares", "merge": "merging"}
+_FAMILIES = {  # colour of a family of methods, and the marker of each in it
+    "#0072B2": {"spline": "o", "spline_geometric": "P", "code_distance": "8"},
+    "#D55E00": {
+        "l1": "s",
+        "l2": "D",
+        "bn_scale": "^",
+        "slimming": "v",
+        "fpgm": "p",
+        "folding": "H",
+        "sfp": "h",
+    },
+    "#009E73": {"taylor": "<", "snip": ">", "grasp": "*", "synflow": "d"},
+    "#CC79A7": {"output_angle": "d", "thinet": "s", "reconstruction": "o"},
+    "#666666": {"random": "X", "ticket initial": "<", "ticket early": ">", "narrow": "v"},
+}
+_DASHES = {"least_squares": "-", "merge": "-.", "": "--"}
+
+
+def label_of(method: str) -> str:
+    """How a method of ``tables.method_name`` is called in figures."""
+    base, _, how = method.partition(" + ")
+    return f"{LABELS.get(base, base)}{', ' + _COMPENSATIONS[how] if how else ''}"
+
+
+def style_of(method: str) -> tuple[str, str, str]:
+    """Colour, marker and dash of a method: its family's colour, its own marker, the dash of its compensation."""
+    base, _, how = method.partition(" + ")
+    if method in STYLES:
+        return STYLES[method]
+    for colour, markers in _FAMILIES.items():
+        if base in markers:
+            return colour, markers[base], _DASHES[how]
+    return "#0072B2" if base.startswith("spline") else "#000000", ".", _DASHES[how]
 
 
 def use_style() -> None:

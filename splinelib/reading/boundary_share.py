@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from splinelib.errors import SettingError
 from splinelib.network import Layer
-from splinelib.partition import Partition, Slice2D, compute_partition
+from splinelib.partition import Partition, Slice2D, compute_partition, count_regions
 from splinelib.reading.activations import pre_activations, tap_of_layer
 from splinelib.taps import evaluating
+
+_WINDOW_STEPS = 16  # factors of two in the side: from 0.01 to 650 of the directions' length
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,8 @@ def boundary_points(model: nn.Module, first: Tensor, second: Tensor, steps: int 
     """One point of the decision boundary on each straight line between inputs of different predicted classes.
 
     Bisection keeps a part of the line at whose ends the predictions differ; after ``steps`` halvings it is shorter than
-    the line by ``2**steps``, and its middle is returned with the two classes at its ends. Lines whose ends are predicted
-    alike are left out.
+    the line by ``2**steps``, and its middle is returned with the two classes at its ends. Lines whose ends are
+    predicted alike are left out.
 
     Args:
         first, second: ends of the lines, ``[N, *input]`` each, on the model's device.
@@ -112,7 +114,7 @@ def unit_rates(
 
 
 def turning(partition: Partition) -> np.ndarray:
-    """By how much each unit bends the decision boundary within the slice: sum of turning angles in radians, ``[units]``.
+    """By how much each unit bends the decision boundary within the slice: summed angles in radians, ``[units]``.
 
     Raises:
         SettingError: the partition was computed without ``boundary=True``.
@@ -127,14 +129,14 @@ def turning(partition: Partition) -> np.ndarray:
         closed = len(line.points) > 3 and np.allclose(line.points[0], line.points[-1])
         places = range(0 if closed else 1, len(steps))
         for place in places:
-            if keep[place] and keep[place - 1] and line.units[2 * place] >= 0:
+            if keep[place] and keep[place - 1] and line.units[place] >= 0:
                 turn = heading[place] - heading[place - 1]
-                total[line.units[2 * place]] += abs((turn + np.pi) % (2 * np.pi) - np.pi)
+                total[line.units[place]] += abs((turn + np.pi) % (2 * np.pi) - np.pi)
     return total
 
 
 def few_hold(values: np.ndarray, share: float = 0.9) -> float:
-    """Least share of the entries of ``values [n]`` (at least 0) that add up to ``share`` of their sum; NaN for no sum."""
+    """Least share of the entries of ``values [n]``, none below 0, that add up to ``share`` of their sum, or NaN."""
     if values.sum() <= 0:
         return float("nan")
     cumulated = np.cumsum(np.sort(values)[::-1]) / values.sum()
@@ -142,26 +144,25 @@ def few_hold(values: np.ndarray, share: float = 0.9) -> float:
 
 
 def window_around(model: nn.Module, point: Tensor, first: Tensor, second: Tensor, regions: int) -> Slice2D:
-    """A square around ``point`` in the plane of two directions that holds about ``regions`` regions (half to twice).
+    """A square around ``point`` in the plane of two directions that holds about ``regions`` regions, half to twice.
 
-    The square grows from a tiny one; each step costs no more than counting the regions of the last.
+    The square grows from a tiny one, or shrinks. Where many boundaries meet in the point itself (max pools over pixels
+    of equal value do) no square holds so few; then it is the smallest one tried.
     """
-    from splinelib.partition import count_regions
-
-    side = 1e-3 * float(torch.linalg.vector_norm(first.double()))
+    side = 1e-2 * float(torch.linalg.vector_norm(first.double()))
     square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     whole = Slice2D(point, first, second, side * square)
-    for _ in range(24):
-        count = count_regions(model, whole, max_regions=50 * regions, threads=1)
-        if count >= regions / 2:
+    for _ in range(_WINDOW_STEPS):
+        count = count_regions(model, whole, threads=1)
+        if regions / 2 <= count <= 2 * regions:
             break
-        side *= 2 if count < regions / 8 else (regions / count) ** 0.5
+        side *= min(2.0, (regions / count) ** 0.5)
         whole = whole.within(side * square)
     return whole
 
 
 def window_rows(partition: Partition) -> list[dict[str, object]]:
-    """For each layer of units, and for all: the shares of units that cross the window, and that touch, and the turning.
+    """For each layer of units, and for all: the shares of units that cross the window and touch, and the turning.
 
     Keys: layer, units, crossing, touching (shares of all units), few (least share of the touching units that makes
     up 90 % of the turning of the decision boundary).

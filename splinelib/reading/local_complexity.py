@@ -27,10 +27,10 @@ def random_directions(shape: Sequence[int], count: int, seed: int) -> Tensor:
 def local_complexity(model: nn.Module, inputs: Tensor, directions: Tensor, radius: float) -> Tensor:
     """For every input and layer of units, how many units change sign among the corners of a small cross-polytope.
 
-    The corners around x are ``x ± radius · v`` for the orthonormal ``directions`` v: "Deep Networks Always Grok and Here
-    is Why" (Humayun, Balestriero & Baraniuk, ICML 2024) takes this for the number of boundaries that cross the ball. In
-    the first layer it is exactly the number of boundaries that cross the cross-polytope; in deeper ones a bent boundary
-    may enter and leave between corners, so the number is a lower bound (:func:`exact_local_complexity` counts all).
+    The corners around x are ``x ± radius · v`` for the orthonormal ``directions`` v: "Deep Networks Always Grok and
+    Here is Why" (Humayun, Balestriero & Baraniuk, ICML 2024) takes this for the number of boundaries that cross the
+    ball. In the first layer it is exactly the number of boundaries that cross the cross-polytope; in deeper ones a bent
+    boundary may enter and leave between corners, so it is a lower bound (:func:`exact_local_complexity` counts all).
 
     Args:
         model: any network; its max pools do not count.
@@ -66,11 +66,12 @@ def local_complexity(model: nn.Module, inputs: Tensor, directions: Tensor, radiu
 
 
 def crossing_units(partition: Partition) -> dict[str, int]:
-    """How many units of each layer have a boundary within the slice; max pools count as layers of their own."""
+    """How many units of each layer have a boundary within the slice. Max pools are left out."""
     units = np.unique(partition.edge_unit)
     return {
         layer.name: int(((units >= layer.first) & (units < layer.first + layer.units)).sum())
         for layer in partition.layers
+        if layer.pieces == 1
     }
 
 

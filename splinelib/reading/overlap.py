@@ -11,7 +11,7 @@ from splinelib.surgery import Selection, mask_units
 
 
 def jaccard(first: Selection, second: Selection) -> float:
-    """Size of the intersection of two selections over that of their union, all layers together; 1 for two empty ones."""
+    """Units in both selections as a share of those in either, all layers together; 1 for two empty ones."""
     pairs = [{(name, unit) for name, units in chosen.items() for unit in units} for chosen in (first, second)]
     union = pairs[0] | pairs[1]
     return len(pairs[0] & pairs[1]) / len(union) if union else 1.0
@@ -75,11 +75,14 @@ def region_statistics(partition: Partition, points: np.ndarray) -> dict[str, flo
 
 
 def nearest_boundary(partition: Partition, point: Sequence[float] | np.ndarray) -> float:
-    """Distance from a place ``[2]`` on the slice to the nearest boundary of any unit, infinite where there is none.
+    """Distance from a place ``[2]`` on the slice to the nearest boundary of a unit, infinite where there is none.
 
-    The slice's own border is no boundary.
+    Neither the slice's border counts nor max pools: equal pixels put a data point onto a boundary of these.
     """
-    inner = partition.edge_lane >= 0
+    pools = np.repeat(
+        [layer.pieces > 1 for layer in partition.layers], [layer.units for layer in partition.layers]
+    )
+    inner = (partition.edge_unit >= 0) & ~np.append(pools, True)[partition.edge_unit]
     if not inner.any():
         return float("inf")
     start = partition.vertices[inner]

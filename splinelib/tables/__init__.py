@@ -15,5 +15,7 @@ from splinelib.tables.early_bird import detection_table as detection_table
 from splinelib.tables.early_bird import epoch_table as epoch_table
 from splinelib.tables.early_bird import layer_matrix as layer_matrix
 from splinelib.tables.early_bird import mean_matrix as mean_matrix
+from splinelib.tables.pruning import method_name as method_name
+from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table
 from splinelib.tables.pruning import width_table as width_table

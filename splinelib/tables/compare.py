@@ -27,7 +27,7 @@ def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> 
 def paired_differences(
     table: pd.DataFrame, value: str = "accuracy", criterion: str = "spline"
 ) -> pd.DataFrame:
-    """``criterion`` minus every other criterion, paired by seed, at every ratio.
+    """``criterion`` minus every other criterion, paired by seed, at every ratio where both have runs of one seed.
 
     Columns: ratio, against, n, difference (mean), low, high (95 % confidence interval of the mean by Student's t,
     paired; NaN with a single seed) and verdict by :func:`verdict`.
@@ -38,7 +38,9 @@ def paired_differences(
     for ratio, group in table.groupby("ratio"):
         wide = group.pivot(index="seed", columns="criterion", values=value)
         for other in [name for name in table["criterion"].unique() if name != criterion]:
-            pairs = wide[[criterion, other]].dropna()
+            pairs = wide.reindex(columns=[criterion, other]).dropna()
+            if pairs.empty:
+                continue
             low, high = _interval((pairs[criterion] - pairs[other]).to_numpy())
             difference = float((pairs[criterion] - pairs[other]).mean())
             rows.append(
@@ -52,7 +54,8 @@ def paired_differences(
                     "verdict": verdict(low, high),
                 }
             )
-    return pd.DataFrame(rows)
+    columns = ["ratio", "against", "n", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _interval(differences: np.ndarray) -> tuple[float, float]:

@@ -1,53 +1,93 @@
 """Tables of pruning runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from splinelib.records import Record
+
+_DENSE = ("dataset", "arch", "width", "images", "seed")
+
+
+def method_name(settings: Mapping[str, Any]) -> str:
+    """One name for what a prune or one-shot record's settings do: the criterion, with what was done beside it.
+
+    For example ``"spline"``, ``"spline + least_squares"``, ``"slimming"`` (batch-norm scale after training with L1 on
+    it), ``"ticket initial"`` and ``"ticket early"`` (rewound weights), ``"narrow"`` (new weights in the pruned shape).
+    """
+    if settings.get("start", "trained") != "trained":
+        return "narrow" if settings["start"] == "fresh" else f"ticket {settings['start']}"
+    name = settings["criterion"]
+    if settings["dense"]["train"]["norm_l1"]:
+        name = "slimming" if name == "bn_scale" else f"{name} after slimming"
+    how = settings.get("compensate", "none")
+    return name if how == "none" else f"{name} + {how}"
 
 
 def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
     """One row for each prune record of ``scope``.
 
-    Columns: profile, dataset, arch, width, images, seed, criterion, ratio; dense_accuracy, pruned_accuracy (before
-    fine-tuning), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's; seconds.
+    Columns: profile, dataset, arch, width, images, seed, criterion (see :func:`method_name`), ratio; dense_accuracy,
+    pruned_accuracy (before fine-tuning), reestimated_accuracy (with batch norms re-estimated, before fine-tuning; NaN
+    in records that lack it), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's;
+    seconds.
     """
     rows = []
     for record in records:
-        settings, results = record.settings, record.results
-        if settings["scope"] != scope:
-            continue
-        dense = settings["dense"]
-        rows.append(
-            {
-                "profile": record.provenance["profile"],
-                **{name: dense[name] for name in ("dataset", "arch", "width", "images", "seed")},
-                "criterion": settings["criterion"],
-                "ratio": settings["ratio"],
-                **{name: results[name] for name in ("dense_accuracy", "pruned_accuracy", "accuracy")},
-                "parameters": results["cost"]["parameters"] / results["dense_cost"]["parameters"],
-                "flops": results["cost"]["flops"] / results["dense_cost"]["flops"],
-                "seconds": record.provenance["seconds"],
-            }
-        )
+        if record.settings["scope"] == scope:
+            measured = {"accuracy": record.results["accuracy"], "seconds": record.provenance["seconds"]}
+            rows.append(_shared(record) | measured)
     table = pd.DataFrame(rows)
     return table.sort_values(["ratio", "criterion", "seed"], ignore_index=True) if rows else table
 
 
+def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy.
+
+    ``seconds`` are those of choosing, removing and compensating; ``best_accuracy`` is the accuracy a user gets without
+    training: as it is after least squares, which sets batch-norm statistics itself, and else with norms re-estimated.
+    """
+    rows = []
+    for record in records:
+        row = _shared(record)
+        solved = record.settings["compensate"] == "least_squares"
+        best = row["pruned_accuracy" if solved else "reestimated_accuracy"]
+        rows.append(row | {"best_accuracy": best, "seconds": record.results["seconds"]})
+    table = pd.DataFrame(rows)
+    return table.sort_values(["ratio", "criterion", "seed"], ignore_index=True) if rows else table
+
+
+def _shared(record: Record) -> dict[str, Any]:
+    settings, results = record.settings, record.results
+    return {
+        "profile": record.provenance["profile"],
+        **{name: settings["dense"][name] for name in _DENSE},
+        "criterion": method_name(settings),
+        "ratio": settings["ratio"],
+        "dense_accuracy": results["dense_accuracy"],
+        "pruned_accuracy": results["pruned_accuracy"],
+        "reestimated_accuracy": results.get("reestimated_accuracy", np.nan),
+        "parameters": results["cost"]["parameters"] / results["dense_cost"]["parameters"],
+        "flops": results["cost"]["flops"] / results["dense_cost"]["flops"],
+    }
+
+
 def width_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
     """One row for each layer of each prune record: criterion, ratio, seed, layer, position, kept (share)."""
-    rows = [
-        {
-            "criterion": record.settings["criterion"],
+    return pd.DataFrame([row for record in records for row in _kept(record, scope)])
+
+
+def _kept(record: Record, scope: str) -> Iterator[dict[str, Any]]:
+    if record.settings["scope"] != scope:
+        return
+    for position, (layer, kept) in enumerate(record.results["widths"].items(), start=1):
+        yield {
+            "criterion": method_name(record.settings),
             "ratio": record.settings["ratio"],
             "seed": record.settings["dense"]["seed"],
             "layer": layer,
             "position": position,
             "kept": kept / record.results["dense_widths"][layer],
         }
-        for record in records
-        if record.settings["scope"] == scope
-        for position, (layer, kept) in enumerate(record.results["widths"].items(), start=1)
-    ]
-    return pd.DataFrame(rows)

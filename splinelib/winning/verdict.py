@@ -1,5 +1,6 @@
 """Claim C1 as a rule: does pruning a large model, or a clever start, beat a small model's random start?"""
 
+from collections.abc import Mapping
 from math import comb
 
 import numpy as np
@@ -105,16 +106,21 @@ def one_coin(table: pd.DataFrame, pruned: str, clever: str) -> str:
     return ("fails", "half", "holds")[sum(win > 0.5 for win in wins)]
 
 
-def first_claim(gains: pd.DataFrame, source: str) -> list[dict[str, str]]:
-    """Claim C1 beside the gains, a row for each problem, in words made from the numbers alone."""
+def first_claim(gains: pd.DataFrame, profiles: Mapping[str, str]) -> list[dict[str, str]]:
+    """Claim C1 beside the gains, a row for each problem, in words made from the numbers alone.
+
+    ``profiles`` names the profile of the rows of k-means, regression and toy.
+    """
     rows = []
     for problem, table in gains.groupby("problem", sort=False):
-        random, pruned, clever = ROLES[str(problem).split(",")[0]]
+        family = str(problem).split(",")[0]
+        _, pruned, clever = ROLES[family]
         rows.append(
             {
-                "problem": f"{problem} ({source})",
-                f"pruned large model against random: {MARGIN:g} margin": _wins(table, pruned),
-                "clever start against random": _wins(table, clever),
+                "problem": str(problem),
+                "profile": profiles[family],
+                "large model pruned, against the random start": _wins(table, pruned),
+                "clever start, against the random start": _wins(table, clever),
                 "C1": one_coin(table, pruned, clever),
             }
         )

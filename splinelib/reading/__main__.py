@@ -1,0 +1,41 @@
+"""Compute the studies of the chapter on reading networks: ``python -m splinelib.reading records --networks STORE``."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from splinelib.profiles import dense_runs, get_profile
+from splinelib.reading.studies import compute_progress, compute_reading, get_studies
+from splinelib.records import RecordStore
+from splinelib.winning.store import origin, recorded
+
+REFERENCE_WIDTH = 1 / 8
+"""Width factor of the networks that the committed records read."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the records that the store lacks."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m splinelib.reading", description=__doc__)
+    parser.add_argument("store", type=Path, help="folder of records")
+    parser.add_argument("--networks", type=Path, required=True, help="store with the trained networks")
+    parser.add_argument("--profile", default="reference")
+    parser.add_argument("--width", type=float, default=REFERENCE_WIDTH)
+    options = parser.parse_args(arguments)
+    runs = dense_runs(get_profile(options.profile, width=options.width))
+    studies, progress = get_studies(options.profile, runs)
+    store, compute = (
+        RecordStore(options.store),
+        partial(compute_reading, networks=RecordStore(options.networks)),
+    )
+    for study in studies:
+        record = recorded(study, compute, store, options.profile)
+        logging.info("%s %s: %s", record.kind, record.key, origin(record))
+    record = recorded(progress, compute_progress, store, options.profile)
+    logging.info("%s %s: %s", record.kind, record.key, origin(record))
+
+
+if __name__ == "__main__":
+    main()

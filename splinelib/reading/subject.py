@@ -1,0 +1,158 @@
+"""One trained network with test images, and the tables that are read off it."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.baselines import FPGM, BatchNormScale, FilterNorm, Random
+from splinelib.criterion import Criterion, Spline
+from splinelib.network import Layer, unit_scales
+from splinelib.partition import Slice2D
+from splinelib.reading import boundary_share, overlap
+from splinelib.reading.class_separation import class_separation
+from splinelib.reading.local_complexity import exact_local_complexity, local_complexity, random_directions
+from splinelib.saliency import SynFlow
+from splinelib.surgery import Selection, mask_units, select_units
+
+CRITERIA = ("spline", "l1", "bn_scale", "fpgm", "synflow", "random")
+CHOICES = ("least touching", "most touching", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained network with what all readings of it need."""
+
+    model: nn.Module
+    layers: tuple[Layer, ...]
+    inputs: Tensor
+    labels: Tensor
+
+    @property
+    def example(self) -> Tensor:
+        """Two inputs."""
+        return self.inputs[:2]
+
+    def accuracy(self, model: nn.Module) -> float:
+        """Share of the subject's inputs that ``model`` labels right."""
+        return float((boundary_share.predicted(model, self.inputs) == self.labels).double().mean())
+
+
+def criteria(example: Tensor) -> dict[str, Criterion]:
+    """The criteria compared, by name."""
+    found = (Spline(), FilterNorm(1), BatchNormScale(), FPGM(), SynFlow(example), Random(0))
+    return dict(zip(CRITERIA, found, strict=True))
+
+
+def sampled_points(subject: Subject, lines: int, seed: int = 0) -> boundary_share.BoundaryPoints:
+    """Points of the decision boundary on ``lines`` lines between random inputs of the subject."""
+    generator = torch.Generator().manual_seed(seed)
+    ends = torch.randint(len(subject.inputs), (2, lines), generator=generator)
+    return boundary_share.boundary_points(subject.model, subject.inputs[ends[0]], subject.inputs[ends[1]])
+
+
+def channel_rows(subject: Subject, rates: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """One row for each unit: layer, unit, scale |γ|, separation, standardised separation, touch rate.
+
+    The standardised separation is that of pre-activations divided by |γ|, so of the normalised input of scale and
+    shift: whatever correlation is left there does not come from the scale's being a factor.
+    """
+    model, layers = subject.model, subject.layers
+    raw = class_separation(model, layers, subject.inputs, subject.labels)
+    linear = class_separation(model, layers, subject.inputs, subject.labels, rectified=False)
+    rows = []
+    for number, layer in enumerate(layers):
+        scale = unit_scales(model, layer)
+        values = {
+            "scale": scale,
+            "separation": raw[number],
+            "standardised": linear[number] / scale.clamp_min(1e-12),
+            "rate": rates[number],
+        }
+        for unit in range(layer.units):
+            row: dict[str, Any] = {"layer": layer.name, "unit": unit}
+            rows.append(row | {name: float(value[unit]) for name, value in values.items()})
+    return rows
+
+
+def removal_rows(subject: Subject, rates: Sequence[Tensor], ratios: Sequence[float]) -> list[dict[str, Any]]:
+    """Accuracy without retraining after masking units by how often they touch the decision boundary.
+
+    Rows: choice (:data:`CHOICES`, layer by layer the same share; or ``never touching``, ratio 0: all units that no
+    sampled pair of points is told apart by, against as many of each layer at random), ratio, units, accuracy.
+    """
+    model, layers = subject.model, subject.layers
+    never = {
+        layer.name: (rate == 0).nonzero()[:, 0].tolist()[: layer.units - 1]
+        for layer, rate in zip(layers, rates, strict=True)
+        if bool((rate == 0).any())
+    }
+    generator = torch.Generator().manual_seed(0)
+    units = {layer.name: layer.units for layer in layers}
+    as_many = {
+        name: torch.randperm(units[name], generator=generator)[: len(found)].tolist()
+        for name, found in never.items()
+    }
+    chosen: list[tuple[str, float, Selection]] = [
+        ("never touching", 0.0, never),
+        ("random, as many as never touch", 0.0, as_many),
+    ]
+    for ratio in ratios:
+        scores = (list(rates), [-rate for rate in rates], Random(0)(model, layers))
+        chosen += [
+            (name, ratio, select_units(layers, score, ratio))
+            for name, score in zip(CHOICES, scores, strict=True)
+        ]
+    return [
+        {
+            "choice": name,
+            "ratio": ratio,
+            "units": sum(map(len, selection.values())),
+            "accuracy": subject.accuracy(mask_units(model, subject.example, selection)),
+        }
+        for name, ratio, selection in chosen
+    ]
+
+
+def boundary_windows(
+    subject: Subject, points: boundary_share.BoundaryPoints, count: int, regions: int
+) -> list[Slice2D]:
+    """Small squares around the first ``count`` points of the decision boundary, in random planes through them."""
+    windows = []
+    for number in range(min(count, len(points.inputs))):
+        first, second = random_directions(subject.inputs.shape[1:], 2, seed=number)
+        point = points.inputs[number]
+        windows.append(boundary_share.window_around(subject.model, point, first, second, regions))
+    return windows
+
+
+def effect_rows(
+    subject: Subject, selections: dict[float, dict[str, Selection]], windows: Sequence[Slice2D]
+) -> list[dict[str, Any]]:
+    """Rows: criterion, ratio, shares of regions and of boundary length gone, accuracy without retraining."""
+    rows = []
+    for ratio, chosen in selections.items():
+        for row in overlap.effects_table(subject.model, subject.example, chosen, windows):
+            masked = mask_units(subject.model, subject.example, chosen[str(row["criterion"])])
+            rows.append({"ratio": ratio, **row, "accuracy": subject.accuracy(masked)})
+    return rows
+
+
+def complexity_rows(subject: Subject, points: int, radii: Sequence[float]) -> list[dict[str, float]]:
+    """Local complexity in random planes, by corners and exact: rows with radius, estimate and exact (max pools aside).
+
+    ``radii`` are in units of the inputs.
+    """
+    rows = []
+    model = copy.deepcopy(subject.model).double()
+    for number in range(points):
+        plane = random_directions(subject.inputs.shape[1:], 2, seed=number)
+        point = subject.inputs[number].double()
+        for radius in radii:
+            estimate = int(local_complexity(model, point[None], plane, radius).sum())
+            exact = exact_local_complexity(model, point, plane[0], plane[1], radius)
+            rows.append({"radius": radius, "estimate": estimate, "exact": sum(exact.values())})
+    return rows

@@ -1,0 +1,211 @@
+import copy
+
+import pytest
+import torch
+from tiny_nets import images, scatter, small_network, tiny_cnn
+from torch import nn
+
+from splinelib import SettingError, fold_units, merge_units, prune, read_layers, reconstruct, remove_units
+from splinelib.criterion import spline_distance
+from splinelib.network import folded
+from splinelib.reconstruction import reestimate_norms
+
+INPUT = (2, 6, 6)
+
+
+def batch(generator, count=40):
+    return torch.randn(count, *INPUT, generator=generator)
+
+
+def double(model, convolution, norm, unit, twin, scale=1.0):
+    """Make ``twin`` the same unit as ``unit`` up to a positive factor, by its batch norm."""
+    conv, norm = model[convolution], model[norm]
+    norm.bias.data[unit] = 1.0  # so that it is active
+    for tensor in (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        if tensor is not None:
+            tensor.data[twin] = tensor.data[unit]
+    norm.weight.data[twin] *= scale
+    norm.bias.data[twin] *= scale
+
+
+@pytest.mark.parametrize("compensate", ["merge", "least_squares"])
+@pytest.mark.parametrize(("place", "unit", "twin"), [((0, 1), 4, 1), ((3, 4), 0, 3)])
+def test_exact_duplicates_vanish_without_a_trace(compensate, place, unit, twin, generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    double(model, *place, unit, twin, scale=2.5)
+    selection = {str(place[0]): [twin]}
+    if compensate == "merge":
+        smaller = merge_units(model, data[:2], selection)
+    else:
+        model = reestimate_norms(model, data)  # which least squares does in any case
+        smaller = reconstruct(model, selection, data)
+    torch.testing.assert_close(smaller(data), model(data), rtol=1e-5, atol=1e-5)
+    plain = remove_units(model, data[:2], selection)
+    assert not torch.allclose(plain(data), model(data), rtol=1e-2, atol=1e-2)
+
+
+def test_merging_is_that_of_a_double_loop(generator):
+    model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    inputs, lost = torch.randn(6, 5, generator=generator), [0, 3, 4, 8]
+    (layer,) = read_layers(model, inputs)
+    weight, bias = folded(model, layer)
+    distance = spline_distance(weight, bias, 0.05, "geometric")
+    reader, kept = model[2].weight.detach().clone(), [unit for unit in range(9) if unit not in lost]
+    for unit in lost:
+        cosine = [float(weight[unit] @ weight[k] / weight[unit].norm() / weight[k].norm()) for k in range(9)]
+        facing = [k for k in kept if cosine[k] > 0]
+        if facing:
+            twin = min(facing, key=lambda k: float(distance[unit, k]))
+            factor = cosine[twin] * float(weight[unit].norm() / weight[twin].norm())
+            reader[:, twin] += factor * model[2].weight.detach()[:, unit]
+    merged = merge_units(model, inputs, {"0": lost})
+    torch.testing.assert_close(merged[2].weight, reader[:, kept])
+    assert torch.equal(merged[0].weight, model[0].weight[kept])
+
+
+def test_units_facing_opposite_ways_are_not_merged(generator):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    model[0].weight.data = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])
+    inputs = torch.randn(5, 2, generator=generator)
+    merged, removed = (f(model, inputs, {"0": [1]}) for f in (merge_units, remove_units))
+    assert torch.equal(merged(inputs), removed(inputs))
+
+
+def test_streams_that_are_normalised_again_are_not_merged(generator):
+    class Stream(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.second = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+            self.head = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.head((x + self.second(self.norm(x).relu())).relu())
+
+    model, inputs = scatter(Stream(), generator).eval(), torch.randn(3, 2, 5, 5, generator=generator)
+    (layer,) = read_layers(model, inputs)
+    merged, removed = (f(model, inputs, {layer.name: [1]}) for f in (merge_units, remove_units))
+    assert torch.equal(merged(inputs), removed(inputs))
+
+
+def test_groups_are_merged_within(generator):
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+    model, inputs = scatter(model, generator).eval(), torch.randn(3, 2, 5, 5, generator=generator)
+    for tensor in (model[0].weight, model[0].bias):
+        tensor.data[[1, 3]] = tensor.data[[0, 2]]
+    merged = merge_units(model, inputs, {"0": [1, 3]})
+    torch.testing.assert_close(merged(inputs), model(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_least_squares_is_that_of_the_textbook(generator):
+    model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4))
+    data = torch.randn(300, 5, generator=generator)
+    smaller = reconstruct(model, {"0": [1, 2, 6]}, data, ridge=0.0)
+    hidden = smaller[1](smaller[0](data)).detach().double()
+    rows = torch.cat([hidden, torch.ones(300, 1).double()], dim=1)
+    best = torch.linalg.lstsq(rows, model(data).detach().double()).solution
+    torch.testing.assert_close(smaller[2].weight.double(), best[:-1].T, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(smaller[2].bias.double(), best[-1], rtol=1e-3, atol=1e-4)
+
+
+def test_many_columns_are_solved_by_rows(monkeypatch, generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    by_columns = reconstruct(model, {"0": [1, 3], "3": [2]}, data, ridge=0.01)
+    monkeypatch.setattr("splinelib.reconstruction._PRIMAL", 0)
+    by_rows = reconstruct(model, {"0": [1, 3], "3": [2]}, data, ridge=0.01)
+    torch.testing.assert_close(by_rows(data), by_columns(data), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("arch", ["vgg16_bn", "preresnet20", "resnet18", "mobilenet_v2"])
+def test_least_squares_reduces_the_error_of_any_network(arch, generator):
+    model, data = small_network(arch, generator), images(arch, generator, count=24)
+    model = reestimate_norms(model, data)
+    layers = read_layers(model, data[:2])
+    selection = {layer.name: list(range(0, layer.units, 3)) for layer in layers if layer.units > 1}
+    removed, solved = remove_units(model, data[:2], selection), reconstruct(model, selection, data)
+    errors = [(net(data) - model(data)).square().mean().item() for net in (removed, solved)]
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_norms_get_the_statistics_of_the_images(generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    corrected = reestimate_norms(model, data)
+    trained = copy.deepcopy(model).train()
+    for module in trained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    trained(data)
+    for place, size in ((1, 16), (4, 4)):
+        count = len(data) * size
+        torch.testing.assert_close(
+            corrected[place].running_mean, trained[place].running_mean, rtol=1e-4, atol=1e-4
+        )
+        unbiased = corrected[place].running_var * count / (count - 1)
+        torch.testing.assert_close(unbiased, trained[place].running_var, rtol=1e-4, atol=1e-4)
+        assert torch.equal(corrected[place].weight, model[place].weight)
+
+
+def test_nothing_of_the_model_changes(generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    before = copy.deepcopy(model.state_dict())
+    model.train()
+    for smaller in (
+        merge_units(model, data[:2], {"0": [1]}),
+        reconstruct(model, {"0": [1]}, data),
+        reestimate_norms(model, data),
+        fold_units(model, data[:2], 0.5),
+    ):
+        assert smaller is not model
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"compensate": "magic"}, "compensate is 'magic'"),
+        ({"compensate": "least_squares"}, "calibration batch has shape None"),
+        ({"compensate": "least_squares", "data": torch.zeros(1, *INPUT)}, r"shape \(1, 2, 6, 6\)"),
+        ({"compensate": "least_squares", "data": torch.zeros(9, 5, 6, 6)}, r"does not take.*\(9, 5, 6, 6\)"),
+        ({"ratio": 1.5}, "ratio is 1.5"),
+    ],
+)
+def test_what_makes_no_sense_is_named_before_any_work(settings, named, generator):
+    model = tiny_cnn(generator)
+    with pytest.raises(SettingError, match=named):
+        prune(model, torch.zeros(2, *INPUT), **({"ratio": 0.5} | settings))
+
+
+@pytest.mark.parametrize("compensate", ["none", "merge", "least_squares"])
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_one_call_prunes_and_compensates(compensate, scope, generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    smaller = prune(model, data[:2], 0.5, scope, compensate=compensate, data=data)
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    assert smaller(data).shape == (40, 3)
+
+
+def test_folding_duplicates_changes_nothing(generator):
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3))
+    model, data = scatter(model, generator).eval(), batch(generator)
+    for unit in range(3):
+        double(model, 0, 1, unit, unit + 3)
+    merged = fold_units(model, data[:2], 0.5)
+    assert merged[0].out_channels == 3
+    torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-4)
+
+
+def test_folding_takes_means_and_sums(generator):
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    model[0].weight.data = torch.tensor([[1.0, 0.0], [0.0, 5.0], [1.2, 0.0]])
+    model[0].bias.data = torch.tensor([0.0, 1.0, 0.2])
+    model[2].weight.data = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    merged = fold_units(model, torch.zeros(2, 2), 0.4)
+    torch.testing.assert_close(merged[0].weight, torch.tensor([[1.1, 0.0], [0.0, 5.0]]))
+    torch.testing.assert_close(merged[0].bias, torch.tensor([0.1, 1.0]))
+    torch.testing.assert_close(merged[2].weight, torch.tensor([[4.0, 2.0], [10.0, 5.0]]))

@@ -1,0 +1,147 @@
+import itertools
+
+import pytest
+import torch
+from tiny_nets import tiny_cnn
+from torch import nn
+
+from splinelib import (
+    ReconstructionCost,
+    SettingError,
+    ThiNet,
+    UnsupportedModuleError,
+    read_layers,
+    reconstruct,
+)
+from splinelib.methods import CRITERIA, METHODS, PROCEDURES, Calibration, check_method, make_criterion, shrink
+
+RIDGE = 0.01
+
+
+def mlp(generator, units=6):
+    model = nn.Sequential(nn.Linear(4, units), nn.ReLU(), nn.Linear(units, 3))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    return model.double(), torch.randn(200, 4, generator=generator, dtype=torch.float64)
+
+
+def problem(model, data):
+    """Centred inputs of the reader, their covariance and the reader's weights."""
+    hidden = model[1](model[0](data)).detach()
+    centred = hidden - hidden.mean(0)
+    return hidden, centred.T @ centred / len(data), model[2].weight.detach().T
+
+
+def cost_without(gone, covariance, weight):
+    """Least mean squared error with ridge, over all weights that are 0 for the units ``gone``."""
+    pulled = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance)).double()
+    kept = [unit for unit in range(len(weight)) if unit not in gone]
+    change = torch.zeros_like(weight)
+    change[gone] = -weight[gone]
+    change[kept] = torch.linalg.solve(pulled[kept][:, kept], pulled[kept][:, gone] @ weight[gone])
+    return float((change * (pulled @ change)).sum())
+
+
+def test_elimination_is_that_of_brute_force(generator):
+    model, data = mlp(generator)
+    (layer,) = read_layers(model, data)
+    _, covariance, weight = problem(model, data)
+    energy = float((weight * (covariance @ weight)).sum())
+    gone, before, expected = [], 0.0, {}
+    while len(gone) < 5:
+        left = [unit for unit in range(6) if unit not in gone]
+        costs = {unit: cost_without([*gone, unit], covariance, weight) for unit in left}
+        unit = min(costs, key=costs.get)
+        gone.append(unit)
+        expected[unit] = max((costs[unit] - before) / energy, max(expected.values(), default=0.0))
+        before = costs[unit]
+    (score,) = ReconstructionCost(data, ridge=RIDGE)(model, [layer])
+    assert score.argsort().tolist()[:5] == gone
+    for unit, value in expected.items():
+        assert score[unit].item() == pytest.approx(value, rel=1e-6)
+
+
+def test_thinet_is_that_of_brute_force(generator):
+    model, data = mlp(generator)
+    (layer,) = read_layers(model, data)
+    hidden, _, weight = problem(model, data)
+    whole = (hidden @ weight).square().mean(0).sum()
+    gone = []
+    for _ in range(5):
+        left = [unit for unit in range(6) if unit not in gone]
+        error = {u: float((hidden[:, [*gone, u]] @ weight[[*gone, u]]).square().mean(0).sum()) for u in left}
+        gone.append(min(error, key=error.get))
+    (score,) = ThiNet(data)(model, [layer])
+    assert score.argsort().tolist()[:5] == gone
+    last = (hidden[:, gone] @ weight[gone]).square().mean(0).sum() / whole
+    assert score[gone[-1]].item() == pytest.approx(float(last), rel=1e-6)
+
+
+def test_a_unit_that_its_twin_can_replace_falls_first(generator):
+    model, data = mlp(generator)
+    for tensor in (model[0].weight, model[0].bias):
+        tensor.data[4] = 2 * tensor.data[1]
+    (layer,) = read_layers(model, data)
+    (score,) = ReconstructionCost(data, ridge=1e-9)(model, [layer])
+    assert score.argmin().item() in (1, 4)
+    assert score.min() < 1e-6 < score.sort().values[1]
+
+
+@pytest.mark.parametrize("criterion", [ReconstructionCost, ThiNet])
+def test_scores_follow_a_permutation_of_units(criterion, generator):
+    model, data = tiny_cnn(generator), torch.randn(60, 2, 6, 6, generator=generator)
+    layers = read_layers(model, data)
+    before = criterion(data)(model, layers)[0]
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    norm = model[1]
+    for tensor in (model[0].weight, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        tensor.data.copy_(tensor.data[order].clone())
+    model[3].weight.data.copy_(model[3].weight.data[:, order].clone())
+    torch.testing.assert_close(criterion(data)(model, layers)[0], before[order], rtol=1e-4, atol=1e-7)
+
+
+def test_greedy_units_are_the_better_ones_to_remove(generator):
+    model, data = mlp(generator, units=10)
+    (layer,) = read_layers(model, data)
+    (score,) = ReconstructionCost(data)(model, [layer])
+    chosen = tuple(sorted(score.argsort()[:4].tolist()))
+    errors = {
+        units: (reconstruct(model, {"0": list(units)}, data)(data) - model(data)).square().mean().item()
+        for units in [*itertools.islice(itertools.combinations(range(10), 4), 0, 210, 15), chosen]
+    }
+    assert errors[chosen] <= sorted(errors.values())[1]
+
+
+def test_what_cannot_be_reconstructed_is_named(generator):
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 2, 1))
+    data = torch.randn(8, 2, 3, 3, generator=generator)
+    with pytest.raises(UnsupportedModuleError, match=r"layer '0' is read by \['1'\], none of them"):
+        ReconstructionCost(data)(model, read_layers(model, data))
+    with pytest.raises(SettingError, match="'2' gives a constant output on the 8 images"):
+        ReconstructionCost(torch.zeros(8, 2, 3, 3))(model, read_layers(model, data)[1:])
+
+
+# --- methods by name ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_removes_its_share(method, generator):
+    model = nn.Sequential(*list(tiny_cnn(generator))[:7], nn.Linear(20, 3))
+    data = Calibration(torch.randn(32, 2, 6, 6, generator=generator), torch.arange(32) % 3)
+    smaller = shrink(model, method, 0.5, "layerwise", "none", 0, data)
+    assert (smaller[0].out_channels, smaller[3].out_channels) == (3, 3)
+    assert smaller(data.images).shape == (32, 3)
+
+
+def test_names_of_methods_are_checked():
+    assert len(set(METHODS)) == len(METHODS) == len(CRITERIA) + len(PROCEDURES)
+    with pytest.raises(SettingError, match="criterion is 'magic'"):
+        check_method("magic", "none", "trained", "layerwise")
+    with pytest.raises(SettingError, match="compensate is 'magic'"):
+        check_method("spline", "magic", "trained", "layerwise")
+    with pytest.raises(SettingError, match="start is 'magic'"):
+        check_method("spline", "none", "magic", "layerwise")
+    with pytest.raises(SettingError, match="'folding' is a method of its own.*'global'"):
+        check_method("folding", "none", "trained", "global")
+    with pytest.raises(SettingError, match="criterion is 'folding'"):
+        make_criterion("folding", 0, Calibration(torch.zeros(0), torch.zeros(0)))
