@@ -1,6 +1,7 @@
 # make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03)
 # make serve   open the rendered book on this machine                             (PORT=8000)
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
+# make bench   the speed of the exact partition: prints a table and draws the book's page on speed anew
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
 # make clean   remove what `make book` and `make test` made; keeps .venv, the data cache and the live runs
@@ -17,7 +18,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
-.PHONY: book serve test check-data lock clean
+.PHONY: book serve test bench check-data lock clean
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
@@ -50,6 +51,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+bench: $(STAMP)
+	$(PY) -m benchmarks.partition --full
+	$(PY) -m benchmarks.partition_page
 
 check-data: $(STAMP)
 	$(PY) -m pytest -m realdata tests/test_data.py

@@ -22,11 +22,23 @@ from torch import nn
 from splinelib.artifacts import atomic_path
 from splinelib.partition import Slice2D, compute_partition, count_regions, topology, warm_up
 
-RESULTS = Path(__file__).parent / "results" / "partition.json"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "partition.json"
 COLD_START = (
     "import time; t = time.perf_counter(); import splinelib.partition as p; a = time.perf_counter(); "
 )
 COLD_START += "p.warm_up(); print(a - t, time.perf_counter() - a)"
+
+
+MEMORY = """
+import json, resource
+from benchmarks.partition import conv_net
+from splinelib.partition import compute_partition
+model, where = conv_net(0.53)
+partition = compute_partition(model, where, threads=2, max_regions=10**8, max_bytes=2**32)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"regions": len(partition), "peak_mb": peak / 1024}))
+"""
 
 
 def initialise(model, seed):
@@ -129,6 +141,14 @@ def cold_start():
     return {"import": seconds[1][0], "compile_cold": seconds[0][1], "compile_cached": seconds[1][1]}
 
 
+def memory():
+    """Peak memory of a fresh process that holds more than ten million regions of the convolutional network."""
+    out = subprocess.run(
+        [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    return json.loads(out)
+
+
 def machine(threads):
     return {
         "processor": platform.processor() or platform.machine(),
@@ -164,6 +184,9 @@ def main():
     if not arguments.no_cold_start:
         result["cold_start_seconds"] = cold_start()
         lines.append(f"cold start: {result['cold_start_seconds']}")
+    if arguments.full:
+        result["memory"] = memory()
+        lines.append(f"memory: {result['memory']}")
     with atomic_path(RESULTS) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     sys.stdout.write("\n".join(lines) + f"\nmachine: {result['machine']}\nwritten to {RESULTS}\n")

@@ -1,5 +1,6 @@
 """Max-affine spline partitions, codes, pruning and early-bird detection for deep networks."""
 
+from splinelib.baselines import FPGM as FPGM
 from splinelib.baselines import BatchNormScale as BatchNormScale
 from splinelib.baselines import FilterNorm as FilterNorm
 from splinelib.baselines import Random as Random
@@ -27,6 +28,8 @@ from splinelib.errors import SplineError as SplineError
 from splinelib.errors import TrainingError as TrainingError
 from splinelib.errors import UnsupportedModuleError as UnsupportedModuleError
 from splinelib.folding import fold_units as fold_units
+from splinelib.functional import CodeDistance as CodeDistance
+from splinelib.functional import OutputAngle as OutputAngle
 from splinelib.network import Layer as Layer
 from splinelib.network import Writer as Writer
 from splinelib.network import folded as folded
@@ -34,6 +37,11 @@ from splinelib.network import read_layers as read_layers
 from splinelib.pruning import prune as prune
 from splinelib.reconstruction import reconstruct as reconstruct
 from splinelib.reconstruction import reestimate_norms as reestimate_norms
+from splinelib.saliency import SNIP as SNIP
+from splinelib.saliency import GraSP as GraSP
+from splinelib.saliency import SynFlow as SynFlow
+from splinelib.saliency import Taylor as Taylor
+from splinelib.saliency import TorchPruningScore as TorchPruningScore
 from splinelib.surgery import Selection as Selection
 from splinelib.surgery import mask_units as mask_units
 from splinelib.surgery import remove_units as remove_units

@@ -53,14 +53,18 @@ def checked_profile(parameters: Mapping[str, Any]) -> Profile:
     return get_profile(parameters["profile"], **overrides)
 
 
+def live_store(parameters: Mapping[str, Any]) -> RecordStore:
+    """Where a notebook's live runs are kept, with the weights of their dense networks: see :func:`live_records`."""
+    return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
+
+
 def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:
     """Records of sweep ``name`` at ``profile``: found in the live store or computed now, in the plan's order.
 
     The store is the parameter ``store``, else ``$SPLINELIB_STORE``, else a folder in the user's cache. Raises
     :class:`SplineError` that names the first failure if a run failed; finished runs are kept.
     """
-    store = RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
-    report = sweep(plan(name, profile), store, profile=parameters["profile"])
+    report = sweep(plan(name, profile), live_store(parameters), profile=parameters["profile"])
     if report.failed:
         run, error = report.failed[0]
         raise SplineError(

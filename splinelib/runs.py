@@ -80,7 +80,7 @@ class PruneRun:
 
 @dataclass(frozen=True)
 class OneShotRun:
-    """Prune the network of a dense run and measure it without any training. Attributes are those of :class:`PruneRun`."""
+    """Prune the network of a dense run and measure it without any training; attributes as of :class:`PruneRun`."""
 
     kind: ClassVar[str] = "oneshot"
     dense: DenseRun

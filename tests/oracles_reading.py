@@ -96,7 +96,7 @@ def slow_complexity(model, point, directions, radius):
     ]
 
 
-def grid_complexity(model, point, first, second, radius, side=120):
+def grid_complexity(model, point, first, second, radius, side=60):
     """Units that take both signs on a fine grid of the square |s| + |t| ≤ radius: a lower bound of the exact number."""
     steps = torch.linspace(-radius, radius, side, dtype=torch.float64)
     grid = [point + s * first + t * second for s in steps for t in steps if abs(s) + abs(t) <= radius]
@@ -133,7 +133,7 @@ def slow_separation(activations, labels):
     return total
 
 
-def slow_distance(point, start, end, pieces=20_001):
+def slow_distance(point, start, end, pieces=2001):
     """Least distance from a point to the places on a segment."""
     t = np.linspace(0, 1, pieces)[:, None]
     return np.linalg.norm(start + t * (end - start) - point, axis=1).min()

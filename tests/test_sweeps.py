@@ -1,19 +1,31 @@
 import dataclasses
 import json
 import logging
+import shutil
 
 import pytest
 import torch
 from breaking import damaged, kill, started, wait_until
 from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
 
-from splinelib import SettingError, TrainingError, UnsupportedModuleError, prune, runs, sweeps
+from splinelib import (
+    SettingError,
+    TrainingError,
+    UnsupportedModuleError,
+    prune,
+    read_layers,
+    reestimate_norms,
+    remove_units,
+    runs,
+    sweeps,
+)
 from splinelib.criterion import Spline
+from splinelib.methods import SoftPruning, choose_units, shrink
 from splinelib.plans import COMPENSATED, SCORES, SWEEPS, plan, study_profile
 from splinelib.profiles import PROFILES, dense_runs, get_profile
-from splinelib.records import RecordStore, run_key
-from splinelib.runs import DenseRun
-from splinelib.training import evaluate
+from splinelib.records import RecordStore, run_key, settings_dict
+from splinelib.runs import DenseRun, OneShotRun, calibration, trained_model
+from splinelib.training import evaluate, train
 
 DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
 
@@ -132,6 +144,79 @@ def test_runs_that_make_no_sense_are_named(changes, named):
 def test_a_pruned_run_needs_its_dense_record(tmp_path):
     with pytest.raises(runs.RecordError, match="has no record of DenseRun"):
         runs.execute(SPLINE_0, RecordStore(tmp_path), CPU)
+
+
+def tiny_pruned(**settings):
+    return dataclasses.replace(SPLINE_0, **settings)
+
+
+@pytest.mark.parametrize("start", ["initial", "early", "fresh"])
+def test_pruned_networks_start_from_other_weights(start, complete):
+    store, data = RecordStore(complete[0]), tiny_dataset()
+    run = tiny_pruned(start=start)
+    dense, known = trained_model(run.dense, data, store, CPU), calibration(data, 0)
+    network = runs._pruned(run, dense, data, known, CPU)
+    trained = runs._pruned(tiny_pruned(), dense, data, known, CPU)
+    assert [p.shape for p in network.parameters()] == [p.shape for p in trained.parameters()]
+    assert not any(
+        torch.equal(a, b)
+        for a, b in zip(network.parameters(), trained.parameters(), strict=True)
+        if a.ndim > 1
+    )
+    same = runs._pruned(run, dense, data, known, CPU)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), same.parameters(), strict=True))
+
+
+def test_early_weights_are_those_of_the_dense_run(complete):
+    data, known = tiny_dataset(), calibration(tiny_dataset(), 0)
+    dense = trained_model(DENSE_0, data, RecordStore(complete[0]), CPU)
+    early = runs._pruned(tiny_pruned(start="early"), dense, data, known, CPU)
+    network = runs._new_model(DENSE_0, data, CPU)
+    train(network, data, SETTINGS, seed=0, stop=runs.EARLY, progress=False)
+    selection = choose_units(dense, "spline", 0.5, "layerwise", 0, known)
+    expected = remove_units(network, known.images[:2], selection)
+    assert all(torch.equal(a, b) for a, b in zip(early.parameters(), expected.parameters(), strict=True))
+
+
+def test_networks_are_measured_without_training(complete, tmp_path):
+    shutil.copytree(complete[0], tmp_path / "store")
+    run = OneShotRun(DENSE_0, "reconstruction", "layerwise", 0.5, "least_squares")
+    (record,) = sweep_tiny(tmp_path / "store", [run]).records
+    data, known = tiny_dataset(), calibration(tiny_dataset(), 0)
+    dense = trained_model(DENSE_0, data, RecordStore(complete[0]), CPU)
+    pruned = shrink(dense, "reconstruction", 0.5, "layerwise", "least_squares", 0, known)
+    assert record.results["pruned_accuracy"] == evaluate(pruned, data)
+    assert record.results["reestimated_accuracy"] == evaluate(reestimate_norms(pruned, known.images), data)
+    assert record.results["seconds"] > 0
+
+
+def test_soft_pruning_zeroes_filters_that_may_grow_again(complete, tmp_path):
+    data, known = tiny_dataset(), calibration(tiny_dataset(), 0)
+    dense = trained_model(DENSE_0, data, RecordStore(complete[0]), CPU)
+    layers = read_layers(dense, known.images[:2])
+    layer = layers[0]
+
+    def zeros():
+        return [
+            int((dense.get_submodule(one.name).weight.flatten(1).norm(dim=1) == 0).sum()) for one in layers
+        ]
+
+    SoftPruning(0.5, known).after_epoch(dense, 0)
+    soft = zeros()
+    assert soft == [round(one.units / 2) for one in layers]
+    shutil.copytree(complete[0], tmp_path / "store")
+    (record,) = sweep_tiny(tmp_path / "store", [tiny_pruned(criterion="sfp")]).records
+    assert record.results["widths"][layer.name] == layer.units - round(layer.units / 2)
+    train(dense, data, SPLINE_0.finetune, seed=1, progress=False)
+    assert sum(zeros()) < sum(soft)
+
+
+def test_fields_added_later_leave_older_names_alone():
+    assert "start" not in settings_dict(tiny_pruned())
+    assert (
+        run_key(tiny_pruned(start="trained")) == run_key(tiny_pruned()) != run_key(tiny_pruned(start="fresh"))
+    )
+    assert settings_dict(tiny_pruned(compensate="merge"))["compensate"] == "merge"
 
 
 # --- sweeping -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from splinelib.records import Record, RecordStore, provenance
 from splinelib.runs import DenseRun, load_run_data, trained_model
 
 TINY = 0.1
-"""At most so large a share of units is read as the claim's "tiny fraction"; fixed before any number was seen."""
+"""Up to this share of units counts as the claim's "tiny fraction"; the abstract gives no number."""
 
 _CPU = torch.device("cpu")
 
@@ -53,13 +53,13 @@ def boundary_runs(profile: str, dataset: str, slices: int) -> list[BoundaryRun]:
     return [BoundaryRun(dense, slices) for setting in settings for dense in dense_runs(setting)]
 
 
-def traces(run: BoundaryRun, weights: RecordStore) -> list[Trace]:
-    """The decision boundary on each slice; ``weights`` is the store that holds the dense run."""
+def traces(run: BoundaryRun, weights: RecordStore, only: int | None = None) -> list[Trace]:
+    """The decision boundary on each slice, or on the first ``only``; ``weights`` is the store with the dense run."""
     data = load_run_data(run.dense, _CPU)
     model = trained_model(run.dense, data, weights, _CPU)
     return [
         trace_boundary(model, where, grid=run.grid)
-        for where in image_slices(data, run.slices, run.dense.seed)
+        for where in image_slices(data, run.slices, run.dense.seed)[:only]
     ]
 
 

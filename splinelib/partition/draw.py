@@ -20,6 +20,8 @@ from splinelib.partition.trace import Trace
 _MANY = 5_000
 # Trainings of more epochs are shown on a logarithmic scale: most happens at the start.
 _LONG = 20
+# Pruning ratios closer than this cannot both be written under an axis.
+_CROWDED = 0.12
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
@@ -98,7 +100,13 @@ def draw_curves(axes: Axes, table: pd.DataFrame, value: str, by: str, label: str
         mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0)
         bars = axes.errorbar(mean.index, mean, deviation, capsize=3, color=_COLOURS[number], label=str(name))
         bars[0].set(marker="osD^"[number], linestyle=("-", "--", "-.", ":")[number])
-    axes.set(title=title, xlabel="pruning ratio", ylabel=label, xticks=sorted(table["ratio"].unique()))
+    ratios = sorted(table["ratio"].unique())
+    # Labels that would touch the one before are left out; the tick stays.
+    crowded = [i > 0 and ratio - ratios[i - 1] < _CROWDED for i, ratio in enumerate(ratios)]
+    axes.set_xticks(
+        ratios, ["" if drop else f"{ratio:.0%}" for ratio, drop in zip(ratios, crowded, strict=True)]
+    )
+    axes.set(title=title, xlabel="pruning ratio", ylabel=label)
     axes.legend()
     return axes
 
@@ -115,13 +123,13 @@ def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: lis
         linestyle="--",
         label="code distance to the one before",
     )
-    axes.set(xlabel="epoch", ylabel="regions", ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="regions", ylim=(0, 1.05 * max(regions)))
     if epochs[-1] > _LONG:
         axes.set(xlabel="epoch (symmetric log scale)", xscale="symlog")
     axes.set_xticks(epochs, [str(epoch) for epoch in epochs])
     other.set(ylabel="code distance", ylim=(0, None))
     other.grid(visible=False)
-    axes.legend(handles=[count, distance])
+    axes.legend(handles=[count, distance], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return axes
 
 
@@ -174,6 +182,26 @@ def draw_contours(axes: Axes, contours: Contours, partition: Partition, colours:
         lines = LineCollection(list(contours.segments[layer == number]), colors=[colour], linewidths=0.6)
         axes.add_collection(lines)
     return _frame(axes, partition)
+
+
+def draw_shares(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """For each layer the shares of units that cross and that touch the decision boundary, mean ± standard deviation.
+
+    ``table`` has columns ``layer``, ``crossing`` and ``touching``, a row for each layer and slice.
+    """
+    groups = table.groupby("layer", sort=False)[["crossing", "touching"]]
+    mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0)
+    place = np.arange(len(mean))
+    for value, colour, width in (("crossing", "#9ecae1", 0.8), ("touching", "#08519c", 0.5)):
+        axes.bar(
+            place, mean[value], width, yerr=deviation[value], color=colour, label=value, capsize=2,
+            error_kw={"linewidth": 1.0, "ecolor": "#555555"},
+        )  # fmt: skip
+    axes.set_xticks(place, mean.index, rotation=90)
+    axes.set(title=title, ylabel="share of units", ylim=(0, 1))
+    axes.grid(visible=False, axis="x")
+    axes.legend()
+    return axes
 
 
 def draw_classes(axes: Axes, trace: Trace, names: Sequence[str], corners: Sequence[str]) -> Axes:

@@ -1,5 +1,6 @@
 """Runs the compiled search on threads, collects what it finds, and keeps to the caller's limits."""
 
+import mmap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -32,6 +33,10 @@ _CHUNK_REGIONS = 1 << 15
 # Compiled code hands back control after about this many lanes' work (nodes times lanes): seconds at most, so that
 # an interrupt is heard also where a single region is dear.
 _LANES_A_CALL = 50_000_000
+
+
+# Seconds after which further threads join: to start them costs more than a small network takes.
+_HEAD_START = 0.004
 
 
 @dataclass(frozen=True)
@@ -131,9 +136,10 @@ def search(
 def _run_threads(work: Callable[[int], None], threads: int, shared: _Progress, bar: tqdm) -> None:
     """Run all threads to their end; on any exception (an interrupt too) tell the others to stop, then raise it."""
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(work, thread) for thread in range(threads)]
         try:
-            pending = set(futures)
+            pending = {pool.submit(work, 0)}
+            if threads > 1 and wait(pending, timeout=_HEAD_START).not_done:
+                pending |= {pool.submit(work, thread) for thread in range(1, threads)}
             while pending:
                 done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
                 for future in done:
@@ -201,19 +207,31 @@ def _cut(
     keep = count if wanted.polygons else 0
     others = corners if len(chunk.other) else 0
     (centre_x, centre_y), radius = network.centre, network.radius
-    outputs = chunk.outputs[: 0 if drop_outputs else keep].copy()
-    outputs[:, :, 2] -= (centre_x * outputs[:, :, 0] + centre_y * outputs[:, :, 1]) / radius
-    outputs[:, :, :2] /= radius
-    arrays = Chunk(
-        chunk.x[:corners] * radius + centre_x,
-        chunk.y[:corners] * radius + centre_y,
-        chunk.lane[:corners].copy(),
-        chunk.other[:others].copy(),
-        chunk.corners[:keep].copy(),
-        chunk.area[:keep] * radius**2,
-        chunk.key[:keep].copy(),
-        chunk.task[:keep].copy(),
-        chunk.code[:keep].copy(),
-        outputs,
-    )
+    sizes = dict.fromkeys(("x", "y", "lane"), corners) | {"other": others}
+    sizes["outputs"] = 0 if drop_outputs else keep
+    parts: list[Any] = [array[: sizes.get(name, keep)] for name, array in chunk._asdict().items()]
+    arrays = _copied(parts)
+    for array, centre in ((arrays.x, centre_x), (arrays.y, centre_y)):
+        array *= radius
+        array += centre
+    arrays.area[:] *= radius**2
+    arrays.outputs[:, :, 2] -= (
+        centre_x * arrays.outputs[:, :, 0] + centre_y * arrays.outputs[:, :, 1]
+    ) / radius
+    arrays.outputs[:, :, :2] /= radius
     return Piece(arrays, count, extra)
+
+
+def _copied(arrays: list[Any]) -> Chunk:
+    """A chunk of copies in one block of memory of its own, which goes back to the system as soon as the copy is let go.
+
+    Ordinary arrays of this size come from the heap, which keeps what is freed: joining them would need all twice.
+    """
+    places = np.cumsum([0] + [-(-array.nbytes // 64) * 64 for array in arrays])
+    block = mmap.mmap(-1, max(int(places[-1]), 1))
+    copies: list[Any] = []
+    for array, place in zip(arrays, places[:-1], strict=True):
+        copy = np.frombuffer(block, array.dtype, array.size, int(place)).reshape(array.shape)
+        copy[...] = array
+        copies.append(copy)
+    return Chunk(*copies)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from splinelib.data import Dataset, normalize
 from splinelib.errors import SettingError
@@ -20,16 +21,24 @@ def image_slices(dataset: Dataset, count: int, seed: int) -> list[Slice2D]:
     Every point of such a slice is a mixture of the three images. They are drawn with the seed, the same images whatever
     ``count`` is.
     """
-    generator = np.random.default_rng(seed)
-    labels = dataset.test.labels.cpu().numpy()
     slices = []
-    for _ in range(count):
-        classes = generator.choice(np.unique(labels), 3, replace=False)
-        chosen = [int(generator.choice(np.flatnonzero(labels == label))) for label in classes]
-        images = normalize(dataset.test.images[torch.tensor(chosen)], dataset)
+    for chosen in slice_images(dataset, count, seed):
+        images = normalize(chosen, dataset)
         plane = Slice2D.through(images[0], images[1], images[2])
         slices.append(plane.within(plane.coordinates(images)))
     return slices
+
+
+def slice_images(dataset: Dataset, count: int, seed: int) -> list[Tensor]:
+    """The three test images (uint8 ``[3, C, H, W]``) of each slice of :func:`image_slices`."""
+    generator = np.random.default_rng(seed)
+    labels = dataset.test.labels.cpu().numpy()
+    images = []
+    for _ in range(count):
+        classes = generator.choice(np.unique(labels), 3, replace=False)
+        chosen = [int(generator.choice(np.flatnonzero(labels == label))) for label in classes]
+        images.append(dataset.test.images[torch.tensor(chosen)])
+    return images
 
 
 def touching_rows(found: Partition | Trace, number: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import label_of, style_of
+from splinelib.plots.style import family_colour, label_of, style_of
 
 
 def ratio_curves(
@@ -55,7 +55,7 @@ def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, titl
         )
     names = [f"{label_of(row.against)}, ratio {row.ratio:g}" for row in differences.itertuples()]
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel="spline − baseline (points)")
     return axes
 
@@ -80,7 +80,7 @@ def method_dots(
     """``value`` (mean ± std over seeds) of many methods at one ratio, the best on top."""
     ordered = summary.sort_values(f"{value}_mean", ascending=False, ignore_index=True)
     for position, row in ordered.iterrows():
-        colour, marker, _ = style_of(row["criterion"])
+        colour, marker = family_colour(row["criterion"]), style_of(row["criterion"])[1]
         spread = 0.0 if np.isnan(row[f"{value}_std"]) else row[f"{value}_std"]
         filled = colour if " + " in row["criterion"] else "white"
         axes.errorbar(
@@ -96,6 +96,6 @@ def method_dots(
     if dense is not None:
         axes.axvline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)))
     axes.set_yticks(range(len(ordered)), [label_of(name) for name in ordered["criterion"]])
-    axes.set_ylim(len(ordered) - 0.5, -0.5)
+    axes.set_ylim(max(len(ordered), 1) - 0.5, -0.5)
     axes.set(title=title, xlabel=label)
     return axes

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from splinelib.plots.style import whole_epochs
 
@@ -113,6 +114,7 @@ def effect_points(axes: Axes, table: pd.DataFrame, value: str, label: str, title
             part[value], part["accuracy"], color=colour, marker=marker, s=40, label=_NAMES[str(criterion)]
         )
     axes.set(title=title, xlabel=label, ylabel="accuracy, no retraining")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     return axes
 
 
@@ -131,7 +133,14 @@ def complexity_check(axes: Axes, table: pd.DataFrame) -> Axes:
 def epoch_lines(axes: Axes, table: pd.DataFrame, value: str, label: str, log: bool = False) -> Axes:
     """``value`` over epochs, a line for each kind of point."""
     for (kind, part), (colour, marker, dash) in zip(table.groupby("kind", sort=False), _LINES, strict=False):
-        axes.plot(part["epoch"], part[value], color=colour, marker=marker, linestyle=dash, label=str(kind))
+        axes.plot(
+            part["epoch"],
+            part[value].astype(float),
+            color=colour,
+            marker=marker,
+            linestyle=dash,
+            label=str(kind),
+        )
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     whole_epochs(axes.xaxis)
     return axes

@@ -68,15 +68,20 @@ def label_of(method: str) -> str:
     return f"{LABELS.get(base, base)}{', ' + _COMPENSATIONS[how] if how else ''}"
 
 
+def family_colour(method: str) -> str:
+    """Blue for boundaries, orange for weights, green for gradients, pink for outputs on data, grey for controls."""
+    base = method.partition(" + ")[0]
+    found = [colour for colour, markers in _FAMILIES.items() if base in markers]
+    return found[0] if found else "#0072B2"  # variants of the spline criterion
+
+
 def style_of(method: str) -> tuple[str, str, str]:
     """Colour, marker and dash of a method: its family's colour, its own marker, the dash of its compensation."""
     base, _, how = method.partition(" + ")
     if method in STYLES:
         return STYLES[method]
-    for colour, markers in _FAMILIES.items():
-        if base in markers:
-            return colour, markers[base], _DASHES[how]
-    return "#0072B2" if base.startswith("spline") else "#000000", ".", _DASHES[how]
+    markers = {name: marker for family in _FAMILIES.values() for name, marker in family.items()}
+    return family_colour(method), markers.get(base, "."), _DASHES[how]
 
 
 def use_style() -> None:

@@ -151,11 +151,12 @@ def window_around(model: nn.Module, point: Tensor, first: Tensor, second: Tensor
     """
     side = 1e-2 * float(torch.linalg.vector_norm(first.double()))
     square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    whole = Slice2D(point, first, second, side * square)
+    whole, before = Slice2D(point, first, second, side * square), float("inf")
     for _ in range(_WINDOW_STEPS):
         count = count_regions(model, whole, threads=1)
-        if regions / 2 <= count <= 2 * regions:
+        if regions / 2 <= count <= 2 * regions or 2 * regions < count > 0.8 * before:
             break
+        before = count if count > regions else float("inf")
         side *= min(2.0, (regions / count) ** 0.5)
         whole = whole.within(side * square)
     return whole

@@ -15,8 +15,11 @@ from splinelib.reading.overlap import region_statistics
 KINDS = ("training", "test", "random")
 
 
-def probe_points(data: Dataset, count: int, seed: int) -> dict[str, Tensor]:
-    """``count`` training images, test images and images of uniform noise, normalised, drawn with the seed."""
+def probe_points(data: Dataset, count: int, seed: int, noise: float = 0.0) -> dict[str, Tensor]:
+    """``count`` training images, test images and random images (uniform pixels), normalised, drawn with the seed.
+
+    Normal noise of standard deviation ``noise`` is added to training and test images.
+    """
     if not 1 <= count <= min(len(data.train), len(data.test)):
         raise SettingError(
             f"count is {count}: there are {len(data.train)} training and {len(data.test)} test images"
@@ -28,7 +31,10 @@ def probe_points(data: Dataset, count: int, seed: int) -> dict[str, Tensor]:
     }
     shape = images["test"].shape
     images["random"] = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    return {name: normalize(pictures, data) for name, pictures in images.items()}
+    points = {name: normalize(pictures, data) for name, pictures in images.items()}
+    for name in ("training", "test") if noise else ():
+        points[name] = points[name] + noise * torch.randn(shape, generator=generator)
+    return points
 
 
 class ProgressWatch:
@@ -73,7 +79,7 @@ class ProgressWatch:
             self.windows[kind] = window_around(model, self.points[kind][0], first, second, self.regions)
         partition = compute_partition(model, self.windows[kind], max_regions=200 * self.regions, threads=1)
         found = region_statistics(partition, self.windows[kind].coordinates(self.points[kind][:1]))
-        return {**found, "nearest": min(found["nearest"], 1e9)}
+        return found | {"nearest": found["nearest"] if found["nearest"] < float("inf") else float("nan")}
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         """The training loop's call; epochs are counted from 0."""

@@ -40,6 +40,8 @@ class ReadingStudy:
         ratios: shares of each layer's units to remove.
         windows: exact windows around points of the decision boundary.
         regions: about so many regions in each.
+        noise: standard deviation of noise added to the ends of the lines: where pixels of equal value tie max pools,
+            endlessly many boundaries would meet in one point.
     """
 
     kind: ClassVar[str] = "reading"
@@ -49,6 +51,7 @@ class ReadingStudy:
     ratios: tuple[float, ...]
     windows: int
     regions: int
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("images", "lines", "windows", "regions"):
@@ -66,6 +69,7 @@ class ProgressStudy:
         points: of each kind around which local complexity is measured.
         directions, radius: of the cross-polytopes, see :class:`splinelib.reading.ProgressWatch`.
         regions: about so many regions in each window after the first epoch.
+        noise: as for :class:`ReadingStudy`, added to training and test images.
         seed: of everything.
     """
 
@@ -81,6 +85,7 @@ class ProgressStudy:
     regions: int = 300
     lr: float = 0.1
     seed: int = 0
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,20 +98,27 @@ class _Size:
     windows: int
     regions: int
     progress: ProgressStudy
+    noise: float = 0.0
 
 
 _PROFILES: MappingProxyType[str, _Size] = MappingProxyType(
     {
         "smoke": _Size(
-            300, 200, (0.3,), 1, 40, ProgressStudy("digits", 300, "vgg16_bn", 1 / 16, 3, 20, regions=30)
+            images=300,
+            lines=200,
+            ratios=(0.1,),
+            windows=1,
+            regions=30,
+            progress=ProgressStudy("digits", 300, "vgg16_bn", 1 / 16, 3, 20, regions=30, noise=0.02),
+            noise=0.02,
         ),
         "quick": _Size(
-            600, 300, (0.3,), 1, 80, ProgressStudy("cifar10", 1500, "vgg16_bn", 1 / 8, 5, 30, regions=50)
+            600, 300, (0.1, 0.2), 1, 60, ProgressStudy("cifar10", 1500, "vgg16_bn", 1 / 8, 5, 30, regions=50)
         ),
         "reference": _Size(
             2000,
             1000,
-            (0.3, 0.5),
+            (0.05, 0.1, 0.2),
             2,
             200,
             ProgressStudy("cifar10", 4000, "vgg16_bn", 1 / 8, 12, 100, regions=100),
@@ -126,7 +138,8 @@ def get_studies(profile: str, runs: Sequence[DenseRun]) -> tuple[list[ReadingStu
         raise SettingError(f"profile is {profile!r}: choose one of {', '.join(known)}")
     size = known[profile]
     studies = [
-        ReadingStudy(run, size.images, size.lines, size.ratios, size.windows, size.regions) for run in runs
+        ReadingStudy(run, size.images, size.lines, size.ratios, size.windows, size.regions, size.noise)
+        for run in runs
     ]
     return studies, size.progress
 
@@ -144,7 +157,7 @@ def load_subject(study: ReadingStudy, networks: RecordStore) -> Subject:
 def compute_reading(study: ReadingStudy, networks: RecordStore) -> dict[str, Any]:
     """All that is read off one network, as JSON values."""
     subject = load_subject(study, networks)
-    points = sampled_points(subject, study.lines)
+    points = sampled_points(subject, study.lines, study.noise)
     rates = boundary_share.touch_rates(subject.model, points)
     unit_rates = boundary_share.unit_rates(subject.model, subject.layers, subject.example, points)
     selections = {
@@ -202,7 +215,7 @@ def compute_progress(study: ProgressStudy) -> dict[str, Any]:
         image_size=images.shape[-1],
         seed=study.seed,
     )
-    points = progress.probe_points(data, study.points, study.seed)
+    points = progress.probe_points(data, study.points, study.seed, study.noise)
     watch = progress.ProgressWatch(points, study.directions, study.radius, study.regions, study.seed)
     settings = TrainSettings(study.epochs, lr=study.lr)
     epochs = train(model, data, settings, seed=study.seed, callbacks=[watch], progress=False)

@@ -20,6 +20,7 @@ from splinelib.surgery import Selection, mask_units, select_units
 
 CRITERIA = ("spline", "l1", "bn_scale", "fpgm", "synflow", "random")
 CHOICES = ("least touching", "most touching", "random")
+_RANDOM_DRAWS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,15 @@ def criteria(example: Tensor) -> dict[str, Criterion]:
     return dict(zip(CRITERIA, found, strict=True))
 
 
-def sampled_points(subject: Subject, lines: int, seed: int = 0) -> boundary_share.BoundaryPoints:
-    """Points of the decision boundary on ``lines`` lines between random inputs of the subject."""
+def sampled_points(
+    subject: Subject, lines: int, noise: float = 0.0, seed: int = 0
+) -> boundary_share.BoundaryPoints:
+    """Points of the decision boundary on ``lines`` lines between random inputs of the subject, with noise on them."""
     generator = torch.Generator().manual_seed(seed)
-    ends = torch.randint(len(subject.inputs), (2, lines), generator=generator)
-    return boundary_share.boundary_points(subject.model, subject.inputs[ends[0]], subject.inputs[ends[1]])
+    ends = subject.inputs[torch.randint(len(subject.inputs), (2, lines), generator=generator)]
+    if noise:
+        ends = ends + noise * torch.randn(ends.shape, generator=generator)
+    return boundary_share.boundary_points(subject.model, ends[0], ends[1])
 
 
 def channel_rows(subject: Subject, rates: Sequence[Tensor]) -> list[dict[str, Any]]:
@@ -81,37 +86,36 @@ def channel_rows(subject: Subject, rates: Sequence[Tensor]) -> list[dict[str, An
 def removal_rows(subject: Subject, rates: Sequence[Tensor], ratios: Sequence[float]) -> list[dict[str, Any]]:
     """Accuracy without retraining after masking units by how often they touch the decision boundary.
 
-    Rows: choice (:data:`CHOICES`, layer by layer the same share; or ``never touching``, ratio 0: all units that no
-    sampled pair of points is told apart by, against as many of each layer at random), ratio, units, accuracy.
+    Rows: choice (:data:`CHOICES`, layer by layer the same share, ``random`` five times; or ``never touching``, ratio 0:
+    all units that no sampled pair of points is told apart by, and as many of each layer at random), ratio, units,
+    accuracy.
     """
-    model, layers = subject.model, subject.layers
+    layers = subject.layers
     never = {
         layer.name: (rate == 0).nonzero()[:, 0].tolist()[: layer.units - 1]
         for layer, rate in zip(layers, rates, strict=True)
         if bool((rate == 0).any())
     }
     generator = torch.Generator().manual_seed(0)
-    units = {layer.name: layer.units for layer in layers}
     as_many = {
-        name: torch.randperm(units[name], generator=generator)[: len(found)].tolist()
-        for name, found in never.items()
+        layer.name: torch.randperm(layer.units, generator=generator)[: len(never[layer.name])].tolist()
+        for layer in layers
+        if layer.name in never
     }
     chosen: list[tuple[str, float, Selection]] = [
         ("never touching", 0.0, never),
         ("random, as many as never touch", 0.0, as_many),
     ]
     for ratio in ratios:
-        scores = (list(rates), [-rate for rate in rates], Random(0)(model, layers))
-        chosen += [
-            (name, ratio, select_units(layers, score, ratio))
-            for name, score in zip(CHOICES, scores, strict=True)
-        ]
+        scores = [("least touching", list(rates)), ("most touching", [-rate for rate in rates])]
+        scores += [("random", Random(seed)(subject.model, layers)) for seed in range(_RANDOM_DRAWS)]
+        chosen += [(name, ratio, select_units(layers, score, ratio)) for name, score in scores]
     return [
         {
             "choice": name,
             "ratio": ratio,
             "units": sum(map(len, selection.values())),
-            "accuracy": subject.accuracy(mask_units(model, subject.example, selection)),
+            "accuracy": subject.accuracy(mask_units(subject.model, subject.example, selection)),
         }
         for name, ratio, selection in chosen
     ]
@@ -141,16 +145,17 @@ def effect_rows(
     return rows
 
 
-def complexity_rows(subject: Subject, points: int, radii: Sequence[float]) -> list[dict[str, float]]:
+def complexity_rows(points: Tensor, model: nn.Module, radii: Sequence[float]) -> list[dict[str, float]]:
     """Local complexity in random planes, by corners and exact: rows with radius, estimate and exact (max pools aside).
 
-    ``radii`` are in units of the inputs.
+    Args:
+        points: ``[N, *input]``.
+        radii: in units of the inputs.
     """
     rows = []
-    model = copy.deepcopy(subject.model).double()
-    for number in range(points):
-        plane = random_directions(subject.inputs.shape[1:], 2, seed=number)
-        point = subject.inputs[number].double()
+    model = copy.deepcopy(model).double()
+    for number, point in enumerate(points.double()):
+        plane = random_directions(point.shape, 2, seed=number)
         for radius in radii:
             estimate = int(local_complexity(model, point[None], plane, radius).sum())
             exact = exact_local_complexity(model, point, plane[0], plane[1], radius)

@@ -110,8 +110,15 @@ def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> d
         "claim": "C8",
         "paper": "the batch-norm scale goes with how far a channel separates classes",
         "records": describe_reading(records),
-        "ours": "; ".join(words),
+        "ours": "; ".join(words) + f"; in the last layer alone, as released: {_last_layer(correlations)}",
     }
+
+
+def _last_layer(correlations: pd.DataFrame) -> str:
+    names = [name for name in dict.fromkeys(correlations["layer"]) if name != "all"]
+    part = correlations[(correlations["layer"] == names[-1]) & (correlations["measure"] == _MEASURES[0])]
+    each = ", ".join(f"{row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in part.itertuples())
+    return f"{_explained(part)}, {each}"
 
 
 def _explained(part: pd.DataFrame) -> str:

@@ -8,6 +8,8 @@ import pandas as pd
 from splinelib.records import Record
 from splinelib.tables.early_bird import detection_summary, detection_table
 
+_VERDICTS = ("better", "on par", "open", "worse")
+
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
     """Rows with equal keys as a Markdown table."""
@@ -74,3 +76,22 @@ def describe(records: Sequence[Record]) -> str:
         f"×{dense['width']:g}, {dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
         f"{len(records)} runs on {hardware}, finished {max(r.provenance['finished'] for r in records)[:10]}"
     )
+
+
+def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
+    """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to."""
+    parts = []
+    for ratio, group in differences.groupby("ratio"):
+        counts = [f"{word} {(group['verdict'] == word).sum()}" for word in _VERDICTS]
+        best = group.loc[group["difference"].idxmin()]
+        parts.append(
+            f"at {ratio:g}, of {len(group)} methods: {', '.join(counts)}; largest deficit "
+            f"{100 * best['difference']:+.1f} points, against {best['against']}"
+        )
+    seeds = {record.settings["dense"]["seed"] for record in records}
+    return {
+        "claim": claim,
+        "paper": "on par with or better than the state of the art",
+        "records": f"study of methods, {len(seeds)} seeds",
+        "ours": "; ".join(parts) or "no committed records",
+    }

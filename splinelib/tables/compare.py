@@ -30,9 +30,9 @@ def paired_differences(
     """``criterion`` minus every other criterion, paired by seed, at every ratio where both have runs of one seed.
 
     Columns: ratio, against, n, difference (mean), low, high (95 % confidence interval of the mean by Student's t,
-    paired; NaN with a single seed) and verdict by :func:`verdict`.
+    paired; NaN with a single seed) and verdict by :func:`verdict`. An empty table gives an empty one.
     """
-    if table.empty or criterion not in set(table["criterion"]):
+    if not table.empty and criterion not in set(table["criterion"]):
         raise SettingError(f"criterion {criterion!r} is not in the table: run it, or compare another one")
     rows = []
     for ratio, group in table.groupby("ratio"):

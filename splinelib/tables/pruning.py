@@ -9,6 +9,8 @@ import pandas as pd
 from splinelib.records import Record
 
 _DENSE = ("dataset", "arch", "width", "images", "seed")
+_MEASURED = ("dense_accuracy", "pruned_accuracy", "reestimated_accuracy", "parameters", "flops")
+_SHARED = ("profile", *_DENSE, "criterion", "ratio", *_MEASURED)
 
 
 def method_name(settings: Mapping[str, Any]) -> str:
@@ -32,15 +34,14 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
     Columns: profile, dataset, arch, width, images, seed, criterion (see :func:`method_name`), ratio; dense_accuracy,
     pruned_accuracy (before fine-tuning), reestimated_accuracy (with batch norms re-estimated, before fine-tuning; NaN
     in records that lack it), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's;
-    seconds.
+    training, the operations of all training behind it as a share of the dense training's; seconds.
     """
     rows = []
     for record in records:
         if record.settings["scope"] == scope:
-            measured = {"accuracy": record.results["accuracy"], "seconds": record.provenance["seconds"]}
-            rows.append(_shared(record) | measured)
-    table = pd.DataFrame(rows)
-    return table.sort_values(["ratio", "criterion", "seed"], ignore_index=True) if rows else table
+            own = {"accuracy": record.results["accuracy"], "training": _training(record)}
+            rows.append(_shared(record) | own | {"seconds": record.provenance["seconds"]})
+    return _sorted(rows, ("accuracy", "training", "seconds"))
 
 
 def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -55,8 +56,26 @@ def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
         solved = record.settings["compensate"] == "least_squares"
         best = row["pruned_accuracy" if solved else "reestimated_accuracy"]
         rows.append(row | {"best_accuracy": best, "seconds": record.results["seconds"]})
-    table = pd.DataFrame(rows)
-    return table.sort_values(["ratio", "criterion", "seed"], ignore_index=True) if rows else table
+    return _sorted(rows, ("best_accuracy", "seconds"))
+
+
+def _sorted(rows: list[dict[str, Any]], own: tuple[str, ...]) -> pd.DataFrame:
+    """The rows in order, with all columns also where there are none."""
+    table = pd.DataFrame(rows, columns=[*_SHARED, *own])
+    return table.sort_values(["ratio", "criterion", "seed"], ignore_index=True)
+
+
+def _training(record: Record) -> float:
+    """Operations of all training behind a pruned network, as a share of the dense network's training.
+
+    Images times operations of a forward pass: the ratio is that of whole steps. The dense training counts wherever the
+    pruned network needs it; choosing the units is not counted.
+    """
+    settings, results = record.settings, record.results
+    share = results["cost"]["flops"] / results["dense_cost"]["flops"]
+    tuned = settings["finetune"]["epochs"] / settings["dense"]["train"]["epochs"]
+    dense = 0.0 if settings.get("start") == "fresh" else 1.0
+    return dense + tuned * (1.0 if settings["criterion"] == "sfp" else share)
 
 
 def _shared(record: Record) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""Draws figure and tables of the book's page on speed from ``benchmarks/results``; no arguments."""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from splinelib import plots
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results"
+STATIC = ROOT / "book" / "_static"
+CURVES = (
+    ("cpu", "partition", "#0072B2", "o", "-"),
+    ("gemm_seconds", "all units at all vertices, by GEMM", "#D55E00", "s", "--"),
+    ("write_seconds", "writing the result's bytes", "#009E73", "^", ":"),
+)
+
+
+def load(name):
+    return json.loads((RESULTS / name).read_text())
+
+
+def mlps(rows):
+    """Rows of fully connected networks with their depth and width."""
+    found = [(re.fullmatch(r"mlp (\d+)×(\d+)", name), row) for name, row in rows.items()]
+    return [{"depth": int(m[1]), "width": int(m[2]), **row} for m, row in found if m]
+
+
+def draw_curves(axes, rows, key, label):
+    """Seconds against ``key`` on log-log axes, with the two yardsticks."""
+    rows = sorted(rows, key=lambda row: row[key])
+    for value, name, colour, marker, line in CURVES:
+        part = [row for row in rows if value in row]
+        x, y = [row[key] for row in part], [row[value] for row in part]
+        axes.loglog(x, y, ls=line if key != "regions" else "none", color=colour, marker=marker, label=name)
+    axes.set_xlabel(label)
+    axes.grid(visible=True, which="major")
+    if key != "regions":
+        axes.set_xticks([row[key] for row in rows], [str(row[key]) for row in rows])
+        axes.minorticks_off()
+    return axes
+
+
+def draw(rows):
+    plots.use_style()
+    nets = mlps(rows)
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.9), sharey=True)
+    draw_curves(axes[0], [row for row in nets if row["depth"] == 1], "width", "width, 1 hidden layer")
+    draw_curves(axes[1], [row for row in nets if row["depth"] == 3], "width", "width, 3 hidden layers")
+    draw_curves(axes[2], [row for row in nets if row["width"] == 64], "depth", "hidden layers of width 64")
+    draw_curves(axes[3], list(rows.values()), "regions", "regions, all networks")
+    axes[0].set_ylabel("seconds of CPU time")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def speed_table(rows):
+    lines = [
+        "| network | regions | wall s | CPU s | million regions/s (wall) | with topology |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, row in rows.items():
+        rate = row["regions"] / row["wall"] / 1e6
+        both = row["regions"] / (row["wall"] + row["topology_cpu"]) / 1e6 if "topology_cpu" in row else None
+        cells = [name, f"{row['regions']:,}", f"{row['wall']:.3f}", f"{row['cpu']:.3f}", f"{rate:.2f}"]
+        lines.append("| " + " | ".join([*cells, f"{both:.2f}" if both else "not measured"]) + " |")
+    return lines
+
+
+def peer_table(peer):
+    lines = [
+        "| network | output splits | regions, ours | regions, peer | CPU s, ours | CPU s, peer | ratio |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in peer["rows"]:
+        cells = [row["network"], "yes" if row["output_splits"] else "no"]
+        cells += [f"{row[who]['regions']:,}" for who in ("ours", "peer")]
+        cells += [
+            f"{row['ours_cpu']:.3f}",
+            f"{row['peer_cpu']:.3f}",
+            f"{row['peer_cpu'] / row['ours_cpu']:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def facts(result):
+    """What was measured on what."""
+    machine, cold = result["machine"], result.get("cold_start_seconds")
+    text = f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, load "
+    text += f"{machine['load'][0]:.1f} at the end; PyTorch {machine['torch'].split('+')[0]}, "
+    text += f"Python {machine['python']}."
+    if cold:
+        text += f" Cold start: {cold['import']:.1f} s to import, {cold['compile_cold']:.0f} s to compile with an empty "
+        text += f"cache, {cold['compile_cached']:.1f} s with a full one."
+    if "memory" in result:
+        text += f" Memory: {result['memory']['regions']:,} regions of the convolutional network took at most "
+        text += f"{result['memory']['peak_mb'] / 1000:.2f} GB, Python and PyTorch included."
+    return text
+
+
+def main():
+    result, peer = load("partition.json"), load("partition_peer.json")
+    figure = draw(result["rows"])
+    figure.savefig(STATIC / "partition_speed.svg", metadata={"Date": None})
+    lines = [facts(result), "", *speed_table(result["rows"])]
+    (STATIC / "partition_speed.txt").write_text("\n".join(lines) + "\n")
+    same = sum(row["ours"] == row["peer"] for row in peer["rows"])
+    verdict = f"Regions, vertices and edges agree in {same} of {len(peer['rows'])} comparisons."
+    lines = [
+        f"Peer: {peer['peer']} at commit {peer['commit'][:10]}. {peer['how']} {verdict}",
+        "",
+        *peer_table(peer),
+    ]
+    (STATIC / "partition_peer.txt").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""How redundant units are, layer by layer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from splinelib.anatomy import Neighbours
+from splinelib.plots.style import whole_epochs
+
+
+def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours], title: str = "") -> Axes:
+    """|cos| to the nearest neighbour: median and range from 10 to 90 % of a layer's units, and of random directions."""
+    places = np.arange(1, len(neighbours) + 1)
+    for name, label, colour, dash in (
+        ("alignment", "trained units", "#0072B2", "-"),
+        ("chance", "random directions", "#666666", ":"),
+    ):
+        low, middle, high = np.array(
+            [np.quantile(getattr(found, name).numpy(), [0.1, 0.5, 0.9]) for found in neighbours]
+        ).T
+        axes.plot(places, middle, color=colour, linestyle=dash, marker="o", label=label)
+        axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.axhline(1.0, color="black", linewidth=1, linestyle=(0, (6, 3)), label="coinciding boundaries")
+    axes.set(
+        title=title, xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05)
+    )
+    whole_epochs(axes.xaxis)
+    axes.legend()
+    return axes

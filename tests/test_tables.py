@@ -1,0 +1,120 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from splinelib import plots, tables
+from splinelib.plots.style import family_colour, style_of
+from splinelib.records import Record
+
+TRAIN = {"epochs": 16, "norm_l1": 0.0}
+DENSE = {"dataset": "d", "arch": "a", "width": 1.0, "images": None, "seed": 0, "train": TRAIN}
+
+
+def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1=0.0, **settings):
+    """A record of which only what tables read is there; the pruned network has a quarter of the FLOPs."""
+    dense = DENSE | {"seed": seed, "train": TRAIN | {"norm_l1": l1}}
+    content = {
+        "dense": dense,
+        "criterion": criterion,
+        "scope": "layerwise",
+        "ratio": ratio,
+        "finetune": {"epochs": 4},
+    }
+    results = {
+        "dense_accuracy": 0.9,
+        "pruned_accuracy": 0.1,
+        "accuracy": accuracy,
+        "seconds": 3.0,
+        "cost": {"parameters": 10, "flops": 25},
+        "dense_cost": {"parameters": 40, "flops": 100},
+        "widths": {"x": 1, "y": 2},
+        "dense_widths": {"x": 2, "y": 8},
+    }
+    provenance = {"profile": "tiny", "seconds": 7.0, "hardware": "h", "finished": "2026-01-01"}
+    return Record(kind, f"{criterion}{seed}", content | settings, results, provenance)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "spline"),
+        ({"compensate": "none", "start": "trained"}, "spline"),
+        ({"compensate": "merge"}, "spline + merge"),
+        ({"criterion": "l1", "compensate": "least_squares"}, "l1 + least_squares"),
+        ({"criterion": "bn_scale", "l1": 1e-4}, "slimming"),
+        ({"criterion": "l1", "l1": 1e-4}, "l1 after slimming"),
+        ({"start": "fresh"}, "narrow"),
+        ({"start": "initial"}, "ticket initial"),
+    ],
+)
+def test_methods_are_named_by_their_settings(settings, name):
+    assert tables.method_name(pruned(**settings).settings) == name
+    assert plots.label_of(name)
+
+
+def test_pruning_table_by_hand():
+    table = tables.pruning_table([pruned(), pruned("random", scope="global")], "layerwise")
+    assert len(table) == 1
+    row = table.iloc[0]
+    assert (row["parameters"], row["flops"], row["accuracy"]) == (0.25, 0.25, 0.5)
+    assert np.isnan(row["reestimated_accuracy"])
+    # The dense training, then 4 of 16 epochs at a quarter of the cost; a narrow network needs no dense one.
+    assert row["training"] == 1 + 4 / 16 / 4
+    assert tables.pruning_table([pruned(start="fresh")], "layerwise")["training"].item() == 4 / 16 / 4
+    assert tables.pruning_table([pruned("sfp")], "layerwise")["training"].item() == 1 + 4 / 16
+    assert tables.pruning_table([], "layerwise").columns.tolist() == table.columns.tolist()
+
+
+def test_one_shot_table_takes_the_better_measure():
+    record = pruned(kind="oneshot", compensate="none")
+    solved = pruned(kind="oneshot", compensate="least_squares")
+    for one in (record, solved):
+        one.results["reestimated_accuracy"] = 0.3
+    table = tables.one_shot_table([record, solved]).set_index("criterion")
+    assert table["best_accuracy"].to_dict() == {"spline": 0.3, "spline + least_squares": 0.1}
+    assert table["seconds"].tolist() == [3.0, 3.0]
+
+
+def test_pairs_that_are_not_there_are_left_out():
+    records = [pruned("spline", s, 0.5 + s / 100) for s in range(3)] + [
+        pruned("l1", s, 0.6 + s / 100) for s in range(3)
+    ]
+    records += [pruned("random", 7, 0.4), pruned("l1", 0, 0.2, ratio=0.3)]
+    found = tables.paired_differences(tables.pruning_table(records, "layerwise"))
+    assert found[["ratio", "against", "n", "verdict"]].to_numpy().tolist() == [[0.5, "l1", 3, "worse"]]
+    assert found["difference"].item() == pytest.approx(-0.1)
+
+
+def test_a_study_is_counted():
+    rows = [("l1", -0.02, "worse"), ("random", 0.04, "better"), ("taylor", 0.0, "open")]
+    differences = pd.DataFrame(
+        [{"ratio": 0.5, "against": a, "difference": d, "verdict": v} for a, d, v in rows]
+    )
+    claim = tables.study_claim("C5", [pruned()], differences)
+    assert claim["ours"] == (
+        "at 0.5, of 3 methods: better 1, on par 0, open 1, worse 1; largest deficit -2.0 points, against l1"
+    )
+
+
+def test_every_method_has_a_colour_of_its_family():
+    assert family_colour("l1 + least_squares") == family_colour("fpgm") != family_colour("taylor")
+    assert family_colour("spline rho=0.2") == family_colour("spline") == style_of("spline + merge")[0]
+    assert style_of("l1 + merge")[2] != style_of("l1 + least_squares")[2]
+
+
+def test_dots_are_ordered_best_first():
+    import matplotlib.pyplot as plt
+
+    records = [
+        pruned(n, s, a + s / 100) for n, a in (("l1", 0.3), ("spline", 0.6), ("random", 0.1)) for s in (0, 1)
+    ]
+    summary = tables.summarise(tables.pruning_table(records, "layerwise"), ["criterion"], ["accuracy"])
+    figure, axes = plt.subplots()
+    plots.method_dots(axes, summary, "accuracy", "accuracy", dense=0.9)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["spline", "filter L1 norm", "random"]
+    plt.close(figure)
+
+
+def test_widths_are_shares():
+    table = tables.width_table([pruned()], "layerwise")
+    assert table["kept"].tolist() == [0.5, 0.25]
