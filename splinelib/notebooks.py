@@ -79,7 +79,7 @@ def committed_records(
 ) -> list[Record]:
     """Committed records of ``kind`` that belong to the sweep ``name``; empty where there are none.
 
-    The sweep is that at ``profile``, by default ``reference``; ``splinelib.plans.study_profile()`` is another.
+    The sweep is that at ``profile``, by default ``reference``; ``get_profile("study")`` is another.
     Looked for in the folder given as parameter ``records``, else in ``records/`` beside the package's source.
     """
     folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")

@@ -5,7 +5,7 @@ from typing import Any
 
 from splinelib.errors import SettingError
 from splinelib.methods import ABLATIONS
-from splinelib.profiles import Profile, dense_runs, get_profile
+from splinelib.profiles import Profile, dense_runs
 from splinelib.pruning import Compensate
 from splinelib.runs import DenseRun, OneShotRun, PruneRun, Run
 from splinelib.training import TrainSettings
@@ -22,37 +22,11 @@ SWEEPS = (
     "ablation",
 )
 
-SCORES = (
-    "spline",
-    "spline_geometric",
-    "l1",
-    "l2",
-    "bn_scale",
-    "fpgm",
-    "random",
-    "taylor",
-    "snip",
-    "grasp",
-    "synflow",
-    "code_distance",
-    "output_angle",
-    "thinet",
-    "reconstruction",
-)
-"""Criteria that the study of methods compares."""
-
 COMPENSATED = ("spline", "l1", "random", "thinet", "reconstruction")
-"""Criteria that it compares with least squares as well."""
+"""Criteria that are compared with compensation as well."""
 
 SLIMMING_L1 = 1e-4
 """L1 on batch-norm scales with which network slimming trains [code, eb]."""
-
-
-def study_profile(**overrides: Any) -> Profile:
-    """The size of the committed study of all methods: VGG-16 ×1/8 on all of CIFAR-10, short fine-tuning."""
-    return get_profile(
-        "reference", **({"width": 1 / 8, "finetune_epochs": 2, "criteria": SCORES} | overrides)
-    )
 
 
 def plan(sweep: str, profile: Profile) -> list[Run]:

@@ -52,6 +52,25 @@ class Profile:
     curve: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
+SCORES = (
+    "spline",
+    "spline_geometric",
+    "l1",
+    "l2",
+    "bn_scale",
+    "fpgm",
+    "random",
+    "taylor",
+    "snip",
+    "grasp",
+    "synflow",
+    "code_distance",
+    "output_angle",
+    "thinet",
+    "reconstruction",
+)
+"""Every criterion, for the study of methods."""
+
 PROFILES = {
     # Seconds, without a download: does everything run?
     "smoke": Profile(
@@ -89,6 +108,18 @@ PROFILES = {
         seeds=(0, 1, 2),
         epochs=16,
         finetune_epochs=4,
+        precision="bfloat16",
+    ),
+    # The same for every method on a smaller network: the committed study.
+    "study": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="vgg16_bn",
+        width=1 / 8,
+        seeds=(0, 1, 2),
+        epochs=16,
+        finetune_epochs=2,
+        criteria=SCORES,
         precision="bfloat16",
     ),
     # The paper's settings [code, eb] on one GPU.

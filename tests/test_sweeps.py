@@ -21,8 +21,8 @@ from splinelib import (
 )
 from splinelib.criterion import Spline
 from splinelib.methods import SoftPruning, choose_units, shrink
-from splinelib.plans import COMPENSATED, SCORES, SWEEPS, plan, study_profile
-from splinelib.profiles import PROFILES, dense_runs, get_profile
+from splinelib.plans import COMPENSATED, SWEEPS, plan
+from splinelib.profiles import PROFILES, SCORES, dense_runs, get_profile
 from splinelib.records import RecordStore, run_key, settings_dict
 from splinelib.runs import DenseRun, OneShotRun, calibration, trained_model
 from splinelib.training import evaluate, train
@@ -452,7 +452,7 @@ def test_every_profile_plans_every_sweep(name, sweep):
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_plans_hold_every_run_once_and_dense_runs_first(sweep):
-    profile = study_profile()
+    profile = get_profile("study")
     planned = plan(sweep, profile)
     assert len({run_key(run) for run in planned}) == len(planned)
     json.dumps([dataclasses.asdict(run) for run in planned])
@@ -464,7 +464,7 @@ def test_plans_hold_every_run_once_and_dense_runs_first(sweep):
 
 
 def test_the_study_of_methods_has_every_method_at_every_ratio():
-    profile = study_profile()
+    profile = get_profile("study")
     for sweep, count in (
         ("methods", len(SCORES) + len(COMPENSATED) + 4),
         ("methods_global", len(SCORES) + 7),
