@@ -113,7 +113,7 @@ def main():
     same = sum(row["ours"] == row["peer"] for row in peer["rows"])
     verdict = f"Regions, vertices and edges agree in {same} of {len(peer['rows'])} comparisons."
     lines = [
-        f"Peer: {peer['peer']} at commit {peer['commit'][:10]}. {peer['how']} {verdict}",
+        f"Peer: {peer['peer']} at commit {peer['commit'][:10]}. {verdict}",
         "",
         *peer_table(peer),
     ]

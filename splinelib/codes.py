@@ -2,15 +2,22 @@
 
 The code q(x) of a point holds one bit for each unit, 1 where the pre-activation is positive (zero counts as
 inactive). Codes are bit-packed, and two codes are compared by XOR and popcount.
+
+What a training has done to the partition is read from the codes of several *moments* (epochs, or every n steps), such
+as a detector keeps in ``detector.codes``: :func:`pairwise_distances` of every two, :func:`distances_to_final`, and
+:func:`settled_share`. With a sample of N bits a layer, the standard error of each such share d is
+sqrt(d(1 - d) / N).
 """
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
+from splinelib.errors import SettingError, SplineError, TrainingError, UnsupportedModuleError
 from splinelib.taps import evaluating, tapped
 
 _CHUNK = 256  # canvas points in one forward pass: bounds memory, leaves the result as it is
@@ -52,6 +59,103 @@ def code_distance(first: PackedCode, second: PackedCode) -> np.ndarray:
     return np.array([differing_fraction(a, b, bits) for a, b, bits in pairs])
 
 
+def pairwise_distances(codes: Sequence[PackedCode], block_bytes: int = 2**22) -> np.ndarray:
+    """Distance of every two moments, layer by layer: float64 [moments, moments, layers], symmetric, values in [0, 1].
+
+    ``pairwise_distances(codes).mean(axis=2)`` is the epoch × epoch matrix δ(s, t) of the paper's pictures. All pairs
+    are compared at once by XOR and popcount of 64-bit words, block after block of words; a block of all moments' words
+    takes ``block_bytes``, and the temporary arrays a small multiple of that, whatever the size of the codes.
+
+    Raises :class:`SettingError` if there are no codes, or if they do not come from one architecture and canvas.
+    """
+    bits = _common_bits(codes)
+    count = len(codes)
+    differing = np.zeros((count, count, len(bits)), dtype=np.int64)
+    for layer in range(len(bits)):
+        for words in _word_blocks([code.layers[layer] for code in codes], block_bytes):
+            for late in range(1, count):
+                ones = np.bitwise_count(words[:late] ^ words[late])
+                differing[late, :late, layer] += ones.sum(axis=1, dtype=np.int64)
+    return (differing + differing.transpose(1, 0, 2)) / np.array(bits)
+
+
+def distances_to_final(codes: Sequence[PackedCode]) -> np.ndarray:
+    """Distance of every moment to the last one, layer by layer: float64 [moments, layers], zero in the last row.
+
+    Small steps make the distance to the *previous* moment small; this one is small only where the network has arrived.
+    Raises :class:`SettingError` as :func:`pairwise_distances` does.
+    """
+    _common_bits(codes)
+    return np.array([code_distance(code, codes[-1]) for code in codes])
+
+
+def settled_share(codes: Sequence[PackedCode]) -> np.ndarray:
+    """Share of bits that never change again after each moment: float64 [moments, layers], one in the last row.
+
+    A bit is settled at moment t if it has the same value at t and at all recorded moments after it, so the share never
+    falls with time, and ``1 - settled_share(codes)`` is at least ``distances_to_final(codes)``: the difference is the
+    share of bits that leave and come back. Changes between two recorded moments are not seen.
+    Raises :class:`SettingError` as :func:`pairwise_distances` does.
+    """
+    bits = _common_bits(codes)
+    share = np.ones((len(codes), len(bits)))
+    for layer, count in enumerate(bits):
+        changed = np.zeros_like(codes[-1].layers[layer])
+        for moment in range(len(codes) - 2, -1, -1):
+            changed |= codes[moment].layers[layer] ^ codes[moment + 1].layers[layer]
+            share[moment, layer] -= int(np.bitwise_count(changed).sum(dtype=np.int64)) / count
+    return share
+
+
+def distance_per_rate(distances: np.ndarray, lrs: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Distance to the previous moment per unit of learning rate: float64 [moments - 1] or [moments - 1, layers].
+
+    ``distances`` is a matrix [moments, moments] or [moments, moments, layers] as :func:`pairwise_distances` and the
+    detectors give it; ``lrs`` [moments] holds the learning rate with which each moment was reached from the one before
+    (for moments of several steps their mean). Entry t of the result is δ(t + 1, t) / lrs[t + 1]; lrs[0] is not used. If
+    δ falls only because the steps become smaller in proportion, this quotient stays where it was.
+
+    Raises :class:`SettingError` if the shapes do not fit or a learning rate is not positive and finite.
+    """
+    rates = np.asarray(lrs, dtype=np.float64)
+    if distances.ndim not in (2, 3) or distances.shape[0] != distances.shape[1]:
+        raise SettingError(
+            f"distances have shape {distances.shape}: pass [moments, moments] or [moments, moments, layers]"
+        )
+    if rates.shape != distances.shape[:1]:
+        raise SettingError(
+            f"lrs have shape {rates.shape} beside {len(distances)} moments: give one learning rate for each"
+        )
+    if not (np.isfinite(rates) & (rates > 0)).all():
+        raise SettingError(f"lrs hold {rates.min()}: a learning rate to divide by is positive and finite")
+    consecutive = np.moveaxis(np.diagonal(distances, -1), -1, 0)
+    return consecutive / rates[1:].reshape(-1, *[1] * (consecutive.ndim - 1))
+
+
+def _common_bits(codes: Sequence[PackedCode]) -> tuple[int, ...]:
+    """The number of bits of every layer, which all codes must share."""
+    if not codes:
+        raise SettingError("codes are empty: observe at least one moment")
+    for moment, code in enumerate(codes):
+        if code.bits != codes[0].bits:
+            raise SettingError(
+                f"code {moment} has layers of {code.bits} bits, code 0 of {codes[0].bits}: "
+                "use the same architecture and the same canvas for all"
+            )
+    return codes[0].bits
+
+
+def _word_blocks(rows: list[np.ndarray], block_bytes: int) -> Iterator[np.ndarray]:
+    """Packed rows of one length as uint64 [rows, words], block after block of words, the last padded with zeros."""
+    step = max(block_bytes // (8 * len(rows)), 1) * 8
+    for start in range(0, len(rows[0]), step):
+        part = [row[start : start + step] for row in rows]
+        block = np.zeros((len(rows), -(-len(part[0]) // 8) * 8), dtype=np.uint8)
+        for row, piece in enumerate(part):
+            block[row, : len(piece)] = piece
+        yield block.view(np.uint64)
+
+
 def _sample(total: int, bits: int, layer: int) -> Tensor | None:
     """Sorted positions of a fixed random sample of ``bits`` out of ``total``; None when all are kept.
 
@@ -71,8 +175,9 @@ def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**18) -> PackedCod
     The standard error of a distance d estimated so is sqrt(d(1 - d) / bits): 0.001 at d = 0.5 by default. Layers are
     the non-linearities in execution order, each read at its input; smooth ones (GELU) have no code and are left out.
 
-    Raises :class:`SettingError` for an empty canvas or no bits, :class:`UnsupportedModuleError` if the forward pass
-    meets no piecewise linear non-linearity, and :class:`TrainingError` if a pre-activation is NaN.
+    Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,
+    :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, and
+    :class:`TrainingError` if a pre-activation is NaN.
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
@@ -90,7 +195,7 @@ def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**18) -> PackedCod
                 samples.append(_sample(width * len(canvas), bits, layer))
             kept[layer].append(_signs(pre_activation, samples[layer], start * width, layer))
 
-        with evaluating(model), tapped(observe):
+        with evaluating(model), tapped(observe), _naming_the_canvas(model, canvas):
             model(points)
     if not kept:
         raise UnsupportedModuleError(
@@ -98,6 +203,20 @@ def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**18) -> PackedCod
         )
     signs = [torch.cat(parts) for parts in kept]
     return PackedCode(tuple(pack_bits(s) for s in signs), tuple(s.numel() for s in signs))
+
+
+@contextlib.contextmanager
+def _naming_the_canvas(model: nn.Module, canvas: Tensor) -> Iterator[None]:
+    """Within the block, turn torch's errors of shape, dtype or device into one that names the canvas."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, SplineError | torch.OutOfMemoryError):
+            raise
+        raise SettingError(
+            f"{type(model).__name__} cannot take the canvas, {canvas.dtype} of shape {tuple(canvas.shape)} on "
+            f"{canvas.device}: give it the shape, dtype and device of the network's inputs ({error})"
+        ) from error
 
 
 def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: int) -> Tensor:

@@ -10,6 +10,13 @@ Both detectors are used alike::
 
 Epochs are counted from 0, as in the released code: ``detector.epoch`` is the index of the update that drew the
 ticket.
+
+Nothing ties an update to an epoch. To look more often, which pays in the first epochs, call ``update`` after every n
+optimiser steps instead; call t then sees the network after ``(t + 1) * n`` steps. The rule's ``window`` counts calls,
+not epochs: the same window spans a shorter stretch of training, over which a network moves less, so a bird is drawn
+more easily, and threshold and window should be set for the interval in use. Every call keeps a code of at most
+``bits / 8`` bytes a layer (0.43 MB for 13 layers at the default of 2^18 bits) and is compared with all before, so
+k calls take k (k - 1) / 2 comparisons: choose fewer bits for deep networks and short intervals.
 """
 
 from abc import ABC, abstractmethod
@@ -60,6 +67,11 @@ class _Detector(ABC):
         return self.epoch is not None
 
     @property
+    def codes(self) -> tuple[PackedCode, ...]:
+        """The code seen at every update so far, for :func:`splinelib.codes.settled_share` and its neighbours."""
+        return tuple(self._history)
+
+    @property
     def layer_distances(self) -> np.ndarray:
         """Distance of every two updates, layer by layer: float64 array [updates, updates, layers], symmetric."""
         count = len(self._history)
@@ -90,10 +102,10 @@ class _Detector(ABC):
             raise RecordError(f"detector state lacks {sorted(missing)}: it was not made by state_dict()")
         self.epoch = state["epoch"]
         self._history = [
-            PackedCode(tuple(layer.numpy() for layer in layers), tuple(bits))
+            PackedCode(tuple(layer.cpu().numpy() for layer in layers), tuple(bits))
             for layers, bits in zip(state["codes"], state["bits"], strict=True)
         ]
-        self._distances = [rows.numpy() for rows in state["distances"]]
+        self._distances = [rows.cpu().numpy() for rows in state["distances"]]
 
 
 class SplineEarlyBird(_Detector):
@@ -106,11 +118,11 @@ class SplineEarlyBird(_Detector):
 
     def __init__(self, canvas: Tensor, threshold: float = 0.16, window: int = 3, bits: int = 2**18) -> None:
         super().__init__(threshold, window)
-        self._canvas = canvas
+        self.canvas = canvas
         self._bits = bits
 
     def _observe(self, model: nn.Module) -> PackedCode:
-        return sign_codes(model, self._canvas, self._bits)
+        return sign_codes(model, self.canvas, self._bits)
 
     def _settled(self) -> bool:
         if len(self._history) <= self.window:

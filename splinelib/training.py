@@ -192,7 +192,7 @@ class _Trainer:
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         for images, labels in stream:
             # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
-            with _seeded(seed + 1_000_000_007 * (state.step + 1), device):
+            with seeded(seed + 1_000_000_007 * (state.step + 1), device):
                 loss_sum += self._step(images, labels) * len(labels)
             state.step += 1
             state.seen += len(labels)
@@ -260,7 +260,7 @@ class _Trainer:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Dropout inside draws from ``seed``, since it can use global generators only; these are left as they were."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

@@ -1,3 +1,6 @@
+import copy
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import slow_code_distance, unpacked_codes
+from oracles_codes import slow_pairwise, slow_per_rate, slow_settled_share
 from tiny_nets import images, small_network, tiny_cnn
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
@@ -18,7 +22,13 @@ from splinelib import (
     sign_codes,
     two_image_canvas,
 )
-from splinelib.codes import pack_bits
+from splinelib.codes import (
+    distance_per_rate,
+    distances_to_final,
+    pack_bits,
+    pairwise_distances,
+    settled_share,
+)
 
 
 def bits_of(code):
@@ -68,8 +78,126 @@ def test_packed_distance_is_the_unpacked_one(data):
         [data.draw(st.lists(st.booleans(), min_size=count, max_size=count)) for count in shapes]
         for _ in range(2)
     ]
-    packed = [PackedCode(tuple(pack_bits(torch.tensor(b)) for b in layers), tuple(shapes)) for layers in pair]
-    assert code_distance(*packed).tolist() == slow_code_distance(*pair)
+    assert code_distance(*[packed(layers) for layers in pair]).tolist() == slow_code_distance(*pair)
+
+
+def packed(layers):
+    return PackedCode(
+        tuple(pack_bits(torch.tensor(bits, dtype=torch.bool)) for bits in layers),
+        tuple(len(bits) for bits in layers),
+    )
+
+
+@st.composite
+def moments(draw):
+    """Codes of one shape at 1 to 6 moments, as lists of bits: ``[moment][layer]``."""
+    sizes = draw(st.lists(st.integers(1, 100), min_size=1, max_size=3))
+    count, seed = draw(st.integers(1, 6)), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    return [[(rng.random(size) < 0.5).tolist() for size in sizes] for _ in range(count)]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 64, 2**22])
+@given(codes=moments())
+def test_all_pairs_at_once_are_the_pairs_one_by_one(block_bytes, codes):
+    found = pairwise_distances([packed(layers) for layers in codes], block_bytes)
+    assert found.tolist() == slow_pairwise(codes)
+
+
+@given(codes=moments())
+def test_distance_to_the_final_code_is_the_last_row_of_all_pairs(codes):
+    found = distances_to_final([packed(layers) for layers in codes])
+    assert found.tolist() == slow_pairwise(codes)[-1]
+
+
+@given(codes=moments())
+def test_settled_share_is_the_naive_one(codes):
+    found = settled_share([packed(layers) for layers in codes])
+    np.testing.assert_allclose(found, slow_settled_share(codes), rtol=0, atol=1e-15)
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert (1 - found >= distances_to_final([packed(layers) for layers in codes]) - 1e-15).all()
+
+
+def test_settled_share_by_hand():
+    # Bit 0 never moves, bit 1 moves last at moment 1, bit 2 leaves at moment 1 and comes back at moment 2.
+    codes = [packed([[True, False, False, True]]) for _ in range(4)]
+    codes[1] = packed([[True, True, True, True]])
+    codes[2] = codes[3] = packed([[True, True, False, True]])
+    assert settled_share(codes)[:, 0].tolist() == [0.5, 0.75, 1.0, 1.0]
+    assert distances_to_final(codes)[:, 0].tolist() == [0.25, 0.25, 0.0, 0.0]
+
+
+@given(codes=moments())
+def test_distance_per_rate_is_the_naive_one(codes):
+    lrs = [0.1 * 0.5**moment for moment in range(len(codes))]
+    distances = pairwise_distances([packed(layers) for layers in codes])
+    found, expected = distance_per_rate(distances, lrs), slow_per_rate(codes, lrs)
+    assert found.shape == (len(codes) - 1, distances.shape[2])
+    assert found.tolist() == expected
+    mean = distance_per_rate(distances.mean(axis=2), np.array(lrs))
+    np.testing.assert_allclose(mean, found.mean(axis=1), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("distances", "lrs", "named"),
+    [
+        (np.zeros((2, 3)), [1, 1], r"shape \(2, 3\)"),
+        (np.zeros(2), [1, 1], r"shape \(2,\)"),
+        (np.zeros((2, 2)), [1], r"lrs have shape \(1,\) beside 2 moments"),
+        (np.zeros((2, 2)), [1, 0], "lrs hold 0.0"),
+        (np.zeros((2, 2)), [np.nan, 1], "lrs hold nan"),
+    ],
+)
+def test_rates_that_do_not_fit_are_named(distances, lrs, named):
+    with pytest.raises(SettingError, match=named):
+        distance_per_rate(distances, lrs)
+
+
+@pytest.mark.parametrize("function", [pairwise_distances, distances_to_final, settled_share])
+def test_codes_that_make_no_sequence_are_named(function):
+    with pytest.raises(SettingError, match="codes are empty"):
+        function([])
+    with pytest.raises(SettingError, match=r"code 1 has layers of \(4,\) bits, code 0 of \(3,\)"):
+        function([packed([[True] * 3]), packed([[True] * 4])])
+
+
+def test_all_pairs_need_little_memory_beside_the_codes():
+    rng = np.random.default_rng(0)
+    codes = [PackedCode((rng.integers(0, 256, 2**17, dtype=np.uint8),), (2**20,)) for _ in range(24)]
+    tracemalloc.start()
+    pairwise_distances(codes, block_bytes=2**16)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 2**16 < sum(code.layers[0].nbytes for code in codes) / 9
+
+
+def permuted_units(model, generator):
+    """The same function with the units of both hidden layers of a two-layer perceptron in another order."""
+    other = copy.deepcopy(model)
+    for layer, following in ((other[0], other[2]), (other[2], other[4])):
+        order = torch.randperm(layer.out_features, generator=generator)
+        layer.weight.data, layer.bias.data = layer.weight.data[order], layer.bias.data[order]
+        following.weight.data = following.weight.data[:, order]
+    return other
+
+
+def test_neither_the_order_of_units_nor_that_of_points_changes_the_distance(generator):
+    first, second = (
+        nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 7), nn.ReLU(), nn.Linear(7, 2)).double()
+        for _ in range(2)
+    )
+    canvas = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    expected = code_distance(sign_codes(first, canvas), sign_codes(second, canvas))
+    assert (expected > 0).all()
+    state = generator.get_state()
+    turned = [permuted_units(model, generator.set_state(state)) for model in (first, second)]
+    codes = [sign_codes(model, canvas) for model in turned]
+    assert not same(codes[0], sign_codes(first, canvas))
+    assert code_distance(*codes).tolist() == expected.tolist()
+    shuffled = canvas[torch.randperm(50, generator=generator)]
+    codes = [sign_codes(model, shuffled) for model in (first, second)]
+    assert not same(codes[0], sign_codes(first, canvas))
+    assert code_distance(*codes).tolist() == expected.tolist()
 
 
 def test_codes_of_different_shapes_do_not_compare():
@@ -195,7 +323,7 @@ def test_the_model_is_left_as_it_was(generator):
 
 def test_an_exception_leaves_no_mode_behind(generator):
     model = tiny_cnn(generator).train()
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(SettingError, match="shapes cannot be multiplied"):
         sign_codes(model, torch.randn(2, 2, 9, 9, generator=generator))
     assert _get_current_function_mode_stack() == []
     assert all(module.training for module in model.modules())
@@ -216,6 +344,12 @@ def test_nan_is_named(bits, generator):
         (torch.zeros(0, 2, 6, 6), 10, r"canvas has shape \(0, 2, 6, 6\)"),
         (torch.zeros(3), 10, r"canvas has shape \(3,\)"),
         (torch.zeros(1, 2, 6, 6), 0, "bits is 0"),
+        (
+            torch.zeros(4, 3, 6, 6),
+            10,
+            r"Sequential cannot take the canvas, .*float32 of shape \(4, 3, 6, 6\) on cpu",
+        ),
+        (torch.zeros(4, 2, 6, 6).double(), 10, "cannot take the canvas, torch.float64 .* dtype"),
     ],
 )
 def test_a_canvas_that_cannot_be_used_is_named(canvas, bits, named, generator):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import slow_code_distance, slow_mask_epoch, slow_spline_epoch
 from tiny_nets import tiny_cnn
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack
 
 from splinelib import (
     MaskEarlyBird,
@@ -16,9 +17,10 @@ from splinelib import (
     RecordError,
     SettingError,
     SplineEarlyBird,
+    TrainingError,
     UnsupportedModuleError,
 )
-from splinelib.codes import pack_bits
+from splinelib.codes import pack_bits, pairwise_distances
 
 CANVAS = torch.zeros(1, 2)
 CHANGES = [0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]
@@ -209,6 +211,112 @@ def test_spline_detector_reads_the_network_on_its_canvas(generator):
     # All signs of the third non-linearity flip and no others do.
     assert detector.layer_distances[1, 0].tolist() == [0.0, 0.0, 1.0]
     assert all(module.training for module in model.modules())
+
+
+def perceptron():
+    return nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 12), nn.LeakyReLU(), nn.Linear(12, 2))
+
+
+def jump(model, generator):
+    """As if trained at a huge learning rate: all parameters anew, so about half of all bits flip."""
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("frozen", [0, 2, 5])
+def test_a_real_network_frozen_after_an_epoch_is_found_once_the_window_is_past(frozen, window, generator):
+    model, canvas = perceptron(), torch.randn(40, 3, generator=generator)
+    detector = SplineEarlyBird(canvas, window=window)
+    for epoch in range(frozen + window + 2):
+        if epoch <= frozen:
+            jump(model, generator)
+        assert detector.update(model) is (epoch >= frozen + window)
+    assert detector.epoch == frozen + window
+
+
+@pytest.mark.parametrize(("every", "frozen"), [(1, 10), (4, 10), (5, 10), (5, 11)])
+def test_called_every_few_steps_the_window_counts_calls(every, frozen, generator):
+    model, canvas = perceptron(), torch.randn(40, 3, generator=generator)
+    detector = SplineEarlyBird(canvas, window=3)
+    drawn = None
+    for step in range(1, 41):  # the network moves in steps 1 to ``frozen`` and never again
+        if step <= frozen:
+            jump(model, generator)
+        if step % every == 0 and detector.update(model) and drawn is None:
+            drawn = step
+    first = -(-frozen // every) * every  # the first call that sees the frozen network
+    assert drawn == first + 3 * every
+    assert drawn == (detector.epoch + 1) * every
+
+
+def test_codes_of_all_updates_are_kept(generator):
+    model, canvas = perceptron(), torch.randn(40, 3, generator=generator)
+    detector = SplineEarlyBird(canvas)
+    assert detector.codes == ()
+    for _ in range(4):
+        jump(model, generator)
+        detector.update(model)
+    assert len(detector.codes) == 4
+    assert detector.codes[3].bits == (40 * 16, 40 * 12)
+    np.testing.assert_array_equal(pairwise_distances(detector.codes), detector.layer_distances)
+
+
+def hook_count(model):
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def broken_canvas(model, canvas):
+    return SettingError, "cannot take the canvas", model, canvas[:, :1]
+
+
+def not_a_number(model, canvas):
+    diverged = copy.deepcopy(model)
+    diverged[3].weight.data[0] = torch.nan
+    return TrainingError, "pre-activation 1 is NaN", diverged, canvas
+
+
+def no_kink(model, canvas):
+    return UnsupportedModuleError, "no piecewise linear", nn.Sequential(nn.Flatten(), nn.Sigmoid()), canvas
+
+
+@pytest.mark.parametrize("build", [broken_canvas, not_a_number, no_kink])
+def test_a_failed_update_leaves_neither_hooks_nor_traces(build, generator):
+    model, canvas = tiny_cnn(generator), torch.randn(4, 2, 6, 6, generator=generator)
+    kind, named, culprit, points = build(model, canvas)
+    culprit.train()
+    detector = SplineEarlyBird(canvas)
+    for _ in range(2):
+        detector.update(model)
+    detector.canvas = points
+    with pytest.raises(kind, match=named):
+        detector.update(culprit)
+    assert hook_count(culprit) == 0
+    assert _get_current_function_mode_stack() == []
+    assert all(module.training for module in culprit.modules())
+    assert len(detector.codes) == 2
+    assert detector.distances.shape == (2, 2)
+    detector.canvas = canvas
+    assert [detector.update(model) for _ in range(2)] == [False, True]
+
+
+def test_a_real_detector_restored_half_way_draws_the_same_epoch(generator):
+    model, canvas = perceptron(), torch.randn(40, 3, generator=generator)
+    models = []
+    for epoch in range(9):
+        if epoch <= 4:
+            jump(model, generator)
+        models.append(copy.deepcopy(model))
+    whole = SplineEarlyBird(canvas, bits=100)
+    answers = [whole.update(model) for model in models]
+    for stop in (2, 5, 8):
+        first, second = SplineEarlyBird(canvas, bits=100), SplineEarlyBird(canvas, bits=100)
+        before = [first.update(model) for model in models[:stop]]
+        second.load_state_dict(first.state_dict())
+        assert before + [second.update(model) for model in models[stop:]] == answers
+        assert second.epoch == whole.epoch == 7
+        np.testing.assert_array_equal(second.distances, whole.distances)
 
 
 def scales(*layers):

@@ -51,6 +51,7 @@ LAYERS = (
     "partition",
     "winning",
     "reading",
+    "imagenet",
     "__main__",
 )
 

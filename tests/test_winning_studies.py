@@ -169,13 +169,25 @@ def tables(pruned, clever):
     [(0.5, 0.5, "holds"), (0.5, 1.0, "half"), (1.0, 0.5, "half"), (1.0, 1.0, "fails")],
 )
 def test_first_claim_follows_its_rule(pruned, clever, said):
-    rows = verdict.first_claim(verdict.all_gains(*tables(pruned, clever)), "smoke")
+    profiles = {"k-means": "quick", "regression": "smoke", "toy": "paper"}
+    rows = verdict.first_claim(verdict.all_gains(*tables(pruned, clever)), profiles)
     assert [row["C1"] for row in rows] == [said] * 3
-    assert [row["problem"] for row in rows] == [
-        "k-means (smoke)",
-        "regression, smooth (smoke)",
-        "toy (smoke)",
-    ]
+    assert [row["problem"] for row in rows] == ["k-means", "regression, smooth", "toy"]
+    assert [row["profile"] for row in rows] == ["quick", "smoke", "paper"]
+
+
+@pytest.mark.parametrize(
+    ("pruned", "clever", "said"),
+    [
+        (["better", "better", "open"], ["better"], "holds"),
+        (["better", "open", "open"], ["better"], "open"),
+        (["equal", "worse", "better"], ["better"], "half"),
+        (["equal", "worse", "open"], ["worse"], "fails"),
+    ],
+)
+def test_one_coin_counts_sizes(pruned, clever, said):
+    table = pd.DataFrame({"start": ["p"] * len(pruned) + ["c"] * len(clever), "verdict": [*pruned, *clever]})
+    assert verdict.one_coin(table, "p", "c") == said
 
 
 @pytest.mark.parametrize("tries", [1, 2, 3, 5])

@@ -125,7 +125,7 @@ def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: lis
     )
     axes.set(xlabel="epoch", ylabel="regions", ylim=(0, 1.05 * max(regions)))
     if epochs[-1] > _LONG:
-        axes.set(xlabel="epoch (symmetric log scale)", xscale="symlog")
+        axes.set(xlabel="epoch (symmetric log scale)", xscale="symlog", xlim=(-0.3, 1.2 * epochs[-1]))
     axes.set_xticks(epochs, [str(epoch) for epoch in epochs])
     other.set(ylabel="code distance", ylim=(0, None))
     other.grid(visible=False)
@@ -180,6 +180,7 @@ def draw_contours(axes: Axes, contours: Contours, partition: Partition, colours:
     for number in reversed(range(len(partition.layers))):
         colour = f"C{number % 10}" if colours is None else colours[number]
         lines = LineCollection(list(contours.segments[layer == number]), colors=[colour], linewidths=0.6)
+        lines.set_rasterized(len(contours.segments) > _MANY)
         axes.add_collection(lines)
     return _frame(axes, partition)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from splinelib.errors import LimitError, SettingError
+from splinelib.partition import forward
 from splinelib.partition import trace_kernel as kernel
 from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, DecisionBoundary
 from splinelib.partition.layout import MAX, Floats, Ints
@@ -122,21 +123,22 @@ class _Walker:
         self.dirty = np.zeros(len(p.cell_kind), dtype=np.bool_)
         self.on, self.off, self.touched = (np.zeros(lanes, dtype=np.bool_) for _ in range(3))
         self.table = np.zeros(1 << 14, dtype=np.uint64)
-        corners = (self.slice.polygon - self.network.centre) / self.network.radius
+        corners = self._corners()
         step = np.roll(corners, -1, axis=0) - corners
         normal = np.stack([-step[:, 1], step[:, 0]], axis=1)
         self.sides = np.c_[normal, -(normal * corners).sum(axis=1)]
 
     def look(self, grid: int) -> tuple[Floats, Ints]:
         """Points ``[G, G, 2]`` over the slice and the class at each, -1 outside."""
-        low, high = (np.array([f(s) for s in self._corners().T]) for f in (np.min, np.max))
+        corners = self._corners()
+        low, high = corners.min(axis=0), corners.max(axis=0)
         steps = (np.arange(grid) + 0.5) / grid
         points = low + np.stack(np.meshgrid(steps, steps), axis=-1) * (high - low)
         inside = (points @ self.sides[:, :2].T + self.sides[:, 2] >= 0).all(axis=2)
         classes = np.full(inside.shape, -1, dtype=np.int64)
         chosen = np.ascontiguousarray(points[inside])
         found = np.zeros(len(chosen), dtype=np.int64)
-        kernel.scan(
+        forward.scan(
             self.network.program, self.coefficients, self.active, self.noise, self.peak,
             chosen, found, self.on, self.off,
         )  # fmt: skip
@@ -159,7 +161,7 @@ class _Walker:
     def _evaluate(self, point: Floats, decide: bool) -> np.uint64:
         p = self.network.program
         return np.uint64(
-            kernel.evaluate(
+            forward.evaluate(
                 p, self.coefficients, self.active, self.noise, self.peak, decide, point[0], point[1]
             )
         )

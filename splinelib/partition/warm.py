@@ -9,6 +9,7 @@ from splinelib.partition.partition import compute_partition, count_regions
 from splinelib.partition.raster import raster
 from splinelib.partition.slices import Slice2D
 from splinelib.partition.topology import topology
+from splinelib.partition.trace import trace_boundary
 
 
 def warm_up() -> float:
@@ -28,4 +29,6 @@ def warm_up() -> float:
     count_regions(model, where)
     topology(partition)
     raster(partition, 8, 8)
+    partition.locate(partition.centroids())
+    trace_boundary(model, where, grid=8)
     return time.perf_counter() - start

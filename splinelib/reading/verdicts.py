@@ -136,8 +136,8 @@ def effect_correlation(effects: pd.DataFrame, value: str) -> tuple[float, float,
 
 def describe_reading(records: Sequence[Record]) -> str:
     """Profile, data, network and number of networks."""
-    dense = records[0].settings["dense"]
+    dense, count = records[0].settings["dense"], len(records)
     return (
         f"profile {records[0].provenance['profile']}: {dense['dataset']}, {dense['arch']} ×{dense['width']:g}, "
-        f"{len(records)} networks"
+        f"{count} network{'s' if count > 1 else ''}"
     )

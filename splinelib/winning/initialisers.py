@@ -1,4 +1,4 @@
-"""Clever starts for networks that are one chain of modules: LSUV, boundaries through data, greedy layerwise training."""
+"""Clever starts for chains of modules: LSUV, boundaries through data, greedy layerwise training."""
 
 import copy
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ def lsuv(
 ) -> nn.Sequential:
     """Layer-sequential unit variance (Mishkin & Matas, "All you need is a good init", ICLR 2016); returns a copy.
 
-    Module by module the weights of a convolution or linear module become orthonormal and are then divided by the
-    standard deviation of its outputs on a batch, until their variance is 1. Batch norms are passed in training mode but
-    keep their statistics; behind one, the scale of the weights makes no difference.
+    Module by module the weights of a convolution or linear module become orthonormal and its biases 0; the weights are
+    then divided by the standard deviation of its outputs on a batch, until their variance is 1. Batch norms normalise
+    by the batch and keep their statistics; behind one, the scale of the weights makes no difference.
 
     Args:
         model: a chain of modules.
@@ -41,6 +41,8 @@ def lsuv(
             if not isinstance(module, _AFFINE):
                 continue
             nn.init.orthogonal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
             for _ in range(tries):
                 variance = float(module(reads).var())
                 if not variance > 0:

@@ -99,11 +99,18 @@ def all_gains(kmeans: pd.DataFrame, regression: pd.DataFrame, toy: pd.DataFrame)
 def one_coin(table: pd.DataFrame, pruned: str, clever: str) -> str:
     """Claim C1 on one problem, from its gains at all sizes.
 
-    *holds* where pruning a large model and the clever start are each better than the random start at more than half
-    of their sizes; *half* where one of the two is; *fails* where neither is.
+    Pruning a large model, and the clever start, each *win* if better than the random start at more than half of their
+    sizes, and *lose* if equal or worse at more than half. *holds* where both win, *fails* where both lose, *half* where
+    one wins and the other loses, else *open*.
     """
-    wins = [(table.loc[table["start"] == start, "verdict"] == "better").mean() for start in (pruned, clever)]
-    return ("fails", "half", "holds")[sum(win > 0.5 for win in wins)]
+    found = []
+    for start in (pruned, clever):
+        verdicts = table.loc[table["start"] == start, "verdict"]
+        wins, loses = (verdicts.isin(names).mean() > 0.5 for names in (("better",), ("equal", "worse")))
+        found.append("win" if wins else "lose" if loses else "open")
+    if "open" in found:
+        return "open"
+    return ("fails", "half", "holds")[found.count("win")]
 
 
 def first_claim(gains: pd.DataFrame, profiles: Mapping[str, str]) -> list[dict[str, str]]:
