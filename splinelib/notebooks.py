@@ -58,6 +58,14 @@ def live_store(parameters: Mapping[str, Any]) -> RecordStore:
     return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
 
 
+def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
+    """Committed records: the folder given as parameter ``records``, else ``records/`` beside the package's source."""
+    folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
+    if parameters["records"] and not folder.is_dir():
+        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
+    return RecordStore(folder)
+
+
 def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:
     """Records of sweep ``name`` at ``profile``: found in the live store or computed now, in the plan's order.
 
@@ -80,12 +88,7 @@ def committed_records(
     """Committed records of ``kind`` that belong to the sweep ``name``; empty where there are none.
 
     The sweep is that at ``profile``, by default ``reference``; ``get_profile("study")`` is another.
-    Looked for in the folder given as parameter ``records``, else in ``records/`` beside the package's source.
     """
-    folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
-    if parameters["records"] and not folder.is_dir():
-        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
-    wanted = [
-        settings_dict(run) for run in plan(name, profile or get_profile("reference")) if run.kind == kind
-    ]
-    return [record for record in RecordStore(folder).load_all(kind) if record.settings in wanted]
+    planned = plan(name, profile or get_profile("reference"))
+    wanted = [settings_dict(run) for run in planned if run.kind == kind]
+    return [record for record in committed_store(parameters).load_all(kind) if record.settings in wanted]

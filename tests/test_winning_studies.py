@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from oracles_reading import best_of_subsets
 
+from splinelib import notebooks
 from splinelib.errors import SettingError
 from splinelib.partition.toy import ToySettings, new_nets, x_problem
 from splinelib.records import RecordStore
@@ -53,7 +54,7 @@ def test_profiles_take_other_seeds():
         (lambda: toy_widths.small_nets("best", 2, TINY_TOY, None, None), "start is 'best'"),
         (lambda: toy_widths.small_nets("xavier", 7, TINY_TOY, None, None), "width is 7"),
         (lambda: verdict.mean_interval(np.array([1.0, np.inf])), "finite: False"),
-        (lambda: stores.committed_store({"records": "/nowhere"}), "no folder"),
+        (lambda: notebooks.committed_store({"records": "/nowhere"}), "no folder"),
     ],
 )
 def test_wrong_settings_are_named(call, message):

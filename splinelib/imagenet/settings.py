@@ -63,7 +63,7 @@ class ImageNetRun:
     """Prune a torchvision network, measure it as it is and compensated, fine-tune it and measure it again.
 
     Attributes:
-        dataset: name of the images (:attr:`Folder.name`).
+        dataset: name of the images (see :class:`splinelib.imagenet.folders.Folder`).
         arch: one of :func:`architectures`.
         weights: name of torchvision weights, digest of a file, or None for random ones drawn with ``seed``.
         ratio: share of units to remove.

@@ -1,17 +1,13 @@
 """Studies as records: computed once, found again by their settings, committed as files."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 import torch
 
-import splinelib
-from splinelib.artifacts import cache_dir
-from splinelib.errors import SettingError
 from splinelib.records import Record, RecordStore, Settings, provenance
 
 Study = TypeVar("Study", bound=Settings)
@@ -33,19 +29,6 @@ def recorded(
         time.monotonic() - clock,
     )
     return store.save(study, results, made_by)
-
-
-def live_store(parameters: Mapping[str, Any]) -> RecordStore:
-    """Where a notebook keeps results: parameter ``store``, else ``$SPLINELIB_STORE``, else the user's cache."""
-    return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
-
-
-def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
-    """Where committed records lie: parameter ``records``, else ``records/`` beside the package's source."""
-    folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
-    if parameters["records"] and not folder.is_dir():
-        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
-    return RecordStore(folder)
 
 
 def columns(rows: list[dict[str, Any]], digits: int = 6) -> dict[str, list[Any]]:

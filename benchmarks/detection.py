@@ -1,0 +1,224 @@
+"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--side 100] [--width 1]``; writes JSON.
+
+Three ways through the same canvas, timed in turn, round after round, of which the least time of each counts; CPU time
+stands beside wall time, since other work on the machine stretches only the latter.
+
+* ``forward``: the canvas's forward pass alone, in the pieces that detection uses;
+* ``codes``: sign codes, sampled and packed, which include that forward pass; then the distances to all earlier codes;
+* ``floats``: the authors' way, with every batch norm's float output moved to the host's memory and kept, and the
+  distance of two epochs by comparing signs of all of them.
+
+Peak memory is that of a fresh process which keeps ``--epochs`` epochs in its way.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from splinelib.artifacts import atomic_path
+from splinelib.codes import _CHUNK, code_distance, pairwise_distances, sign_codes, two_image_canvas
+from splinelib.models import build_model
+from splinelib.taps import evaluating
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "detection.json"
+ARCHS = ("vgg16_bn", "preresnet101")
+WAYS = ("forward", "codes", "floats")
+MB = 2**20
+
+
+def setting(arch, width, side, device):
+    """An untrained network and a two-image canvas of ``side``² points between two random images."""
+    model = build_model(arch, num_classes=10, width=width, image_size=32, seed=0).to(device)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    return model, two_image_canvas(images[0], images[1], side)
+
+
+def forward(model, canvas):
+    with evaluating(model):
+        for points in canvas.split(_CHUNK):
+            model(points)
+
+
+def float_activations(model, canvas):
+    """Outputs of all batch norms on the host: for each a list of tensors [points of a piece, ...]."""
+    kept = []
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = []
+    for norm in norms:
+        pieces = []
+        kept.append(pieces)
+        # The next non-linearity may work in place, so a copy is needed on the host as well.
+        hooks.append(norm.register_forward_hook(lambda m, i, z, to=pieces: to.append(z.to("cpu", copy=True))))
+    try:
+        forward(model, canvas)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return kept
+
+
+def float_distance(first, second):
+    """Mean over layers of the share of differing signs."""
+    shares = []
+    for layer, other in zip(first, second, strict=True):
+        differing = sum(int(((a > 0) != (b > 0)).sum()) for a, b in zip(layer, other, strict=True))
+        shares.append(differing / sum(piece.numel() for piece in layer))
+    return sum(shares) / len(shares)
+
+
+def timed(function, device):
+    """(result, wall seconds, CPU seconds of all threads)."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def float_bytes(model, canvas):
+    """Bytes of one epoch's float activations, found on the first point."""
+    return (
+        4
+        * sum(piece.numel() for layer in float_activations(model, canvas[:1]) for piece in layer)
+        * len(canvas)
+    )
+
+
+def measure(cases, epochs, rounds, max_bytes, device):
+    """Name -> row of least times in seconds, bytes kept per epoch, and what detection adds to the forward pass."""
+    rows = {name: {} for name in cases}
+
+    def keep(row, key, seconds):
+        for kind, value in zip(("wall", "cpu"), seconds, strict=True):
+            row[f"{key}_{kind}"] = min(row.get(f"{key}_{kind}", value), value)
+
+    for round_ in range(rounds):
+        for name, (model, canvas) in cases.items():
+            row = rows[name]
+            keep(row, "forward", timed(lambda m=model, c=canvas: forward(m, c), device)[1:])
+            code, *seconds = timed(lambda m=model, c=canvas: sign_codes(m, c), device)
+            keep(row, "codes", seconds)
+            # Distances to all earlier epochs, at the last one; equal codes take as long as others.
+            keep(
+                row,
+                "distances",
+                timed(lambda c=code: [code_distance(c, c) for _ in range(epochs - 1)], device)[1:],
+            )
+            keep(row, "matrix", timed(lambda c=code: pairwise_distances([c] * epochs), device)[1:])
+            if round_ == 0:
+                row |= {"points": len(canvas), "layers": len(code.bits)}
+                row["code_bytes"] = sum(layer.nbytes for layer in code.layers)
+                row["float_bytes"] = float_bytes(model, canvas)
+            if row["float_bytes"] <= max_bytes:
+                floats, *seconds = timed(lambda m=model, c=canvas: float_activations(m, c), device)
+                keep(row, "floats", seconds)
+                keep(row, "one_float_distance", timed(lambda f=floats: float_distance(f, f), device)[1:])
+                del floats
+    for row in rows.values():
+        for kind in ("wall", "cpu"):
+            detection = row[f"codes_{kind}"] + row[f"distances_{kind}"]
+            row[f"overhead_{kind}"] = detection / row[f"forward_{kind}"] - 1
+    return rows
+
+
+def keep_epochs(arch, width, side, way, epochs):
+    """Peak memory in MB of this process after keeping ``epochs`` epochs in one of ``WAYS``, on the CPU."""
+    model, canvas = setting(arch, width, side, torch.device("cpu"))
+    see = {"forward": forward, "codes": sign_codes, "floats": float_activations}[way]
+    kept = [see(model, canvas) for _ in range(epochs)]
+    return {"epochs": len(kept), "peak_mb": peak_memory()}
+
+
+def peak_memory():
+    """Peak resident memory of this process in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux ``ru_maxrss`` would include what the parent held when it started this process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MB if sys.platform == "darwin" else 1024)
+
+
+def memory(arch, width, side, way, epochs):
+    """:func:`keep_epochs` in a fresh process."""
+    code = "import json; from benchmarks.detection import keep_epochs; "
+    code += f"print(json.dumps(keep_epochs({arch!r}, {width}, {side}, {way!r}, {epochs})))"
+    command = [sys.executable, "-c", code]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+
+
+def machine(threads, device):
+    """What the numbers were taken on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "load": os.getloadavg(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def arguments_of_the_command_line():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--width", type=float, default=0.25, help="width factor of the networks")
+    parser.add_argument("--side", type=int, default=16, help="points a side of the canvas (the paper's: 100)")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs kept and compared (the paper's: 160)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--max-bytes", type=int, default=2**30, help="skip the authors' way beyond this")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def main():
+    given = arguments_of_the_command_line()
+    torch.set_num_threads(given.threads)
+    cases = {arch: setting(arch, given.width, given.side, given.device) for arch in ARCHS}
+    rows = measure(cases, given.epochs, given.rounds, given.max_bytes, given.device)
+    for arch, row in rows.items():
+        fits = row["float_bytes"] * given.epochs <= given.max_bytes
+        for way in WAYS if fits else WAYS[:2]:
+            row[f"{way}_peak_mb"] = memory(arch, given.width, given.side, way, given.epochs)["peak_mb"]
+    keys = ("width", "side", "epochs", "rounds", "max_bytes")
+    result = {
+        "machine": machine(given.threads, given.device),
+        "settings": {key: getattr(given, key) for key in keys},
+    }
+    result["rows"] = rows
+    sys.stdout.write(table(rows) + f"\nmachine: {result['machine']}\n")
+    with atomic_path(given.output) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    sys.stdout.write(f"written to {given.output}\n")
+
+
+def table(rows):
+    """One line for each network: seconds of CPU time, megabytes kept an epoch, peak megabytes."""
+    missing = float("nan")
+    columns = [f"{name}_cpu" for name in ("forward", "codes", "distances", "floats", "overhead")]
+    peaks = [f"{way}_peak_mb" for way in WAYS]
+    lines = [f"{'network':14}" + "".join(f"{name:>17}" for name in (*columns, "code MB", "float MB", *peaks))]
+    for name, row in rows.items():
+        values = [row.get(key, missing) for key in columns]
+        values += [row["code_bytes"] / MB, row["float_bytes"] / MB, *(row.get(key, missing) for key in peaks)]
+        lines.append(f"{name:14}" + "".join(f"{value:>17.3f}" for value in values))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
