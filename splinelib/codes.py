@@ -226,9 +226,11 @@ def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: in
     else:
         low, high = np.searchsorted(sample.numpy(), [offset, offset + pre_activation.numel()])
         positions = (sample[low:high] - offset).to(pre_activation.device)
-        # Indexed by coordinates, since flattening channels-last memory would copy all of it.
-        flat = pre_activation[torch.unravel_index(positions, pre_activation.shape)]
-    if bool(flat.isnan().any()):
+        if pre_activation.is_contiguous():
+            flat = pre_activation.view(-1)[positions]
+        else:  # by coordinates, since flattening channels-last memory would copy all of it
+            flat = pre_activation[torch.unravel_index(positions, pre_activation.shape)]
+    if flat.numel() and bool(flat.amin().isnan()):  # a NaN is the least; six times faster than looking at each
         raise TrainingError(
             f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr"
         )
