@@ -144,7 +144,9 @@ def keep_epochs(arch, width, side, way, epochs):
 def peak_memory():
     """Peak resident memory of this process in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux ``ru_maxrss`` would include what the parent held when it started this process
+    if (
+        status.exists()
+    ):  # on Linux ``ru_maxrss`` would include what the parent held when it started this process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MB if sys.platform == "darwin" else 1024)

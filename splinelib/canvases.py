@@ -24,7 +24,7 @@ def image_canvas(data: Dataset, count: int, seed: int) -> Tensor:
 
 
 def noise_canvas(images: Tensor, count: int, seed: int) -> Tensor:
-    """Uniform noise that fills the range of given images, channel by channel: [count, *image shape].
+    """Uniform noise that fills the range of given images, channel by channel: [count, C, ...].
 
     ``images`` is a (normalised) batch [N, C, ...]; each value of channel c is drawn independently and uniformly between
     the least and the largest value that channel c has anywhere in the batch. Such points look like no image: they

@@ -59,7 +59,7 @@ def code_distance(first: PackedCode, second: PackedCode) -> np.ndarray:
     return np.array([differing_fraction(a, b, bits) for a, b, bits in pairs])
 
 
-def pairwise_distances(codes: Sequence[PackedCode], block_bytes: int = 2**22) -> np.ndarray:
+def pairwise_distances(codes: Sequence[PackedCode], block_bytes: int = 2**20) -> np.ndarray:
     """Distance of every two moments, layer by layer: float64 [moments, moments, layers], symmetric, values in [0, 1].
 
     ``pairwise_distances(codes).mean(axis=2)`` is the epoch × epoch matrix δ(s, t) of the paper's pictures. All pairs
@@ -227,10 +227,12 @@ def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: in
         low, high = np.searchsorted(sample.numpy(), [offset, offset + pre_activation.numel()])
         positions = (sample[low:high] - offset).to(pre_activation.device)
         if pre_activation.is_contiguous():
-            flat = pre_activation.view(-1)[positions]
+            flat = pre_activation.view(-1).index_select(0, positions)
         else:  # by coordinates, since flattening channels-last memory would copy all of it
             flat = pre_activation[torch.unravel_index(positions, pre_activation.shape)]
-    if flat.numel() and bool(flat.amin().isnan()):  # a NaN is the least; six times faster than looking at each
+    if flat.numel() and bool(
+        flat.amin().isnan()
+    ):  # a NaN is the least; six times faster than looking at each
         raise TrainingError(
             f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr"
         )
@@ -238,7 +240,7 @@ def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: in
 
 
 def two_image_canvas(first: Tensor, second: Tensor, side: int = 100) -> Tensor:
-    """The paper's canvas: all ``α·first + β·second`` for α, β on an even grid of [0, 1]² [side², *image shape].
+    """The paper's canvas: all ``α·first + β·second`` for α, β on an even grid of [0, 1]² [side², ...].
 
     ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest.
     """
