@@ -13,17 +13,14 @@ Peak memory is that of a fresh process which keeps ``--epochs`` epochs in its wa
 
 import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.machine import machine, peak_memory, timed
 from splinelib.artifacts import atomic_path
 from splinelib.codes import _CHUNK, code_distance, pairwise_distances, sign_codes, two_image_canvas
 from splinelib.models import build_model
@@ -74,17 +71,6 @@ def float_distance(first, second):
         differing = sum(int(((a > 0) != (b > 0)).sum()) for a, b in zip(layer, other, strict=True))
         shares.append(differing / sum(piece.numel() for piece in layer))
     return sum(shares) / len(shares)
-
-
-def timed(function, device):
-    """(result, wall seconds, CPU seconds of all threads)."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def float_bytes(model, canvas):
@@ -141,36 +127,12 @@ def keep_epochs(arch, width, side, way, epochs):
     return {"epochs": len(kept), "peak_mb": peak_memory()}
 
 
-def peak_memory():
-    """Peak resident memory of this process in MB."""
-    status = Path("/proc/self/status")
-    if (
-        status.exists()
-    ):  # on Linux ``ru_maxrss`` would include what the parent held when it started this process
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MB if sys.platform == "darwin" else 1024)
-
-
 def memory(arch, width, side, way, epochs):
     """:func:`keep_epochs` in a fresh process."""
     code = "import json; from benchmarks.detection import keep_epochs; "
     code += f"print(json.dumps(keep_epochs({arch!r}, {width}, {side}, {way!r}, {epochs})))"
     command = [sys.executable, "-c", code]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
-
-
-def machine(threads, device):
-    """What the numbers were taken on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load": os.getloadavg(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 def arguments_of_the_command_line():

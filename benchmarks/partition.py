@@ -7,18 +7,16 @@ wall time, since other work on the machine stretches only the latter.
 import argparse
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.machine import machine, timed
 from splinelib.artifacts import atomic_path
 from splinelib.partition import Slice2D, compute_partition, count_regions, topology, warm_up
 
@@ -31,13 +29,13 @@ COLD_START += "p.warm_up(); print(a - t, time.perf_counter() - a)"
 
 
 MEMORY = """
-import json, resource
+import json
+from benchmarks.machine import peak_memory
 from benchmarks.partition import conv_net
 from splinelib.partition import compute_partition
 model, where = conv_net(0.53)
 partition = compute_partition(model, where, threads=2, max_regions=10**8, max_bytes=2**32)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"regions": len(partition), "peak_mb": peak / 1024}))
+print(json.dumps({"regions": len(partition), "peak_mb": peak_memory()}))
 """
 
 
@@ -76,12 +74,6 @@ def configurations(full):
     return result | {
         f"conv, {share:.0%} of the slice": conv_net(share) for share in ((0.1, 0.45) if full else (0.1,))
     }
-
-
-def timed(action):
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = action()
-    return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def yardsticks(partition):
@@ -147,18 +139,6 @@ def memory():
         [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, cwd=ROOT
     ).stdout
     return json.loads(out)
-
-
-def machine(threads):
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load": os.getloadavg(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
 
 
 def main():

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.partition import initialise, machine, timed
+from benchmarks.machine import machine, timed
+from benchmarks.partition import initialise
 from splinelib.artifacts import atomic_path
 from splinelib.partition import Slice2D, compute_partition, topology, warm_up
 

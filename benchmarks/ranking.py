@@ -13,8 +13,8 @@ import time
 import torch
 import torch_pruning
 
+from benchmarks.machine import machine, timed
 from benchmarks.partition import RESULTS as PARTITION_RESULTS
-from benchmarks.partition import machine, timed
 from splinelib import Spline, rank_units, read_layers, spline_distance
 from splinelib.artifacts import atomic_path
 from splinelib.baselines import FPGM, FilterNorm
