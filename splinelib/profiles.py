@@ -95,6 +95,7 @@ PROFILES = {
         seeds=(0, 1),
         epochs=8,
         finetune_epochs=1,
+        ratios=(0.3, 0.7),
         precision="bfloat16",
         canvas_side=24,
         curve=(0.3,),
