@@ -8,7 +8,7 @@ import pandas as pd
 from splinelib.records import Record
 from splinelib.tables.early_bird import detection_summary, detection_table
 
-_VERDICTS = ("better", "on par", "open", "worse")
+_VERDICTS = ("better", "on par", "open", "worse", "one seed")
 
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
@@ -82,7 +82,8 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
     """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to."""
     parts = []
     for ratio, group in differences.groupby("ratio"):
-        counts = [f"{word} {(group['verdict'] == word).sum()}" for word in _VERDICTS]
+        found = group["verdict"].value_counts()
+        counts = [f"{word} {found[word]}" for word in _VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
         parts.append(
             f"at {ratio:g}, of {len(group)} methods: {', '.join(counts)}; largest deficit "
