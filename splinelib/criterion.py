@@ -153,12 +153,20 @@ def ranking_score(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", s
     """
     ranking = rank_units(distance, norm, drop, seed)
     fell = np.where(np.isinf(ranking.distance), 2 * float(distance.max()) + 1e-12, ranking.distance)
-    score = np.empty(len(fell))
+    return falling_scores(ranking.order, fell).to(distance.device)
+
+
+def falling_scores(order: Sequence[int] | np.ndarray, fell: Sequence[float] | np.ndarray) -> Tensor:
+    """Scores by unit, float64 [units], from all units in the order of their fall and the value at which each fell.
+
+    A value that does not exceed the one before it is raised by a last bit, so that sorting gives back the order.
+    """
+    score = np.empty(len(order))
     last = -np.inf
-    for unit, distance_at_fall in zip(ranking.order, fell, strict=True):
-        last = max(distance_at_fall, np.nextafter(last, np.inf))
+    for unit, value in zip(order, fell, strict=True):
+        last = max(value, np.nextafter(last, np.inf))
         score[unit] = last
-    return torch.from_numpy(score).to(distance.device)
+    return torch.from_numpy(score)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.criterion import falling_scores
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.groups import reading_columns
 from splinelib.network import Layer, dependency_graph
@@ -172,11 +172,6 @@ class ThiNet(_OnReaders):
 def _scores(fallen: tuple[list[int], list[float]]) -> Tensor:
     """The costs by unit, made increasing in the order of the fall; the survivor scores twice the largest."""
     order, cost = fallen
-    score = torch.empty(len(order) + 1, dtype=torch.float64)
-    last = -np.inf
-    for unit, value in zip(order, cost, strict=True):
-        last = max(value, 0.0, float(np.nextafter(last, np.inf)))
-        score[unit] = last
-    (survivor,) = set(range(len(score))) - set(order)
-    score[survivor] = 2 * max(last, 1e-12)
-    return score
+    (survivor,) = set(range(len(order) + 1)) - set(order)
+    cost = [max(value, 0.0) for value in cost]  # rounding may make a cost of nothing negative
+    return falling_scores([*order, survivor], [*cost, 2 * max([*cost, 1e-12])])
