@@ -63,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--dataset", choices=DATASETS)
     sweeping.add_argument("--arch", choices=ARCHITECTURES)
     sweeping.add_argument("--width", type=float)
+    sweeping.add_argument("--images", type=int, help="training images; 0 for all")
+    sweeping.add_argument("--epochs", type=int)
     sweeping.add_argument("--seeds", type=int, nargs="+")
     sweeping.add_argument("--ratios", type=float, nargs="+")
     sweeping.add_argument("--criteria", choices=METHODS, nargs="+")
@@ -99,7 +101,7 @@ def _unpack(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    names = ("dataset", "arch", "width", "seeds", "ratios", "criteria", "finetune_epochs")
+    names = ("dataset", "arch", "width", "images", "epochs", "seeds", "ratios", "criteria", "finetune_epochs")
     profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
     runs = plan(options.name, profile)
     if options.jobs < 1:

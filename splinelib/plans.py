@@ -7,11 +7,15 @@ from splinelib.errors import SettingError
 from splinelib.methods import ABLATIONS
 from splinelib.profiles import Profile, dense_runs
 from splinelib.pruning import Compensate
-from splinelib.runs import DenseRun, OneShotRun, PruneRun, Run
+from splinelib.runs import Canvas, DenseRun, Draw, OneShotRun, PruneRun, Run, SettlingRun
+from splinelib.surgery import Scope
 from splinelib.training import TrainSettings
 
 SWEEPS = (
     "early_bird",
+    "settling",
+    "tickets",
+    "savings",
     "layerwise",
     "global",
     "methods",
@@ -33,6 +37,10 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
     """The runs of a sweep, dense runs first.
 
     * ``early_bird``: dense runs alone.
+    * ``settling``: dense training on several schedules, watched on several canvases and with averaged weights.
+    * ``tickets``: pruned at moments all along the dense run, each trained equally long afterwards.
+    * ``savings``: early birds of both detectors, pruning at initialisation, lottery tickets, the narrow network, and
+      pruning at the end; every one with all its training.
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
     * ``methods``, ``methods_global``: the profile's criteria, those of them in :data:`COMPENSATED` with least squares,
       the spline criterion with merging, network slimming, and layerwise also Model Folding and soft filter pruning.
@@ -47,6 +55,12 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
     dense = dense_runs(profile)
     if sweep == "early_bird":
         return [*dense]
+    if sweep == "settling":
+        return _settling(profile, dense)
+    if sweep == "tickets":
+        return [*dense, *_tickets(profile, dense)]
+    if sweep == "savings":
+        return _savings(profile, dense)
     if sweep in ("layerwise", "global"):
         return [*dense, *_tuned(profile, dense, {"scope": sweep}, profile.criteria)]
     if sweep in ("methods", "methods_global"):
@@ -54,6 +68,36 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
     if sweep == "scratch":
         return [*dense, *_scratch(profile, dense)]
     return [*dense, *_untrained(sweep, profile, dense)]
+
+
+MOMENTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
+"""When tickets are drawn to see whether an early one loses anything, as shares of the dense schedule."""
+
+TICKETS = ("spline", "random")
+"""Criteria of those tickets: the paper's, and a control that knows nothing of the moment."""
+
+AT_START = ("snip", "synflow", "grasp")
+"""Criteria made for untrained networks."""
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "constant": {"milestones": ()},
+    "constant, a tenth": {"milestones": (), "lr": 0.1},
+    "early drop": {"milestones": (0.25, 0.75)},
+    "late drop": {"milestones": (0.75,)},
+    "cosine": {"cosine": True, "milestones": ()},
+    "lr × 0.3": {"lr": 0.3},
+    "lr × 3": {"lr": 3.0},
+    "batch × 0.5": {"batch_size": 0.5},
+    "batch × 4": {"batch_size": 4},
+}
+"""Changes of the dense training under which settling is watched: ``lr`` and ``batch_size`` are factors."""
+
+
+def schedule_name(run: SettlingRun, profile: Profile) -> str:
+    """Which of :data:`SCHEDULES` a settling run has, at that profile."""
+    standard = {run.seed: run.train for run in dense_runs(profile)}[run.training.seed]
+    return next(name for name in SCHEDULES if _rescheduled(standard, name) == run.training.train)
 
 
 def slimming_runs(profile: Profile) -> list[DenseRun]:
@@ -83,9 +127,8 @@ def _tuned(
 def _methods(profile: Profile, dense: list[DenseRun], scope: str) -> list[Run]:
     """Ratio by ratio, the middle one first, so that a study cut short compares all methods somewhere."""
     slim = slimming_runs(profile)
-    middle = profile.ratios[len(profile.ratios) // 2]
     runs: list[Run] = [*dense, *slim]
-    for ratio in sorted(profile.ratios, key=lambda ratio: abs(ratio - middle)):
+    for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
         runs += _tuned(part, dense, {"scope": scope}, profile.criteria)
         runs += _tuned(part, slim, {"scope": scope}, ("bn_scale",))
@@ -94,6 +137,99 @@ def _methods(profile: Profile, dense: list[DenseRun], scope: str) -> list[Run]:
         if scope == "layerwise":
             runs += _tuned(part, dense, {"scope": scope}, ("folding", "sfp"))
     return runs
+
+
+def _settling(profile: Profile, dense: list[DenseRun]) -> list[Run]:
+    """Schedule by schedule, so that a study cut short has whole schedules; all canvases on the standard one alone."""
+    canvases = _canvases(profile)
+    return [
+        SettlingRun(
+            dataclasses.replace(run, train=_rescheduled(run.train, name)),
+            canvases if name == "standard" else canvases[:1],
+        )
+        for name in SCHEDULES
+        for run in dense
+    ]
+
+
+def _canvases(profile: Profile) -> tuple[Canvas, ...]:
+    """The profile's own canvas first; then other sizes of it, other pairs of images, test images, noise."""
+    points = profile.canvas_side**2
+    return (
+        Canvas("pair", points),
+        *(Canvas("pair", side * side) for side in profile.canvas_sides),
+        *(Canvas("pair", points, draw) for draw in (1, 2, 3)),
+        *(Canvas("images", points // share) for share in (64, 16, 4, 1)),
+        Canvas("noise", points),
+    )
+
+
+def _rescheduled(standard: TrainSettings, name: str) -> TrainSettings:
+    changes = dict(SCHEDULES[name])
+    if "lr" in changes:
+        changes["lr"] *= standard.lr
+    if "batch_size" in changes:
+        changes["batch_size"] = int(changes["batch_size"] * standard.batch_size)
+    return dataclasses.replace(standard, **changes)
+
+
+def _tickets(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:
+    """Seed by seed; each ticket is trained for half of the dense schedule, wherever it was drawn."""
+    draws = {max(1, round(share * profile.epochs)) for share in MOMENTS}
+    return [
+        PruneRun(
+            run,
+            criterion,
+            "layerwise",
+            ratio,
+            dataclasses.replace(run.train, epochs=max(1, profile.epochs // 2)),
+            draw="end" if draw == profile.epochs else draw,
+        )
+        for criterion in TICKETS
+        for ratio in profile.ratios
+        for run in dense
+        for draw in sorted(draws)
+    ]
+
+
+def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
+    """Ratio by ratio, the middle one first."""
+    slim = slimming_runs(profile)
+    runs: list[Run] = [*dense, *slim]
+    for ratio in _middle_first(profile.ratios):
+        part = dataclasses.replace(profile, ratios=(ratio,))
+        for scope in ("layerwise", "global"):
+            runs += _early_birds(dense, "spline", "spline", ratio, scope)
+            runs += _early_birds(slim, "mask", "bn_scale", ratio, scope)
+        runs += _scratch(part, dense)
+        runs += _tuned(part, dense, {"scope": "layerwise"}, ("spline",))
+        runs += _tuned(part, slim, {"scope": "layerwise"}, ("bn_scale",))
+        for criterion in AT_START:
+            runs += [PruneRun(run, criterion, "layerwise", ratio, run.train, draw=0) for run in dense]
+    return runs
+
+
+def _early_birds(
+    dense: list[DenseRun], draw: Draw, criterion: str, ratio: float, scope: Scope
+) -> list[PruneRun]:
+    """Cut where the detector drew, and on with the small network to the end of the schedule."""
+    return [
+        PruneRun(
+            run,
+            criterion,
+            scope,
+            ratio,
+            dataclasses.replace(run.train, norm_l1=0.0),
+            draw=draw,
+            onward=True,
+        )
+        for run in dense
+    ]
+
+
+def _middle_first(ratios: tuple[float, ...]) -> list[float]:
+    middle = ratios[len(ratios) // 2]
+    return sorted(ratios, key=lambda ratio: abs(ratio - middle))
 
 
 def _scratch(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:

@@ -32,6 +32,7 @@ class Profile:
         ratios: pruning ratios.
         criteria: pruning criteria.
         canvas_side: points a side of the two-image canvas.
+        canvas_sides: those of further ones, to see how much the canvas matters.
         curve: pruning ratios at which networks are measured without any training.
     """
 
@@ -49,6 +50,7 @@ class Profile:
     batch_size: int = 128
     precision: str = "float32"
     canvas_side: int = 32
+    canvas_sides: tuple[int, ...] = (4, 8, 16, 100)
     curve: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -84,6 +86,7 @@ PROFILES = {
         ratios=(0.5,),
         batch_size=64,
         canvas_side=8,
+        canvas_sides=(2, 4),
         curve=(0.5,),
     ),
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
@@ -98,6 +101,7 @@ PROFILES = {
         ratios=(0.3, 0.7),
         precision="bfloat16",
         canvas_side=24,
+        canvas_sides=(4, 8, 16, 50),
         curve=(0.3,),
     ),
     # Hours on 2 cores, all of CIFAR-10: what the committed records hold.
@@ -135,6 +139,7 @@ PROFILES = {
         finetune_lr=0.1,
         precision="bfloat16",
         canvas_side=100,
+        canvas_sides=(8, 16, 32, 64),
     ),
 }
 MASK_RATIOS = (0.3, 0.5, 0.7)

@@ -4,6 +4,7 @@ A store is a folder::
 
     <kind>/<key>.json      records
     weights/<key>.pt       trained weights that later runs start from
+    moments/<key>-3.pt     a dense run after its first 3 epochs, with its optimiser
     checkpoints/<key>.pt   where an interrupted run goes on
     locks/<key>.lock       held while a process computes the run; freed by the system if the process dies
 
@@ -73,6 +74,8 @@ def settings_dict(run: Settings) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
     fields = [
@@ -102,6 +105,10 @@ class RecordStore:
     def weights_path(self, run: Settings) -> Path:
         """File of the run's trained weights."""
         return self.root / "weights" / f"{run_key(run)}.pt"
+
+    def moment_path(self, run: Settings, epochs: int) -> Path:
+        """File of the run's training as it stood after so many epochs."""
+        return self.root / "moments" / f"{run_key(run)}-{epochs}.pt"
 
     def checkpoint_path(self, run: Settings) -> Path:
         """File that an interrupted run goes on from."""

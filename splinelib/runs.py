@@ -1,27 +1,29 @@
-"""The kinds of runs: what their settings are, what they compute, what they measure."""
+"""The kinds of runs: what their settings are, and what they share: data, networks, images to look at."""
 
 import dataclasses
-import time
+import math
+import shutil
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from splinelib.artifacts import atomic_path
-from splinelib.codes import two_image_canvas
-from splinelib.cost import cost
 from splinelib.data import Dataset, load_dataset, normalize, subset
-from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
-from splinelib.errors import RecordError
-from splinelib.methods import CALIBRATION, Calibration, SoftPruning, Start, check_method, choose_units, shrink
+from splinelib.errors import SettingError
+from splinelib.methods import CALIBRATION, Calibration, Start, check_method
 from splinelib.models import build_model
-from splinelib.network import read_layers
 from splinelib.pruning import Compensate
-from splinelib.reconstruction import reestimate_norms
 from splinelib.records import RecordStore
-from splinelib.surgery import Scope, check_ratio, remove_units
-from splinelib.training import TrainSettings, evaluate, load_tensors, train
+from splinelib.surgery import Scope, check_ratio
+from splinelib.training import TrainSettings, load_tensors, train
+
+Draw = int | Literal["end", "spline", "mask"]
+"""When the units are chosen: after so many epochs of dense training (0: at initialisation), at its end, or after the
+epoch that a detector drew: the partition's, or that of EB Train's mask at the pruning ratio.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class DenseRun:
 
 @dataclass(frozen=True)
 class PruneRun:
-    """Prune the network of a dense run, measure it as it is, then fine-tune it and measure it again.
+    """Prune the network of a dense run, measure it as it is, then train it on and measure it again.
 
     Attributes:
         dense: the run whose network is pruned.
@@ -61,7 +63,11 @@ class PruneRun:
         ratio: share of units to remove.
         finetune: how the pruned network is trained on.
         compensate: what is done about the removed units before that (:func:`splinelib.prune`).
-        start: the weights that training starts from (:data:`splinelib.methods.Start`).
+        start: the weights that training starts from (:data:`splinelib.methods.Start`), ``"trained"`` being those at
+            the draw.
+        draw: when in the dense training the units are chosen.
+        onward: the pruned network goes on in the schedule of ``finetune`` at the epoch of the draw; else that schedule
+            starts at its beginning.
     """
 
     kind: ClassVar[str] = "prune"
@@ -72,10 +78,35 @@ class PruneRun:
     finetune: TrainSettings
     compensate: Compensate = field(default="none", metadata={"later": True})
     start: Start = field(default="trained", metadata={"later": True})
+    draw: Draw = field(default="end", metadata={"later": True})
+    onward: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, self.start, self.scope)
+        _check_draw(self)
+
+
+def _check_draw(run: PruneRun) -> None:
+    """Raise :class:`SettingError` for a draw that there is not, or that does not go with the other settings."""
+    epochs = run.dense.train.epochs
+    if isinstance(run.draw, int) and not 0 <= run.draw <= epochs:
+        raise SettingError(
+            f"draw is {run.draw}: the dense run has {epochs} epochs, choose from 0 to {epochs}"
+        )
+    if not isinstance(run.draw, int) and run.draw not in ("end", "spline", "mask"):
+        raise SettingError(f"draw is {run.draw!r}: choose a number of epochs, 'end', 'spline' or 'mask'")
+    if run.draw == "mask" and run.ratio not in run.dense.mask_ratios:
+        raise SettingError(
+            f"draw is 'mask' at ratio {run.ratio}: the dense run watches masks at {run.dense.mask_ratios}"
+        )
+    if run.onward and (run.start != "trained" or run.draw == "end" or run.finetune.epochs != epochs):
+        raise SettingError(
+            f"onward goes on with the weights of the draw to the end of the dense schedule: start is {run.start!r}, "
+            f"draw {run.draw!r}, finetune.epochs {run.finetune.epochs} of {epochs}"
+        )
+    if run.draw != "end" and run.criterion == "sfp":
+        raise SettingError(f"criterion 'sfp' zeroes units while training: draw is {run.draw!r}, choose 'end'")
 
 
 @dataclass(frozen=True)
@@ -94,26 +125,65 @@ class OneShotRun:
         check_method(self.criterion, self.compensate, "trained", self.scope)
 
 
-Run = DenseRun | PruneRun | OneShotRun
+@dataclass(frozen=True)
+class Canvas:
+    """A canvas that a settling run watches.
+
+    Attributes:
+        inputs: ``"pair"`` (the two-image grid), ``"images"`` (test images) or ``"noise"`` (uniform).
+        points: how many; for a pair a square number.
+        draw: which of several such canvases; draw 0 of the pair is the dense run's own pair.
+    """
+
+    inputs: Literal["pair", "images", "noise"]
+    points: int
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        if self.inputs not in ("pair", "images", "noise"):
+            raise SettingError(f"inputs is {self.inputs!r}: choose 'pair', 'images' or 'noise'")
+        if self.points < 1 or (self.inputs == "pair" and math.isqrt(self.points) ** 2 != self.points):
+            raise SettingError(f"points is {self.points}: give at least 1, and for a pair a square number")
+
+
+@dataclass(frozen=True)
+class SettlingRun:
+    """Train as a dense run does, and watch its partition on several canvases, also with the weights averaged.
+
+    Attributes:
+        training: how the network is made and trained.
+        canvases: the first one is watched with averaged weights as well.
+    """
+
+    kind: ClassVar[str] = "settling"
+    training: DenseRun
+    canvases: tuple[Canvas, ...]
+
+    def __post_init__(self) -> None:
+        if not self.canvases:
+            raise SettingError("canvases are empty: give at least one")
+
+
+Run = DenseRun | PruneRun | OneShotRun | SettlingRun
+
+
+def needed_run(run: Run) -> DenseRun | None:
+    """The dense run whose weights ``run`` starts from, if any."""
+    return run.dense if isinstance(run, PruneRun | OneShotRun) else None
+
+
+def dense_settings(run: Run) -> DenseRun:
+    """The settings of data, network and dense training behind ``run``."""
+    if isinstance(run, DenseRun):
+        return run
+    return run.training if isinstance(run, SettlingRun) else run.dense
+
 
 EARLY = 2
 """Epochs after which weights are taken for a lottery ticket that starts from early weights."""
 
 FRESH_SEED = 10_000
 """Added to the seed for weights that have nothing to do with the dense run's."""
-
-
-def execute(run: Run, store: RecordStore, device: torch.device, progress: bool = True) -> dict[str, Any]:
-    """Compute ``run`` and return its results as JSON values; weights and checkpoints go to ``store``.
-
-    ``progress`` says whether training shows a bar.
-    """
-    data = load_run_data(run if isinstance(run, DenseRun) else run.dense, device)
-    if isinstance(run, DenseRun):
-        return _execute_dense(run, data, store, device, progress)
-    if isinstance(run, OneShotRun):
-        return _execute_one_shot(run, data, store, device)
-    return _execute_prune(run, data, store, device, progress)
 
 
 def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
@@ -123,7 +193,8 @@ def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
     return dataclasses.replace(data, train=chosen.to(device), test=data.test.to(device))
 
 
-def _new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
+def new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
+    """The run's network with its initial weights."""
     channels, size = data.train.images.shape[1], data.train.images.shape[-1]
     model = build_model(
         run.arch,
@@ -136,7 +207,8 @@ def _new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
     return model.to(device)
 
 
-def _example(data: Dataset) -> Tensor:
+def example_inputs(data: Dataset) -> Tensor:
+    """Two normalised test images."""
     return normalize(data.test.images[:2], data)
 
 
@@ -148,70 +220,9 @@ def canvas_pair(data: Dataset, seed: int) -> tuple[int, int]:
     return order[0], other
 
 
-class _Watch:
-    """Training callback that keeps one spline detector and one mask detector for each ratio."""
-
-    def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
-        pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
-        first, second = normalize(data.test.images[pair], data)
-        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
-        # A network without batch norm has no such mask; the spline detector needs none.
-        has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}
-
-    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
-        for detector in (self.spline, *self.masks.values()):
-            detector.update(model)
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "spline": self.spline.state_dict(),
-            "masks": [mask.state_dict() for mask in self.masks.values()],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.spline.load_state_dict(state["spline"])
-        for mask, saved in zip(self.masks.values(), state["masks"], strict=True):
-            mask.load_state_dict(saved)
-
-    def results(self) -> dict[str, Any]:
-        consecutive = [
-            self.spline.layer_distances[t, t - 1].round(6).tolist()
-            for t in range(1, len(self.spline.distances))
-        ]
-        return {
-            "spline": {
-                "epoch": self.spline.epoch,
-                "threshold": self.spline.threshold,
-                "window": self.spline.window,
-                "distances": self.spline.distances.round(6).tolist(),
-                "consecutive_by_layer": consecutive,
-            },
-            "masks": [
-                {"ratio": ratio, "epoch": mask.epoch, "distances": mask.distances.round(6).tolist()}
-                for ratio, mask in self.masks.items()
-            ],
-        }
-
-
-def _execute_dense(
-    run: DenseRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
-) -> dict[str, Any]:
-    model = _new_model(run, data, device)
-    watch = _Watch(run, data, model)
-    checkpoint = store.checkpoint_path(run)
-    rows = train(
-        model, data, run.train, seed=run.seed, callbacks=[watch], checkpoint=checkpoint, progress=progress
-    )
-    with atomic_path(store.weights_path(run)) as path:
-        torch.save(model.state_dict(), path)
-    return {"epochs": rows, "cost": dataclasses.asdict(cost(model, _example(data))), **watch.results()}
-
-
 def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torch.device) -> nn.Module:
     """The network that a finished dense run left in ``store``, in eval mode."""
-    model = _new_model(run, data, device)
+    model = new_model(run, data, device)
     model.load_state_dict(load_tensors(store.weights_path(run)))
     return model.eval()
 
@@ -222,76 +233,24 @@ def calibration(data: Dataset, seed: int) -> Calibration:
     return Calibration(normalize(chosen.images, data), chosen.labels)
 
 
-def _dense_of(
-    run: PruneRun | OneShotRun, data: Dataset, store: RecordStore, device: torch.device
-) -> tuple[nn.Module, float]:
-    """The trained network that a run starts from, and its accuracy."""
-    record = store.load(run.dense)
-    if record is None:
-        raise RecordError(f"store {store.root} has no record of {run.dense}: run it first, as a sweep does")
-    return trained_model(run.dense, data, store, device), record.results["epochs"][-1]["accuracy"]
-
-
-def _measured(dense: nn.Module, pruned: nn.Module, data: Dataset, images: Tensor) -> dict[str, Any]:
-    """A pruned network before any training: accuracy as it is and with batch norms re-estimated; cost and widths."""
-    example = images[:2]
-    return {
-        "pruned_accuracy": evaluate(pruned, data),
-        "reestimated_accuracy": evaluate(reestimate_norms(pruned, images), data),
-        "dense_cost": dataclasses.asdict(cost(dense, example)),
-        "cost": dataclasses.asdict(cost(pruned, example)),
-        "widths": {layer.name: layer.units for layer in read_layers(pruned, example)},
-        "dense_widths": {layer.name: layer.units for layer in read_layers(dense, example)},
-    }
-
-
-def _execute_one_shot(
-    run: OneShotRun, data: Dataset, store: RecordStore, device: torch.device
-) -> dict[str, Any]:
-    dense, dense_accuracy = _dense_of(run, data, store, device)
-    known = calibration(data, run.dense.seed)
-    started = time.monotonic()
-    pruned = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, run.dense.seed, known)
-    seconds = time.monotonic() - started
-    measured = _measured(dense, pruned, data, known.images)
-    return {"dense_accuracy": dense_accuracy, "seconds": seconds, **measured}
-
-
-def _execute_prune(
-    run: PruneRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
-) -> dict[str, Any]:
-    dense, dense_accuracy = _dense_of(run, data, store, device)
-    known = calibration(data, run.dense.seed)
-    pruned = _pruned(run, dense, data, known, device)
-    results = {"dense_accuracy": dense_accuracy, **_measured(dense, pruned, data, known.images)}
-    soft = run.criterion == "sfp"  # which is trained at full width, and cut at the end
-    rows = train(
-        dense if soft else pruned,
-        data,
-        run.finetune,
-        seed=run.dense.seed + 1,
-        callbacks=[SoftPruning(run.ratio, known)] if soft else [],
-        checkpoint=store.checkpoint_path(run),
-        progress=progress,
-    )
-    if soft:
-        cut = shrink(dense, "sfp", run.ratio, run.scope, "none", run.dense.seed, known)
-        accuracy = evaluate(reestimate_norms(cut, known.images), data)
-    else:
-        accuracy = rows[-1]["accuracy"]
-    return {**results, "accuracy": accuracy, "epochs": rows}
-
-
-def _pruned(
-    run: PruneRun, dense: nn.Module, data: Dataset, known: Calibration, device: torch.device
+def partly_trained(
+    run: DenseRun, epochs: int, data: Dataset, store: RecordStore, device: torch.device
 ) -> nn.Module:
-    """The small network as its training starts."""
-    seed = run.dense.seed
-    if run.start == "trained":
-        return shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known)
-    selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known)
-    fresh = dataclasses.replace(run.dense, seed=seed + FRESH_SEED) if run.start == "fresh" else run.dense
-    source = _new_model(fresh, data, device)
-    if run.start == "early":  # as in the dense run, bit by bit
-        train(source, data, run.dense.train, seed=seed, stop=EARLY, progress=False)
-    return remove_units(source, known.images[:2], selection)
+    """The network of a dense run after its first ``epochs`` epochs, bit by bit, in eval mode.
+
+    It is trained once and kept in ``store`` with its optimiser, so that a later moment goes on from the nearest earlier
+    one. Processes that ask for one moment wait for the first.
+    """
+    model = new_model(run, data, device)
+    if not epochs:
+        return model.eval()
+    path = store.moment_path(run, epochs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        earlier = [store.moment_path(run, number) for number in range(epochs - 1, 0, -1)]
+        start = next((other for other in earlier if other.exists()), None)
+        if start is not None and not path.exists():
+            with atomic_path(path) as temporary:
+                shutil.copyfile(start, temporary)
+        train(model, data, run.train, seed=run.seed, checkpoint=path, stop=epochs, progress=False)
+    return model.eval()

@@ -10,8 +10,9 @@ from functools import partial
 import torch
 
 from splinelib.bars import progress_bar
+from splinelib.execution import execute
 from splinelib.records import Record, RecordStore, provenance, run_key
-from splinelib.runs import DenseRun, Run, execute
+from splinelib.runs import DenseRun, Run, needed_run
 
 _LOG = logging.getLogger(__name__)
 _WAIT = 2.0  # seconds between looks at runs that other processes compute
@@ -90,7 +91,8 @@ def _settle(
     durations: dict[str, list[float]],
 ) -> bool:
     """Compute one run or note its failure; False if it must wait for another process."""
-    broken = None if isinstance(run, DenseRun) else dict(report.failed).get(run.dense)
+    needed = needed_run(run)
+    broken = None if needed is None else dict(report.failed).get(needed)
     if broken is not None:  # it would fail again, after as long a time
         report.failed.append((run, broken))
         return True
@@ -112,8 +114,12 @@ def _compute(
     run: Run, store: RecordStore, device: torch.device, profile: str, progress: bool
 ) -> Record | None:
     """Compute ``run``, and before it the dense run it needs; None if another process holds either."""
-    needed = [] if isinstance(run, DenseRun) or _has_weights(run.dense, store) else [run.dense]
-    if any(_compute(dense, store, device, profile, progress) is None for dense in needed):
+    dense = needed_run(run)
+    if (
+        dense is not None
+        and not _has_weights(dense, store)
+        and _compute(dense, store, device, profile, progress) is None
+    ):
         return None
     with store.claim(run) as mine:
         if not mine:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from splinelib.artifacts import atomic_path
 from splinelib.bars import progress_bar
 from splinelib.data import Dataset, batches, evaluation_batches
+from splinelib.energy import EnergyMeter
 from splinelib.errors import RecordError, SettingError, TrainingError
 from splinelib.taps import evaluating
 
@@ -30,6 +31,7 @@ class TrainSettings:
         lr: learning rate at the start.
         milestones: when it falls, as shares of the epochs (epochs 80 and 120 of 160).
         decay: by which factor it falls at each milestone.
+        cosine: let it fall along half a cosine to 0 instead, with neither milestones nor decay.
         momentum: SGD's.
         weight_decay: L2 on all parameters.
         norm_l1: L1 on batch-norm scales, as network slimming trains (1e-4 there); 0 is off.
@@ -47,6 +49,7 @@ class TrainSettings:
     norm_l1: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    cosine: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
@@ -58,6 +61,8 @@ class TrainSettings:
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate during ``epoch``, counted from 0."""
+        if self.cosine:
+            return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         passed = sum(epoch >= math.ceil(share * self.epochs) for share in self.milestones)
         return self.lr * self.decay**passed
 
@@ -84,6 +89,7 @@ class _Progress:
     loss_sum: float = 0.0
     seen: int = 0
     seconds: float = 0.0
+    joules: float | None = None  # None: nothing on this machine counts them
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -96,6 +102,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     checkpoint_every: float = 60.0,
+    first: int = 0,
     stop: int | None = None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
@@ -109,18 +116,21 @@ def train(
         callbacks: asked after every epoch; their values join that epoch's row.
         checkpoint: file to resume from if it is there, written after each epoch and every ``checkpoint_every`` seconds.
             A run that was killed at any moment and starts again with the same arguments ends with the same result.
+        first: start at this epoch of the schedule, as if those before it were done.
         stop: leave off after this many epochs of the schedule; by default at its end.
         progress: show a progress bar.
 
     Returns:
         One row an epoch: epoch (from 0), lr, loss (mean over the training images), accuracy (share of test images
-        right), seconds (so far, of training alone), and what the callbacks measured.
+        right), seconds (so far, of training alone), joules (likewise, where the device counts them:
+        :class:`splinelib.energy.EnergyMeter`), and what the callbacks measured.
 
     Raises:
         TrainingError: when the loss is no longer finite; names epoch and settings.
         RecordError: when the checkpoint belongs to other settings or cannot be read.
     """
     trainer = _Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
+    trainer.state.epoch = first
     trainer.resume()
     state = trainer.state
     last = settings.epochs if stop is None else min(stop, settings.epochs)
@@ -134,6 +144,8 @@ def train(
                 "accuracy": evaluate(model, dataset),
                 "seconds": state.seconds,
             }
+            if state.joules is not None:
+                row["joules"] = state.joules
             for callback in callbacks:
                 row |= callback.after_epoch(model, state.epoch)
             state.rows.append(row)
@@ -189,6 +201,7 @@ class _Trainer:
         self.model.train()
         before, started, saved = state.seconds, time.monotonic(), time.monotonic()
         device = dataset.train.images.device
+        used, meter = state.joules or 0.0, EnergyMeter(device)
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         for images, labels in stream:
             # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
@@ -203,6 +216,8 @@ class _Trainer:
                 self.save()
         state.loss_sum = self._finite(loss_sum)
         state.seconds = before + time.monotonic() - started
+        joules = meter.joules()
+        state.joules = None if joules is None else used + joules
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of SGD; the batch's mean loss, detached."""

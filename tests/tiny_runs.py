@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from splinelib import SplineEarlyBird, runs, sweeps
+from splinelib import SplineEarlyBird, execution, runs, sweeps
 from splinelib.data import Dataset, Split
 from splinelib.records import RecordStore, run_key
 from splinelib.runs import DenseRun, PruneRun
@@ -134,7 +134,7 @@ def main(what, folder):
         runs.load_dataset = lambda name: tiny_dataset()
         _Trainer._step = _slowly(_Trainer._step, 0.05)
         # Without this the run under way would save nothing in its first minute.
-        runs.train = lambda *arguments, **settings: train(*arguments, checkpoint_every=0.0, **settings)
+        execution.train = lambda *arguments, **settings: train(*arguments, checkpoint_every=0.0, **settings)
         sweep_tiny(folder)
     elif what == "share":
         share(folder, "child")

@@ -1,0 +1,251 @@
+"""What each kind of run computes and measures."""
+
+import dataclasses
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.artifacts import atomic_path
+from splinelib.codes import two_image_canvas
+from splinelib.cost import cost
+from splinelib.data import Dataset, normalize
+from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
+from splinelib.errors import RecordError
+from splinelib.methods import Calibration, SoftPruning, choose_units, shrink
+from splinelib.network import read_layers
+from splinelib.reconstruction import reestimate_norms
+from splinelib.records import Record, RecordStore
+from splinelib.runs import (
+    EARLY,
+    FRESH_SEED,
+    DenseRun,
+    OneShotRun,
+    PruneRun,
+    Run,
+    SettlingRun,
+    calibration,
+    canvas_pair,
+    dense_settings,
+    example_inputs,
+    load_run_data,
+    new_model,
+    partly_trained,
+    trained_model,
+)
+from splinelib.settling import SettlingWatch
+from splinelib.surgery import remove_units
+from splinelib.training import evaluate, train
+
+
+def execute(run: Run, store: RecordStore, device: torch.device, progress: bool = True) -> dict[str, Any]:
+    """Compute ``run`` and return its results as JSON values; weights and checkpoints go to ``store``.
+
+    ``progress`` says whether training shows a bar.
+    """
+    data = load_run_data(dense_settings(run), device)
+    if isinstance(run, DenseRun):
+        return _execute_dense(run, data, store, device, progress)
+    if isinstance(run, SettlingRun):
+        return _execute_settling(run, data, store, device, progress)
+    if isinstance(run, OneShotRun):
+        return _execute_one_shot(run, data, store, device)
+    return _execute_prune(run, data, store, device, progress)
+
+
+class _Watch:
+    """Training callback that keeps one spline detector and one mask detector for each ratio."""
+
+    def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
+        pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
+        first, second = normalize(data.test.images[pair], data)
+        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
+        # A network without batch norm has no such mask; the spline detector needs none.
+        has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        for detector in (self.spline, *self.masks.values()):
+            detector.update(model)
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "spline": self.spline.state_dict(),
+            "masks": [mask.state_dict() for mask in self.masks.values()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.spline.load_state_dict(state["spline"])
+        for mask, saved in zip(self.masks.values(), state["masks"], strict=True):
+            mask.load_state_dict(saved)
+
+    def results(self) -> dict[str, Any]:
+        consecutive = [
+            self.spline.layer_distances[t, t - 1].round(6).tolist()
+            for t in range(1, len(self.spline.distances))
+        ]
+        return {
+            "spline": {
+                "epoch": self.spline.epoch,
+                "threshold": self.spline.threshold,
+                "window": self.spline.window,
+                "distances": self.spline.distances.round(6).tolist(),
+                "consecutive_by_layer": consecutive,
+            },
+            "masks": [
+                {"ratio": ratio, "epoch": mask.epoch, "distances": mask.distances.round(6).tolist()}
+                for ratio, mask in self.masks.items()
+            ],
+        }
+
+
+def _execute_dense(
+    run: DenseRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
+) -> dict[str, Any]:
+    model = new_model(run, data, device)
+    watch = _Watch(run, data, model)
+    checkpoint = store.checkpoint_path(run)
+    rows = train(
+        model, data, run.train, seed=run.seed, callbacks=[watch], checkpoint=checkpoint, progress=progress
+    )
+    with atomic_path(store.weights_path(run)) as path:
+        torch.save(model.state_dict(), path)
+    return {"epochs": rows, "cost": dataclasses.asdict(cost(model, example_inputs(data))), **watch.results()}
+
+
+def _execute_settling(
+    run: SettlingRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
+) -> dict[str, Any]:
+    model = new_model(run.training, data, device)
+    watch = SettlingWatch(run, data)
+    rows = train(
+        model,
+        data,
+        run.training.train,
+        seed=run.training.seed,
+        callbacks=[watch],
+        checkpoint=store.checkpoint_path(run),
+        progress=progress,
+    )
+    return {"epochs": rows, **watch.results()}
+
+
+def _dense_record(run: PruneRun | OneShotRun, store: RecordStore) -> Record:
+    """What is known of the dense run that a run starts from."""
+    record = store.load(run.dense)
+    if record is None:
+        raise RecordError(f"store {store.root} has no record of {run.dense}: run it first, as a sweep does")
+    return record
+
+
+def _measured(dense: nn.Module, pruned: nn.Module, data: Dataset, images: Tensor) -> dict[str, Any]:
+    """A pruned network before any training: accuracy as it is and with batch norms re-estimated; cost and widths."""
+    example = images[:2]
+    return {
+        "pruned_accuracy": evaluate(pruned, data),
+        "reestimated_accuracy": evaluate(reestimate_norms(pruned, images), data),
+        "dense_cost": dataclasses.asdict(cost(dense, example)),
+        "cost": dataclasses.asdict(cost(pruned, example)),
+        "widths": {layer.name: layer.units for layer in read_layers(pruned, example)},
+        "dense_widths": {layer.name: layer.units for layer in read_layers(dense, example)},
+    }
+
+
+def _execute_one_shot(
+    run: OneShotRun, data: Dataset, store: RecordStore, device: torch.device
+) -> dict[str, Any]:
+    dense_accuracy = _dense_record(run, store).results["epochs"][-1]["accuracy"]
+    dense = trained_model(run.dense, data, store, device)
+    known = calibration(data, run.dense.seed)
+    started = time.monotonic()
+    pruned = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, run.dense.seed, known)
+    seconds = time.monotonic() - started
+    measured = _measured(dense, pruned, data, known.images)
+    return {"dense_accuracy": dense_accuracy, "seconds": seconds, **measured}
+
+
+def _execute_prune(
+    run: PruneRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
+) -> dict[str, Any]:
+    record = _dense_record(run, store)
+    epochs, drawn = dense_epochs(run, record)
+    dense = _network_at(run.dense, epochs, data, store, device)
+    known = calibration(data, run.dense.seed)
+    pruned, seconds = _pruned(run, dense, data, known, store, device)
+    results = {
+        "dense_accuracy": record.results["epochs"][-1]["accuracy"],
+        "dense_epochs": epochs,
+        "drawn": drawn,
+        "scoring_seconds": seconds,
+        **_measured(dense, pruned, data, known.images),
+    }
+    soft = run.criterion == "sfp"  # which is trained at full width, and cut at the end
+    rows = train(
+        dense if soft else pruned,
+        data,
+        run.finetune,
+        seed=run.dense.seed + 1,
+        callbacks=[SoftPruning(run.ratio, known)] if soft else [],
+        checkpoint=store.checkpoint_path(run),
+        first=epochs if run.onward else 0,
+        progress=progress,
+    )
+    if soft:
+        cut = shrink(dense, "sfp", run.ratio, run.scope, "none", run.dense.seed, known)
+        accuracy = evaluate(reestimate_norms(cut, known.images), data)
+    else:  # no row where a detector never drew, and nothing is left of the schedule
+        accuracy = rows[-1]["accuracy"] if rows else results["reestimated_accuracy"]
+    return {**results, "accuracy": accuracy, "epochs": rows}
+
+
+def dense_epochs(run: PruneRun, dense: Record) -> tuple[int, bool]:
+    """Epochs of dense training before the units are chosen, and whether a detector (where one is asked) drew at all.
+
+    A detector that never drew leaves the dense run to its end.
+    """
+    if isinstance(run.draw, int):
+        return run.draw, True
+    total = run.dense.train.epochs
+    if run.draw == "end":
+        return total, True
+    if run.draw == "spline":
+        epoch = dense.results["spline"]["epoch"]
+    else:
+        found = {mask["ratio"]: mask["epoch"] for mask in dense.results["masks"]}
+        epoch = found.get(run.ratio)  # a network without batch norm has no masks
+    return (total, False) if epoch is None else (epoch + 1, True)
+
+
+def _network_at(
+    run: DenseRun, epochs: int, data: Dataset, store: RecordStore, device: torch.device
+) -> nn.Module:
+    """The dense run's network after so many epochs; its end was kept when it was trained."""
+    if epochs == run.train.epochs:
+        return trained_model(run, data, store, device)
+    return partly_trained(run, epochs, data, store, device)
+
+
+def _pruned(
+    run: PruneRun,
+    dense: nn.Module,
+    data: Dataset,
+    known: Calibration,
+    store: RecordStore,
+    device: torch.device,
+) -> tuple[nn.Module, float]:
+    """The small network as its training starts, and the seconds that choosing its units took (and compensating)."""
+    seed, started = run.dense.seed, time.monotonic()
+    if run.start == "trained":
+        network = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known)
+        return network, time.monotonic() - started
+    selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known)
+    seconds = time.monotonic() - started
+    if run.start == "early":
+        source = partly_trained(run.dense, EARLY, data, store, device)
+    else:
+        fresh = run.start == "fresh"
+        own = dataclasses.replace(run.dense, seed=seed + FRESH_SEED) if fresh else run.dense
+        source = new_model(own, data, device)
+    return remove_units(source, known.images[:2], selection), seconds
