@@ -6,7 +6,7 @@ All counts are for one input. They are taken on torch's meta device: shapes flow
 neither the model's state nor any RNG is touched.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -62,6 +62,19 @@ def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
         outputs = _forward(model, tensors, example_inputs)
         torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
     return counter.get_total_flops() // len(example_inputs)
+
+
+@contextmanager
+def counted_flops() -> Iterator[Callable[[], int]]:
+    """Count the operations that torch computes within the block; yields a function that gives their number.
+
+    Unlike the other counts these are of all inputs together, whatever the model and however many passes.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        yield counter.get_total_flops
 
 
 def cost(model: nn.Module, example_inputs: Tensor) -> Cost:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from splinelib.artifacts import atomic_path
 from splinelib.codes import two_image_canvas
-from splinelib.cost import cost
+from splinelib.cost import cost, counted_flops
 from splinelib.data import Dataset, normalize
 from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
 from splinelib.errors import RecordError
@@ -173,12 +173,12 @@ def _execute_prune(
     epochs, drawn = dense_epochs(run, record)
     dense = _network_at(run.dense, epochs, data, store, device)
     known = calibration(data, run.dense.seed)
-    pruned, seconds = _pruned(run, dense, data, known, store, device)
+    pruned, scoring = _pruned(run, dense, data, known, store, device)
     results = {
         "dense_accuracy": record.results["epochs"][-1]["accuracy"],
         "dense_epochs": epochs,
         "drawn": drawn,
-        "scoring_seconds": seconds,
+        **scoring,
         **_measured(dense, pruned, data, known.images),
     }
     soft = run.criterion == "sfp"  # which is trained at full width, and cut at the end
@@ -234,18 +234,21 @@ def _pruned(
     known: Calibration,
     store: RecordStore,
     device: torch.device,
-) -> tuple[nn.Module, float]:
-    """The small network as its training starts, and the seconds that choosing its units took (and compensating)."""
+) -> tuple[nn.Module, dict[str, float]]:
+    """The small network as its training starts, and what it took to choose its units (and to compensate)."""
     seed, started = run.dense.seed, time.monotonic()
+    with counted_flops() as flops:
+        if run.start == "trained":
+            network = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known)
+        else:
+            selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known)
+    scoring = {"scoring_seconds": time.monotonic() - started, "scoring_flops": flops()}
     if run.start == "trained":
-        network = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known)
-        return network, time.monotonic() - started
-    selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known)
-    seconds = time.monotonic() - started
+        return network, scoring
     if run.start == "early":
         source = partly_trained(run.dense, EARLY, data, store, device)
     else:
         fresh = run.start == "fresh"
         own = dataclasses.replace(run.dense, seed=seed + FRESH_SEED) if fresh else run.dense
         source = new_model(own, data, device)
-    return remove_units(source, known.images[:2], selection), seconds
+    return remove_units(source, known.images[:2], selection), scoring

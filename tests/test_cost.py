@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from splinelib.cost import Cost, cost, count_flops, count_parameters, training_flops
+from splinelib.cost import Cost, cost, count_flops, count_parameters, counted_flops, training_flops
 from splinelib.models import build_model, mlp
 
 
@@ -99,3 +99,13 @@ def test_model_and_rng_are_left_alone(grouped, count, size):
         assert after[name].device.type == "cpu"
     assert all(parameter.grad is None for parameter in grouped.parameters())
     assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_everything_inside_a_block_is_counted():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.Flatten(), nn.Linear(8, 3, bias=False))
+    images = torch.randn(5, 1, 4, 4)
+    with counted_flops() as flops:
+        model(images)
+        torch.autograd.grad(model(images).sum(), list(model.parameters()))
+    # A forward pass, then one with its backward pass.
+    assert flops() == 5 * (count_flops(model, images) + training_flops(model, images))

@@ -143,6 +143,7 @@ def test_an_early_ticket_goes_on_in_the_dense_schedule(store):
     assert [row["lr"] for row in rows] == [SETTINGS.lr_at(1), SETTINGS.lr_at(2)]
     assert (record.results["dense_epochs"], record.results["drawn"]) == (1, True)
     assert record.results["scoring_seconds"] > 0
+    assert record.results["scoring_flops"] > 0
     assert record.results["accuracy"] == rows[-1]["accuracy"]
 
 
