@@ -13,7 +13,8 @@ from splinelib.cost import cost, counted_flops
 from splinelib.data import Dataset, normalize
 from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
 from splinelib.errors import RecordError
-from splinelib.methods import Calibration, SoftPruning, choose_units, shrink
+from splinelib.initialisers import boundaries_through_data, greedy_layerwise, lsuv
+from splinelib.methods import FRESH, Calibration, SoftPruning, choose_units, shrink
 from splinelib.network import read_layers
 from splinelib.reconstruction import reestimate_norms
 from splinelib.records import Record, RecordStore
@@ -37,6 +38,9 @@ from splinelib.runs import (
 from splinelib.settling import SettlingWatch
 from splinelib.surgery import remove_units
 from splinelib.training import evaluate, train
+
+INITIALISING = 256
+"""Training images that data-dependent starts look at."""
 
 
 def execute(run: Run, store: RecordStore, device: torch.device, progress: bool = True) -> dict[str, Any]:
@@ -176,6 +180,7 @@ def _execute_prune(
     pruned, scoring = _pruned(run, dense, data, known, store, device)
     results = {
         "dense_accuracy": record.results["epochs"][-1]["accuracy"],
+        "training_images": len(data.train),
         "dense_epochs": epochs,
         "drawn": drawn,
         **scoring,
@@ -235,7 +240,7 @@ def _pruned(
     store: RecordStore,
     device: torch.device,
 ) -> tuple[nn.Module, dict[str, float]]:
-    """The small network as its training starts, and what it took to choose its units (and to compensate)."""
+    """The small network as its training starts, and what it took to choose its units, to compensate, to initialise."""
     seed, started = run.dense.seed, time.monotonic()
     with counted_flops() as flops:
         if run.start == "trained":
@@ -248,7 +253,25 @@ def _pruned(
     if run.start == "early":
         source = partly_trained(run.dense, EARLY, data, store, device)
     else:
-        fresh = run.start == "fresh"
+        fresh = run.start in FRESH
         own = dataclasses.replace(run.dense, seed=seed + FRESH_SEED) if fresh else run.dense
         source = new_model(own, data, device)
-    return remove_units(source, known.images[:2], selection), scoring
+    small = remove_units(source, known.images[:2], selection)
+    started = time.monotonic()
+    with counted_flops() as flops:
+        small = _initialised(run, small, data, known)
+    spent = {"scoring_seconds": time.monotonic() - started, "scoring_flops": flops()}
+    return small, {name: scoring[name] + spent[name] for name in scoring}
+
+
+def _initialised(run: PruneRun, model: nn.Module, data: Dataset, known: Calibration) -> nn.Module:
+    """A small network with new weights, after the clever start that the run asks for, if any."""
+    seed, inputs = run.dense.seed + FRESH_SEED, known.images[:INITIALISING]
+    if run.start == "lsuv":
+        return lsuv(model, inputs, seed)
+    if run.start == "through_data":
+        return boundaries_through_data(model, inputs, seed)
+    if run.start == "layerwise":
+        one_epoch = dataclasses.replace(run.finetune, epochs=1, milestones=())
+        return greedy_layerwise(model, data, one_epoch, seed)[0]
+    return model

@@ -22,10 +22,14 @@ CALIBRATION = 1000
 
 _SCORED = 512  # of them for scores that need gradients or feature maps of all layers
 
-Start = Literal["trained", "initial", "early", "fresh"]
+Start = Literal["trained", "initial", "early", "fresh", "lsuv", "through_data", "layerwise"]
 """What a pruned network starts from: the trained weights; those at initialisation or after two epochs (rewinding, as
-lottery tickets do); or new random ones, which makes it the narrower network trained from scratch.
+lottery tickets do); or new random ones, which makes it the narrower network trained from scratch. The last three are
+new ones as well, chosen cleverly as in :mod:`splinelib.initialisers`; ``layerwise`` trains every block for an epoch.
 """
+
+FRESH: tuple[Start, ...] = ("fresh", "lsuv", "through_data", "layerwise")
+"""Starts that need no dense network."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from splinelib.errors import SettingError
-from splinelib.methods import ABLATIONS
+from splinelib.methods import ABLATIONS, FRESH
 from splinelib.profiles import Profile, dense_runs
 from splinelib.pruning import Compensate
 from splinelib.runs import Canvas, DenseRun, Draw, OneShotRun, PruneRun, Run, SettlingRun
@@ -21,6 +21,7 @@ SWEEPS = (
     "methods",
     "methods_global",
     "scratch",
+    "initialisations",
     "one_shot",
     "compensation",
     "ablation",
@@ -45,6 +46,8 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
     * ``methods``, ``methods_global``: the profile's criteria, those of them in :data:`COMPENSATED` with least squares,
       the spline criterion with merging, network slimming, and layerwise also Model Folding and soft filter pruning.
     * ``scratch``: the pruned shape trained from the initial, the early, and from new weights, on the dense schedule.
+    * ``initialisations``: the narrow network with clever starts, and trained for as long as the operations of a
+      lottery ticket last.
     * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
       Model Folding, those in :data:`COMPENSATED` with either compensation, variants of the spline criterion.
 
@@ -65,6 +68,8 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
         return [*dense, *_tuned(profile, dense, {"scope": sweep}, profile.criteria)]
     if sweep in ("methods", "methods_global"):
         return _methods(profile, dense, "layerwise" if sweep == "methods" else "global")
+    if sweep == "initialisations":
+        return [*dense, *_initialisations(profile, dense)]
     if sweep == "scratch":
         return [*dense, *_scratch(profile, dense)]
     return [*dense, *_untrained(sweep, profile, dense)]
@@ -240,6 +245,25 @@ def _scratch(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:
         for run in dense
         for start in ("initial", "early", "fresh")
     ]
+
+
+def _initialisations(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:
+    """The narrow network from scratch; its clever starts on the same schedule; and its long training at last."""
+    return [
+        PruneRun(run, "random", "layerwise", ratio, train, start=start)
+        for start, longer in (*((start, False) for start in FRESH), ("fresh", True))
+        for ratio in _middle_first(profile.ratios)
+        for run in dense
+        for train in [_as_long_as_a_ticket(run.train, ratio) if longer else run.train]
+    ]
+
+
+def _as_long_as_a_ticket(standard: TrainSettings, ratio: float) -> TrainSettings:
+    """A schedule on which a network without ``ratio`` of its units costs as much as a dense one and a ticket from it.
+
+    Where every layer loses the same share, the operations of a step fall by the square of what is kept, about.
+    """
+    return dataclasses.replace(standard, epochs=standard.epochs + round(standard.epochs / (1 - ratio) ** 2))
 
 
 def _compensated(profile: Profile) -> tuple[str, ...]:

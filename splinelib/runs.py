@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from splinelib.artifacts import atomic_path
 from splinelib.data import Dataset, load_dataset, normalize, subset
 from splinelib.errors import SettingError
-from splinelib.methods import CALIBRATION, Calibration, Start, check_method
-from splinelib.models import build_model
+from splinelib.methods import CALIBRATION, FRESH, Calibration, Start, check_method
+from splinelib.models import CHAINS, build_model
 from splinelib.pruning import Compensate
 from splinelib.records import RecordStore
 from splinelib.surgery import Scope, check_ratio
@@ -88,7 +88,7 @@ class PruneRun:
 
 
 def _check_draw(run: PruneRun) -> None:
-    """Raise :class:`SettingError` for a draw that there is not, or that does not go with the other settings."""
+    """Raise :class:`SettingError` for a draw or start that does not go with the other settings."""
     epochs = run.dense.train.epochs
     if isinstance(run.draw, int) and not 0 <= run.draw <= epochs:
         raise SettingError(
@@ -104,6 +104,11 @@ def _check_draw(run: PruneRun) -> None:
         raise SettingError(
             f"onward goes on with the weights of the draw to the end of the dense schedule: start is {run.start!r}, "
             f"draw {run.draw!r}, finetune.epochs {run.finetune.epochs} of {epochs}"
+        )
+    if run.start in FRESH[1:] and run.dense.arch not in CHAINS:
+        raise SettingError(
+            f"start is {run.start!r} and arch {run.dense.arch!r}: clever starts are for chains of modules, "
+            f"{', '.join(CHAINS)}"
         )
     if run.draw != "end" and run.criterion == "sfp":
         raise SettingError(f"criterion 'sfp' zeroes units while training: draw is {run.draw!r}, choose 'end'")

@@ -178,7 +178,9 @@ class _Trainer:
         self.scales: list[Any] = [
             module.weight
             for module in model.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.weight is not None
+            and module.weight.requires_grad
         ]
         self.state = _Progress()
 

@@ -42,6 +42,7 @@ LAYERS = (
     "__init__",
     "energy",
     "training",
+    "initialisers",
     "methods",
     "records",
     "runs",

@@ -9,7 +9,7 @@ from torch import nn
 
 from splinelib._selection_pruner import ChannelSelectionPruner
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.models import ARCHITECTURES, ChannelSelection, build_model, mlp
+from splinelib.models import ARCHITECTURES, CHAINS, ChannelSelection, build_model, mlp
 
 VGG_CHANNELS = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
 
@@ -272,3 +272,10 @@ def test_the_stream_stays_whole():
     group = graph.get_pruning_group(model.stage1[0].conv3, tp.prune_conv_out_channels, [2])
     with pytest.raises(UnsupportedModuleError, match=r"channels \[2\] of the stream .*prune the selections"):
         group.prune()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_chains_are_flat_and_sequential(arch):
+    model = build_model(arch, num_classes=2, width=1.0, image_size=32, seed=0)
+    flat = isinstance(model, nn.Sequential) and not any(any(module.children()) for module in model)
+    assert flat == (arch in CHAINS)

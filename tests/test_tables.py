@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,15 @@ from splinelib.plots.style import family_colour, style_of
 from splinelib.records import Record
 
 TRAIN = {"epochs": 16, "norm_l1": 0.0}
-DENSE = {"dataset": "d", "arch": "a", "width": 1.0, "images": None, "seed": 0, "train": TRAIN}
+DENSE = {
+    "dataset": "d",
+    "arch": "a",
+    "width": 1.0,
+    "images": 200,
+    "seed": 0,
+    "canvas_side": 10,
+    "train": TRAIN,
+}
 
 
 def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1=0.0, **settings):
@@ -45,6 +55,12 @@ def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1
         ({"criterion": "l1", "l1": 1e-4}, "l1 after slimming"),
         ({"start": "fresh"}, "narrow"),
         ({"start": "initial"}, "ticket initial"),
+        ({"start": "lsuv"}, "narrow lsuv"),
+        ({"start": "fresh", "finetune": {"epochs": 80}}, "narrow long"),
+        ({"draw": "spline"}, "spline early bird"),
+        ({"draw": "mask", "criterion": "bn_scale", "l1": 1e-4}, "EB Train"),
+        ({"draw": 0, "criterion": "snip"}, "snip at start"),
+        ({"draw": 4}, "spline"),
     ],
 )
 def test_methods_are_named_by_their_settings(settings, name):
@@ -63,6 +79,37 @@ def test_pruning_table_by_hand():
     assert tables.pruning_table([pruned(start="fresh")], "layerwise")["training"].item() == 4 / 16 / 4
     assert tables.pruning_table([pruned("sfp")], "layerwise")["training"].item() == 1 + 4 / 16
     assert tables.pruning_table([], "layerwise").columns.tolist() == table.columns.tolist()
+
+
+def test_phases_by_hand():
+    # 200 images, 16 dense epochs of 100 operations a forward pass; the small network has 25.
+    total = 3 * 200 * 16 * 100
+    onward = {"draw": "spline", "onward": True, "finetune": {"epochs": 16}}
+    bird = with_results(pruned(**onward), dense_epochs=8, scoring_flops=7)
+    assert tables.phase_flops(bird) == {
+        "dense": 3 * 200 * 8 * 100,
+        "detection": 100 * 8 * 100,
+        "scoring": 7,
+        "retraining": 3 * 200 * 8 * 25,
+    }
+    masked = with_results(pruned(**onward | {"draw": "mask"}), dense_epochs=8, training_images=100)
+    assert tables.phase_flops(masked)["detection"] == 0
+    assert tables.phase_flops(masked)["dense"] == 3 * 100 * 8 * 100
+    fresh = with_results(pruned(start="lsuv"), dense_epochs=16, scoring_flops=5)
+    assert tables.phase_flops(fresh) == {
+        "dense": 0,
+        "detection": 0,
+        "scoring": 5,
+        "retraining": 3 * 200 * 4 * 25,
+    }
+    assert tables.phase_flops(pruned("sfp"))["retraining"] == 3 * 200 * 4 * 100
+    table = tables.phase_table([bird, fresh])
+    shares = table.groupby("key", sort=False)["share"].sum()
+    assert shares.iloc[0] == pytest.approx(sum(tables.phase_flops(bird).values()) / total)
+
+
+def with_results(record, **results):
+    return dataclasses.replace(record, key=f"{results}", results=record.results | results)
 
 
 def test_one_shot_table_takes_the_better_measure():

@@ -174,6 +174,41 @@ def test_a_bird_that_is_never_drawn_leaves_a_dense_run_cut_at_its_end(store, mon
     assert record.results["accuracy"] == record.results["reestimated_accuracy"]
 
 
+@pytest.mark.parametrize("start", ["lsuv", "through_data", "layerwise"])
+def test_clever_starts_are_new_weights_in_the_narrow_shape(store, start):
+    run = ticket(criterion="random", start=start)
+    data, known = tiny_dataset(), runs.calibration(tiny_dataset(), 0)
+    dense = runs.trained_model(DENSE, data, store, CPU)
+    plain, plain_spent = execution._pruned(
+        ticket(criterion="random", start="fresh"), dense, data, known, store, CPU
+    )
+    network, spent = execution._pruned(run, dense, data, known, store, CPU)
+    assert [p.shape for p in network.parameters()] == [p.shape for p in plain.parameters()]
+    assert digest(network) != digest(plain)
+    assert digest(network) == digest(execution._pruned(run, dense, data, known, store, CPU)[0])
+    assert spent["scoring_flops"] > plain_spent["scoring_flops"]
+    (record,) = sweep_tiny(store.root, [run]).records
+    assert len(record.results["epochs"]) == 1
+
+
+def test_clever_starts_are_for_chains_alone():
+    dense = dataclasses.replace(DENSE, arch="preresnet20")
+    with pytest.raises(SettingError, match="start is 'lsuv' and arch 'preresnet20'"):
+        ticket(dense=dense, start="lsuv")
+
+
+def test_narrow_networks_may_train_as_long_as_a_ticket_costs():
+    profile = get_profile("study", ratios=[0.5], seeds=[0])
+    planned = [run for run in plan("initialisations", profile) if run.kind == "prune"]
+    assert [(run.start, run.finetune.epochs) for run in planned] == [
+        ("fresh", 16),
+        ("lsuv", 16),
+        ("through_data", 16),
+        ("layerwise", 16),
+        ("fresh", 80),
+    ]
+
+
 # --- watching the partition settle ----------------------------------------------------------------------------
 
 

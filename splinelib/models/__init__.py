@@ -13,7 +13,7 @@ from splinelib.models.plain import alexnet, mlp, mlp_for_images, simple_cnn, vgg
 from splinelib.models.preresnet import ChannelSelection, preresnet
 from splinelib.models.vision import mobilenet_v2, resnet18, resnet50
 
-__all__ = ["ARCHITECTURES", "ChannelSelection", "build_model", "mlp"]
+__all__ = ["ARCHITECTURES", "CHAINS", "ChannelSelection", "build_model", "mlp"]
 
 # Name -> (builder, smallest image side that leaves every layer something to read).
 _BUILDERS: MappingProxyType[str, tuple[Callable[[int, int, float, int], nn.Module], int]] = MappingProxyType(
@@ -30,6 +30,8 @@ _BUILDERS: MappingProxyType[str, tuple[Callable[[int, int, float, int], nn.Modul
     }
 )
 ARCHITECTURES: tuple[str, ...] = tuple(_BUILDERS)
+CHAINS = ("vgg16_bn", "alexnet", "simple_cnn", "mlp")
+"""Those that are one ``nn.Sequential``, module after module."""
 
 
 def build_model(

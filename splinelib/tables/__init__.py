@@ -16,6 +16,10 @@ from splinelib.tables.early_bird import detection_table as detection_table
 from splinelib.tables.early_bird import epoch_table as epoch_table
 from splinelib.tables.early_bird import layer_matrix as layer_matrix
 from splinelib.tables.early_bird import mean_matrix as mean_matrix
+from splinelib.tables.phases import PHASES as PHASES
+from splinelib.tables.phases import dense_training_flops as dense_training_flops
+from splinelib.tables.phases import phase_flops as phase_flops
+from splinelib.tables.phases import phase_table as phase_table
 from splinelib.tables.pruning import method_name as method_name
 from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from splinelib.methods import FRESH
 from splinelib.records import Record
+from splinelib.tables.phases import dense_training_flops, phase_flops
 
 _DENSE = ("dataset", "arch", "width", "images", "seed")
 _MEASURED = ("dense_accuracy", "pruned_accuracy", "reestimated_accuracy", "parameters", "flops")
@@ -17,10 +19,22 @@ def method_name(settings: Mapping[str, Any]) -> str:
     """One name for what a prune or one-shot record's settings do: the criterion, with what was done beside it.
 
     For example ``"spline"``, ``"spline + least_squares"``, ``"slimming"`` (batch-norm scale after training with L1 on
-    it), ``"ticket initial"`` and ``"ticket early"`` (rewound weights), ``"narrow"`` (new weights in the pruned shape).
+    it), ``"ticket initial"`` and ``"ticket early"`` (rewound weights), ``"narrow"`` (new weights in the pruned shape),
+    ``"narrow lsuv"`` (a clever start), ``"narrow long"`` (more epochs than the dense run), ``"snip at start"`` (chosen
+    before any training), ``"spline early bird"`` and ``"EB Train"`` (drawn by a detector).
     """
-    if settings.get("start", "trained") != "trained":
-        return "narrow" if settings["start"] == "fresh" else f"ticket {settings['start']}"
+    start, draw = settings.get("start", "trained"), settings.get("draw", "end")
+    if start == "fresh":
+        longer = settings["finetune"]["epochs"] > settings["dense"]["train"]["epochs"]
+        return "narrow long" if longer else "narrow"
+    if start != "trained":
+        return f"narrow {start}" if start in FRESH else f"ticket {start}"
+    if draw == 0:
+        return f"{settings['criterion']} at start"
+    if (draw, settings["criterion"]) == ("mask", "bn_scale"):
+        return "EB Train"
+    if draw in ("spline", "mask"):
+        return f"{settings['criterion']} early bird"
     name = settings["criterion"]
     if settings["dense"]["train"]["norm_l1"]:
         name = "slimming" if name == "bn_scale" else f"{name} after slimming"
@@ -34,7 +48,7 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
     Columns: profile, dataset, arch, width, images, seed, criterion (see :func:`method_name`), ratio; dense_accuracy,
     pruned_accuracy (before fine-tuning), reestimated_accuracy (with batch norms re-estimated, before fine-tuning; NaN
     in records that lack it), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's;
-    training, the operations of all training behind it as a share of the dense training's; seconds.
+    training, the operations of all phases behind it (:func:`phase_flops`) as a share of the dense training's; seconds.
     """
     rows = []
     for record in records:
@@ -66,16 +80,8 @@ def _sorted(rows: list[dict[str, Any]], own: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _training(record: Record) -> float:
-    """Operations of all training behind a pruned network, as a share of the dense network's training.
-
-    Images times operations of a forward pass: the ratio is that of whole steps. The dense training counts wherever the
-    pruned network needs it; choosing the units is not counted.
-    """
-    settings, results = record.settings, record.results
-    share = results["cost"]["flops"] / results["dense_cost"]["flops"]
-    tuned = settings["finetune"]["epochs"] / settings["dense"]["train"]["epochs"]
-    dense = 0.0 if settings.get("start") == "fresh" else 1.0
-    return dense + tuned * (1.0 if settings["criterion"] == "sfp" else share)
+    """Operations of all phases behind a pruned network as a share of the dense network's training."""
+    return sum(phase_flops(record).values()) / dense_training_flops(record)
 
 
 def _shared(record: Record) -> dict[str, Any]:

@@ -1,8 +1,5 @@
 """Winning tickets and initialisation (claim C1): small models started cleverly against large ones pruned."""
 
-from splinelib.winning.initialisers import boundaries_through_data as boundaries_through_data
-from splinelib.winning.initialisers import greedy_layerwise as greedy_layerwise
-from splinelib.winning.initialisers import lsuv as lsuv
 from splinelib.winning.kmeans import Fit as Fit
 from splinelib.winning.kmeans import Mixture as Mixture
 from splinelib.winning.kmeans import compare_starts as compare_starts

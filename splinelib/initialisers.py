@@ -16,7 +16,7 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 def lsuv(
-    model: nn.Sequential, inputs: Tensor, seed: int, tolerance: float = 0.01, tries: int = 10
+    model: nn.Module, inputs: Tensor, seed: int, tolerance: float = 0.01, tries: int = 10
 ) -> nn.Sequential:
     """Layer-sequential unit variance (Mishkin & Matas, "All you need is a good init", ICLR 2016); returns a copy.
 
@@ -55,7 +55,7 @@ def lsuv(
     return started
 
 
-def boundaries_through_data(model: nn.Sequential, inputs: Tensor, seed: int) -> nn.Sequential:
+def boundaries_through_data(model: nn.Module, inputs: Tensor, seed: int) -> nn.Sequential:
     """Move every unit's boundary so that it passes through the data; returns a copy. An idea of this book.
 
     For each unit one of the ``inputs`` is drawn (for a convolution a position as well), and the unit's offset is chosen
@@ -97,7 +97,7 @@ def boundaries_through_data(model: nn.Sequential, inputs: Tensor, seed: int) -> 
 
 
 def greedy_layerwise(
-    model: nn.Sequential, data: Dataset, settings: TrainSettings, seed: int
+    model: nn.Module, data: Dataset, settings: TrainSettings, seed: int
 ) -> tuple[nn.Sequential, int]:
     """Train a chain block by block, each with a local classifier on top and all earlier ones frozen; returns a copy.
 
@@ -149,15 +149,21 @@ def _adopt_statistics(norm: _BATCH_NORM, values: Tensor) -> None:
         norm.running_var.copy_(values.var(axes, correction=0))
 
 
-def _copied_chain(model: nn.Sequential) -> nn.Sequential:
+def _copied_chain(model: nn.Module) -> nn.Sequential:
     if not isinstance(model, nn.Sequential) or not any(isinstance(module, _AFFINE) for module in model):
         raise UnsupportedModuleError(
             f"{type(model).__name__} is no chain of modules with weights: give an nn.Sequential such as vgg16_bn"
         )
+    for name, module in model.named_children():
+        if any(module.children()):
+            raise UnsupportedModuleError(
+                f"module {name!r} ({type(module).__name__}) has modules inside, whose order only it knows: give a flat "
+                "nn.Sequential such as vgg16_bn"
+            )
     return copy.deepcopy(model)
 
 
-def _walk(model: nn.Sequential, inputs: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:
+def _walk(model: nn.Module, inputs: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """Each module with its name and what it reads, after the modules before it have been changed.
 
     Batch norms normalise by the batch and keep their running statistics; dropout is off. The model's mode is restored.

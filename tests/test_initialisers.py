@@ -10,8 +10,8 @@ from torch import nn
 
 from splinelib.data import normalize
 from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.initialisers import boundaries_through_data, greedy_layerwise, lsuv
 from splinelib.training import TrainSettings, evaluate
-from splinelib.winning import boundaries_through_data, greedy_layerwise, lsuv
 
 
 @pytest.fixture
@@ -84,3 +84,9 @@ def test_only_chains_can_be_started():
     bare = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
     with pytest.raises(UnsupportedModuleError, match="'0' has no bias"):
         boundaries_through_data(bare, torch.ones(2, 2), seed=0)
+
+
+def test_blocks_with_modules_inside_are_named(inputs):
+    nested = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 3)))
+    with pytest.raises(UnsupportedModuleError, match="module '1' .Sequential. has modules inside"):
+        lsuv(nested, inputs, seed=0)
