@@ -1,13 +1,14 @@
-# make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03)
+# make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03 JOBS=2)
 # make serve   open the rendered book on this machine                             (PORT=8000)
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
-# make bench   the speed of the exact partition: prints a table and draws the book's page on speed anew
+# make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
 # make clean   remove what `make book` and `make test` made; keeps .venv, the data cache and the live runs
 
 PROFILE ?= quick
 NOTEBOOK ?=
+JOBS ?=
 PORT ?= 8000
 # The first of these that is new enough and can make an environment is used.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python
@@ -22,7 +23,7 @@ SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
-	@$(PY) -m book._tools book --profile "$(PROFILE)" --notebook "$(NOTEBOOK)"
+	@$(PY) -m book._tools book --profile "$(PROFILE)" --notebook "$(NOTEBOOK)" $(if $(JOBS),--jobs "$(JOBS)")
 
 serve: $(STAMP)
 	@$(PY) -m book._tools serve --port $(PORT)
@@ -54,7 +55,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 bench: $(STAMP)
 	$(PY) -m benchmarks.partition --full
+	$(PY) -m benchmarks.detection
+	$(PY) -m benchmarks.step_time
 	$(PY) -m benchmarks.partition_page
+	$(PY) -m benchmarks.cost_page
 
 check-data: $(STAMP)
 	$(PY) -m pytest -m realdata tests/test_data.py

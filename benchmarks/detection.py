@@ -1,17 +1,20 @@
-"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--side 100] [--width 1]``; writes JSON.
+"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--side 100]``; writes JSON.
 
 Three ways through the same canvas, timed in turn, round after round, of which the least time of each counts; CPU time
 stands beside wall time, since other work on the machine stretches only the latter.
 
 * ``forward``: the canvas's forward pass alone, in the pieces that detection uses;
-* ``codes``: sign codes, sampled and packed, which include that forward pass; then the distances to all earlier codes;
+* ``codes``: sign codes, sampled and packed, which include that forward pass; then the distances to all earlier codes,
+  and, as ``matrix``, those of every two;
 * ``floats``: the authors' way, with every batch norm's float output moved to the host's memory and kept, and the
   distance of two epochs by comparing signs of all of them.
 
-Peak memory is that of a fresh process which keeps ``--epochs`` epochs in its way.
+Peak memory is that of a fresh process which keeps ``--epochs`` epochs in its way. Networks are untrained, and one epoch
+is copied to make many: neither time nor memory depends on what the codes say.
 """
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -20,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.machine import machine, peak_memory, timed
+from benchmarks.machine import least, machine, peak_memory, timed
 from splinelib.artifacts import atomic_path
 from splinelib.codes import _CHUNK, code_distance, pairwise_distances, sign_codes, two_image_canvas
 from splinelib.models import build_model
@@ -82,35 +85,37 @@ def float_bytes(model, canvas):
     )
 
 
+def copies(seen, epochs):
+    """What was seen and as many copies as make ``epochs``: equal epochs take as much memory and time as others."""
+    return [seen] + [copy.deepcopy(seen) for _ in range(epochs - 1)]
+
+
+def to_earlier(history):
+    """Distances of the last epoch to all before."""
+    return [code_distance(history[-1], earlier) for earlier in history[:-1]]
+
+
 def measure(cases, epochs, rounds, max_bytes, device):
     """Name -> row of least times in seconds, bytes kept per epoch, and what detection adds to the forward pass."""
     rows = {name: {} for name in cases}
-
-    def keep(row, key, seconds):
-        for kind, value in zip(("wall", "cpu"), seconds, strict=True):
-            row[f"{key}_{kind}"] = min(row.get(f"{key}_{kind}", value), value)
-
     for round_ in range(rounds):
         for name, (model, canvas) in cases.items():
             row = rows[name]
-            keep(row, "forward", timed(lambda m=model, c=canvas: forward(m, c), device)[1:])
+            least(row, timed(lambda m=model, c=canvas: forward(m, c), device)[1:], "forward_")
             code, *seconds = timed(lambda m=model, c=canvas: sign_codes(m, c), device)
-            keep(row, "codes", seconds)
-            # Distances to all earlier epochs, at the last one; equal codes take as long as others.
-            keep(
-                row,
-                "distances",
-                timed(lambda c=code: [code_distance(c, c) for _ in range(epochs - 1)], device)[1:],
-            )
-            keep(row, "matrix", timed(lambda c=code: pairwise_distances([c] * epochs), device)[1:])
+            least(row, seconds, "codes_")
+            history = copies(code, epochs)
+            least(row, timed(lambda h=history: to_earlier(h))[1:], "distances_")
+            least(row, timed(lambda h=history: pairwise_distances(h))[1:], "matrix_")
+            del history
             if round_ == 0:
                 row |= {"points": len(canvas), "layers": len(code.bits)}
                 row["code_bytes"] = sum(layer.nbytes for layer in code.layers)
                 row["float_bytes"] = float_bytes(model, canvas)
             if row["float_bytes"] <= max_bytes:
                 floats, *seconds = timed(lambda m=model, c=canvas: float_activations(m, c), device)
-                keep(row, "floats", seconds)
-                keep(row, "one_float_distance", timed(lambda f=floats: float_distance(f, f), device)[1:])
+                least(row, seconds, "floats_")
+                least(row, timed(lambda f=floats: float_distance(f, f))[1:], "one_float_distance_")
                 del floats
     for row in rows.values():
         for kind in ("wall", "cpu"):
@@ -123,7 +128,7 @@ def keep_epochs(arch, width, side, way, epochs):
     """Peak memory in MB of this process after keeping ``epochs`` epochs in one of ``WAYS``, on the CPU."""
     model, canvas = setting(arch, width, side, torch.device("cpu"))
     see = {"forward": forward, "codes": sign_codes, "floats": float_activations}[way]
-    kept = [see(model, canvas) for _ in range(epochs)]
+    kept = copies(see(model, canvas), epochs)
     return {"epochs": len(kept), "peak_mb": peak_memory()}
 
 
@@ -139,13 +144,13 @@ def arguments_of_the_command_line():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--width", type=float, default=0.25, help="width factor of the networks")
-    parser.add_argument("--side", type=int, default=16, help="points a side of the canvas (the paper's: 100)")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs kept and compared (the paper's: 160)")
+    parser.add_argument("--width", type=float, default=1.0, help="width factor of the networks")
+    parser.add_argument("--side", type=int, default=24, help="points a side of the canvas (the paper's: 100)")
+    parser.add_argument("--epochs", type=int, default=160, help="epochs kept and compared")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--max-bytes", type=int, default=2**30, help="skip the authors' way beyond this")
+    parser.add_argument("--max-bytes", type=int, default=2**31, help="skip the authors' way beyond this")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
 

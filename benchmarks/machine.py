@@ -23,6 +23,12 @@ def timed(action, device=CPU):
     return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
+def least(row, seconds, prefix=""):
+    """Keep the lesser of ``row``'s times and ``seconds``, wall and CPU, under these names with ``prefix``."""
+    for kind, value in zip(("wall", "cpu"), seconds, strict=True):
+        row[prefix + kind] = min(row.get(prefix + kind, value), value)
+
+
 def peak_memory():
     """Peak resident memory of this process in MB."""
     status = Path("/proc/self/status")

@@ -1,28 +1,17 @@
-"""Draws figure and tables of the book's page on speed from ``benchmarks/results``; no arguments."""
+"""Draws the book's figure and tables on the exact partition's speed from ``benchmarks/results``; no arguments."""
 
-import json
 import re
-from pathlib import Path
 
-import matplotlib as mpl
-
-mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from benchmarks.page import load, machine_text, markdown_table, write_figure, write_text
 from splinelib import plots
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = Path(__file__).parent / "results"
-STATIC = ROOT / "book" / "_static"
 CURVES = (
     ("cpu", "partition", "#0072B2", "o", "-"),
     ("gemm_seconds", "all units at all vertices, by GEMM", "#D55E00", "s", "--"),
     ("write_seconds", "writing the result's bytes", "#009E73", "^", ":"),
 )
-
-
-def load(name):
-    return json.loads((RESULTS / name).read_text())
 
 
 def mlps(rows):
@@ -60,41 +49,32 @@ def draw(rows):
 
 
 def speed_table(rows):
-    lines = [
-        "| network | regions | wall s | CPU s | million regions/s (wall) | with topology |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
+    numbers = ("regions", "wall s", "CPU s", "million regions/s (wall)", "with topology")
+    lines = []
     for name, row in rows.items():
         rate = row["regions"] / row["wall"] / 1e6
         both = row["regions"] / (row["wall"] + row["topology_cpu"]) / 1e6 if "topology_cpu" in row else None
         cells = [name, f"{row['regions']:,}", f"{row['wall']:.3f}", f"{row['cpu']:.3f}", f"{rate:.2f}"]
-        lines.append("| " + " | ".join([*cells, f"{both:.2f}" if both else "not measured"]) + " |")
-    return lines
+        lines.append([*cells, f"{both:.2f}" if both else "not measured"])
+    return markdown_table({"network": "---"} | dict.fromkeys(numbers, "--:"), lines)
 
 
 def peer_table(peer):
-    lines = [
-        "| network | output splits | regions, ours | regions, peer | CPU s, ours | CPU s, peer | ratio |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
+    numbers = ("regions, ours", "regions, peer", "CPU s, ours", "CPU s, peer", "ratio")
+    lines = []
     for row in peer["rows"]:
         cells = [row["network"], "yes" if row["output_splits"] else "no"]
         cells += [f"{row[who]['regions']:,}" for who in ("ours", "peer")]
-        cells += [
-            f"{row['ours_cpu']:.3f}",
-            f"{row['peer_cpu']:.3f}",
-            f"{row['peer_cpu'] / row['ours_cpu']:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        cells += [f"{row['ours_cpu']:.3f}", f"{row['peer_cpu']:.3f}"]
+        lines.append([*cells, f"{row['peer_cpu'] / row['ours_cpu']:.0f}"])
+    return markdown_table(
+        dict.fromkeys(("network", "output splits"), "---") | dict.fromkeys(numbers, "--:"), lines
+    )
 
 
 def facts(result):
     """What was measured on what."""
-    machine, cold = result["machine"], result.get("cold_start_seconds")
-    text = f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, load "
-    text += f"{machine['load'][0]:.1f} at the end; PyTorch {machine['torch'].split('+')[0]}, "
-    text += f"Python {machine['python']}."
+    text, cold = machine_text(result["machine"]), result.get("cold_start_seconds")
     if cold:
         text += f" Cold start: {cold['import']:.1f} s to import, {cold['compile_cold']:.0f} s to compile with an empty "
         text += f"cache, {cold['compile_cached']:.1f} s with a full one."
@@ -106,18 +86,12 @@ def facts(result):
 
 def main():
     result, peer = load("partition.json"), load("partition_peer.json")
-    figure = draw(result["rows"])
-    figure.savefig(STATIC / "partition_speed.svg", metadata={"Date": None})
-    lines = [facts(result), "", *speed_table(result["rows"])]
-    (STATIC / "partition_speed.txt").write_text("\n".join(lines) + "\n")
+    write_figure(draw(result["rows"]), "partition_speed.svg")
+    write_text([facts(result), "", *speed_table(result["rows"])], "partition_speed.txt")
     same = sum(row["ours"] == row["peer"] for row in peer["rows"])
     verdict = f"Regions, vertices and edges agree in {same} of {len(peer['rows'])} comparisons."
-    lines = [
-        f"Peer: {peer['peer']} at commit {peer['commit'][:10]}. {verdict}",
-        "",
-        *peer_table(peer),
-    ]
-    (STATIC / "partition_peer.txt").write_text("\n".join(lines) + "\n")
+    source = f"Peer: {peer['peer']} at commit {peer['commit'][:10]}. {verdict}"
+    write_text([source, "", *peer_table(peer)], "partition_peer.txt")
 
 
 if __name__ == "__main__":

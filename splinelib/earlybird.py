@@ -131,6 +131,17 @@ class SplineEarlyBird(_Detector):
         return bool(latest.mean(axis=1).max() < self.threshold)
 
 
+def first_settled(distances: np.ndarray, threshold: float = 0.16, window: int = 3) -> int | None:
+    """The epoch at which :class:`SplineEarlyBird` would have drawn, from the distances [updates, updates] of a run.
+
+    So one training serves for every threshold and window. None if the rule never holds.
+    """
+    for epoch in range(window, len(distances)):
+        if distances[epoch, epoch - window : epoch].max() < threshold:
+            return epoch
+    return None
+
+
 class MaskEarlyBird(_Detector):
     """EB Train (You et al., 2020): the batch-norm mask at one pruning ratio has stopped changing.
 

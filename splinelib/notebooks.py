@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from splinelib.errors import SettingError, SplineError
 from splinelib.plans import plan
 from splinelib.profiles import Profile, get_profile
 from splinelib.records import Record, RecordStore, settings_dict
+from splinelib.runs import Run
 from splinelib.sweeps import sweep
 
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
@@ -54,7 +55,7 @@ def checked_profile(parameters: Mapping[str, Any]) -> Profile:
 
 
 def live_store(parameters: Mapping[str, Any]) -> RecordStore:
-    """Where a notebook's live runs are kept, with the weights of their dense networks: see :func:`live_records`."""
+    """Where a notebook's live runs are kept, with the weights of their dense networks: see :func:`live_runs`."""
     return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
 
 
@@ -67,12 +68,17 @@ def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
 
 
 def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:
-    """Records of sweep ``name`` at ``profile``: found in the live store or computed now, in the plan's order.
+    """Records of sweep ``name`` at ``profile``: see :func:`live_runs`, in the plan's order."""
+    return live_runs(plan(name, profile), parameters)
+
+
+def live_runs(runs: Sequence[Run], parameters: Mapping[str, Any]) -> list[Record]:
+    """Records of ``runs``: found in the live store or computed now, in their order.
 
     The store is the parameter ``store``, else ``$SPLINELIB_STORE``, else a folder in the user's cache. Raises
     :class:`SplineError` that names the first failure if a run failed; finished runs are kept.
     """
-    report = sweep(plan(name, profile), live_store(parameters), profile=parameters["profile"])
+    report = sweep(runs, live_store(parameters), profile=parameters["profile"])
     if report.failed:
         run, error = report.failed[0]
         raise SplineError(

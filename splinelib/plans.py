@@ -1,6 +1,7 @@
 """Which runs make up a sweep: dense runs, and what is pruned from them. All lists in one readable place."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from splinelib.errors import SettingError
@@ -34,8 +35,8 @@ SLIMMING_L1 = 1e-4
 """L1 on batch-norm scales with which network slimming trains [code, eb]."""
 
 
-def plan(sweep: str, profile: Profile) -> list[Run]:
-    """The runs of a sweep, dense runs first.
+def plan(sweep: str, profile: Profile, schedules: Sequence[str] | None = None) -> list[Run]:
+    """The runs of a sweep, dense runs first; ``schedules`` thins ``settling`` to some of :data:`SCHEDULES`.
 
     * ``early_bird``: dense runs alone.
     * ``settling``: dense training on several schedules, watched on several canvases and with averaged weights.
@@ -59,7 +60,7 @@ def plan(sweep: str, profile: Profile) -> list[Run]:
     if sweep == "early_bird":
         return [*dense]
     if sweep == "settling":
-        return _settling(profile, dense)
+        return _settling(profile, dense, chosen_schedules(schedules or SCHEDULES))
     if sweep == "tickets":
         return [*dense, *_tickets(profile, dense)]
     if sweep == "savings":
@@ -144,7 +145,16 @@ def _methods(profile: Profile, dense: list[DenseRun], scope: str) -> list[Run]:
     return runs
 
 
-def _settling(profile: Profile, dense: list[DenseRun]) -> list[Run]:
+def chosen_schedules(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` as they are; :class:`SettingError` if one is not in :data:`SCHEDULES`, or if there are none."""
+    chosen = tuple(names)
+    for name in chosen or (None,):
+        if name not in SCHEDULES:
+            raise SettingError(f"schedules hold {name!r}: choose from {', '.join(SCHEDULES)}")
+    return chosen
+
+
+def _settling(profile: Profile, dense: list[DenseRun], schedules: Sequence[str]) -> list[Run]:
     """Schedule by schedule, so that a study cut short has whole schedules; all canvases on the standard one alone."""
     canvases = _canvases(profile)
     return [
@@ -152,7 +162,7 @@ def _settling(profile: Profile, dense: list[DenseRun]) -> list[Run]:
             dataclasses.replace(run, train=_rescheduled(run.train, name)),
             canvases if name == "standard" else canvases[:1],
         )
-        for name in SCHEDULES
+        for name in schedules
         for run in dense
     ]
 

@@ -1,9 +1,16 @@
 """The notebooks' and the book's house rules, and the pipeline that turns one into the other."""
 
 import ast
+import multiprocessing
+import operator
+import os
 import re
+import signal
 import sys
+import threading
+import time
 import tokenize
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -11,10 +18,11 @@ import nbformat
 import pytest
 import yaml
 
-from book._tools import chapters
+from book._tools import parallel
 from book._tools.chapters import due_chapters, read_parameters, run_chapters, stage_unrun
 from book._tools.check_site import find_problems
 from book._tools.layout import BOOK, ROOT, BuildError, Layout
+from book._tools.parallel import count_jobs, run_all
 from book._tools.teaser import preactivations, random_network, without_units, without_weights
 
 sys.path.append(str(BOOK.source / "_ext"))
@@ -126,14 +134,10 @@ def write_notebook(path, *sources):
 
 
 @pytest.fixture
-def layout(tmp_path, monkeypatch):
-    for name in ("SPLINELIB_FIGURES", "SPLINELIB_STORE", "SOURCE_DATE_EPOCH", "IPYTHONDIR"):
-        monkeypatch.setenv(name, "")  # so that what the pipeline sets is undone afterwards
-    monkeypatch.setattr(chapters, "BUILD", tmp_path / "build")
-    return Layout(tmp_path / "book", tmp_path / "site", tmp_path / "store")
+def layout(tmp_path):
+    return Layout(tmp_path / "book", tmp_path / "build" / "site", tmp_path / "store")
 
 
-@pytest.mark.filterwarnings("default")
 def test_chapters_run_once_and_failures_are_named(tmp_path, layout, capsys):
     figure = 'import os; open(os.environ["SPLINELIB_FIGURES"] + "/fig-x.svg", "w").close()'
     noise = 'import sys; print("bar", file=sys.stderr); print(profile)'
@@ -161,6 +165,116 @@ def test_chapters_run_once_and_failures_are_named(tmp_path, layout, capsys):
     capsys.readouterr()
 
 
+def test_chapters_run_side_by_side(tmp_path, layout, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7), raising=False)
+    figure = (
+        'import os; figures = os.environ["SPLINELIB_FIGURES"]; open(f"{figures}/fig-%s.svg", "w").close()'
+    )
+    threads = 'print(os.environ["OMP_NUM_THREADS"], os.environ["NUMBA_NUM_THREADS"])'
+    # Neither ends well unless the other has begun.
+    meet = """
+import time
+from pathlib import Path
+Path("{0}").touch()
+latest = time.monotonic() + 60
+while not Path("{1}").exists():
+    assert time.monotonic() < latest
+    time.sleep(0.05)
+"""
+    mine, others = tmp_path / "first", tmp_path / "second"
+    first = write_notebook(
+        tmp_path / "01_first.ipynb", figure % "a", meet.format(mine, others), figure % "b", threads
+    )
+    second = write_notebook(tmp_path / "02_second.ipynb", meet.format(others, mine), figure % "c")
+    run_chapters([first, second], layout, "smoke", jobs=2)
+
+    results = [nbformat.read(layout.results / path.name, as_version=4) for path in (first, second)]
+    assert [result.metadata["splinelib"]["figures"] for result in results] == [
+        ["fig-a.svg", "fig-b.svg"],
+        ["fig-c.svg"],
+    ]
+    assert results[0].cells[-1].outputs[0].text == "3 3\n"
+    assert sorted(path.name for path in layout.figures.iterdir()) == ["fig-a.svg", "fig-b.svg", "fig-c.svg"]
+    assert list(layout.running.iterdir()) == []
+    assert capsys.readouterr().out.startswith(
+        "2 chapters to run at profile smoke, 2 at a time\n01_first: started"
+    )
+
+
+def interrupt_when(condition):
+    """Press Ctrl-C once the condition holds."""
+
+    def watch():
+        while not condition():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def test_interruption_stops_chapters_and_kernels(tmp_path, layout, capsys):
+    # Written first, renamed then: a file that is there holds the number.
+    note = "import os\nopen('{0}.new', 'w').write(str(os.getpid()))\nos.rename('{0}.new', '{0}')"
+    files = [tmp_path / "first", tmp_path / "second"]
+    paths = [
+        write_notebook(tmp_path / f"0{number}.ipynb", note.format(file), "import time; time.sleep(120)")
+        for number, file in enumerate(files)
+    ]
+    interrupt_when(lambda: all(file.exists() for file in files))
+    with pytest.raises(KeyboardInterrupt):
+        run_chapters([*paths, tmp_path / "never.ipynb"], layout, "smoke", jobs=2)
+    assert multiprocessing.active_children() == []
+    for file in files:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
+    assert "never" not in capsys.readouterr().out
+
+
+def test_tasks_that_fail_or_die_keep_no_other_from_running(capsys):
+    tasks = {
+        "dies": partial(os._exit, 9),
+        "breaks": partial(operator.truediv, 1, 0),
+        "says": partial(str.upper, "no"),
+        "works": partial(time.sleep, 0),
+    }
+    assert run_all(tasks, jobs=1) == {
+        "dies": "dies: its process died",
+        "breaks": "breaks: ZeroDivisionError: division by zero",
+        "says": "NO",
+    }
+    said = re.sub(r"\d+ s", "0 s", capsys.readouterr().out).splitlines()
+    assert said == [
+        "dies: started",
+        "dies: failed after 0 s; left: breaks, says, works",
+        "breaks: started",
+        "breaks: failed after 0 s; left: says, works",
+        "says: started",
+        "says: failed after 0 s; left: works",
+        "works: started",
+        "works: done after 0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "tasks", "wanted", "jobs"),
+    [
+        (2, 16, 8, None, 2),
+        (16, 64, 8, None, 4),
+        (16, 64, 3, None, 3),
+        (16, 6, 8, None, 2),
+        (2, 1, 8, None, 1),
+        (2, 1, 8, 6, 6),
+        (2, 16, 8, 1, 1),
+    ],
+)
+def test_jobs_fit_the_machine(monkeypatch, cores, gigabytes, tasks, wanted, jobs):
+    monkeypatch.setattr(parallel, "count_cores", lambda: cores)
+    memory = type("Memory", (), {"available": gigabytes * 1e9})
+    monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: memory)
+    assert count_jobs(tasks, wanted) == jobs
+
+
 def test_chapters_without_result_are_shown_bare_and_stay_due(tmp_path, layout):
     path = write_notebook(tmp_path / "01_new.ipynb", "1 + 1")
     assert stage_unrun([path], layout) == ["01_new"]
@@ -180,6 +294,9 @@ def test_chapters_without_result_are_shown_bare_and_stay_due(tmp_path, layout):
         ('<link rel="stylesheet" href="//elsewhere.org/x.css">', "from outside"),
         ("<style>@font-face { src: url('https://elsewhere.org/f.woff') }</style>", "from outside"),
         ('<img src="i.png">', "no alternative text"),
+        ("<p>| claim | paper |\n| --- | :---: |\n| 1 | 2 |</p>", "table: | claim | paper |"),
+        ("<p>a <em>b</em>|c\n|—|—|\n</p>", "raw text instead of a table"),
+        ("<pre>| a |\n| --- |</pre><p><code>|---|</code> a | b, c -- d | e</p>", None),
     ],
 )
 def test_site_check_finds(tmp_path, body, problem):

@@ -279,3 +279,17 @@ def test_chains_are_flat_and_sequential(arch):
     model = build_model(arch, num_classes=2, width=1.0, image_size=32, seed=0)
     flat = isinstance(model, nn.Sequential) and not any(any(module.children()) for module in model)
     assert flat == (arch in CHAINS)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_selected_channels_keep_their_memory_format(memory_format):
+    selection = ChannelSelection(6)
+    selection.indexes = torch.tensor([1, 4])
+    images = torch.randn(3, 6, 5, 5).contiguous(memory_format=memory_format).requires_grad_()
+    kept = selection(images)
+    assert torch.equal(kept, images[:, [1, 4]])
+    assert kept.is_contiguous(memory_format=memory_format)
+    (slope,) = torch.autograd.grad(kept.sum(), images)
+    assert slope.is_contiguous(memory_format=memory_format)
+    assert slope.sum(dim=(0, 2, 3)).tolist() == [0, 75, 0, 0, 75, 0]
+    assert selection(torch.ones(2, 6)).shape == (2, 2)

@@ -9,6 +9,7 @@ from test_partition import Residual, mlp, randomise
 from torch import nn
 
 from splinelib.errors import LimitError, SettingError, UnsupportedModuleError
+from splinelib.models import ChannelSelection
 from splinelib.partition import Slice2D, compute_partition, count_regions
 
 PLANE = Slice2D.axis_aligned()
@@ -168,3 +169,20 @@ def test_an_interrupt_stops_all_threads(monkeypatch):
     monkeypatch.setattr(engine, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compute_partition(mlp(2, 200, 200, 2), PLANE, threads=2)
+
+
+def test_selected_channels_are_read():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, last = nn.Conv2d(1, 4, 3), nn.Linear(2 * 16, 2)
+    selection = ChannelSelection(4)
+    selection.indexes = torch.tensor([0, 3])
+    selecting = nn.Sequential(first, selection, nn.ReLU(), nn.Flatten(), last).double().eval()
+    narrow = nn.Conv2d(1, 2, 3).double()
+    with torch.no_grad():
+        narrow.weight.copy_(first.weight[[0, 3]])
+        narrow.bias.copy_(first.bias[[0, 3]])
+    equal = nn.Sequential(narrow, nn.ReLU(), nn.Flatten(), last).double().eval()
+    images = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    partitions = [compute_partition(model, Slice2D.through(*images)) for model in (selecting, equal)]
+    assert len(partitions[0]) == len(partitions[1]) > 10

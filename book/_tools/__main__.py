@@ -5,6 +5,7 @@ import functools
 import http.server
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import webbrowser
@@ -20,14 +21,14 @@ from .teaser import draw_teaser
 DATA = ("cifar10",)
 
 
-def build_book(profile: str, prefix: str) -> None:
+def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     """Run what is due, then render. Chapters outside ``prefix`` are shown as they last were."""
     install_mathjax(BOOK)
     draw_teaser(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
     if due and profile != "smoke":
         fetch_data()
-    run_chapters(due, BOOK, profile)
+    run_chapters(due, BOOK, profile, jobs)
     unrun = stage_unrun(find_chapters(), BOOK)
     if unrun:
         print(f"not run yet: {', '.join(unrun)}; references to their figures cannot be checked")
@@ -77,12 +78,17 @@ def main() -> int:
     book = verbs.add_parser("book", help="run due notebooks and render")
     book.add_argument("--profile", default="quick")
     book.add_argument("--notebook", default="", help="only the notebooks whose name starts with this")
+    book.add_argument(
+        "--jobs", type=int, help="notebooks at a time (default: by cores and free memory, at most 4)"
+    )
     verbs.add_parser("test", help="all notebooks at profile smoke, rendered and checked apart")
     verbs.add_parser("serve", help="open the rendered book").add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
+    # Whoever ends the build ends its notebooks too, just as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.verb == "book":
-            build_book(options.profile, options.notebook)
+            build_book(options.profile, options.notebook, options.jobs)
         elif options.verb == "test":
             test_book()
         else:

@@ -5,18 +5,24 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
-import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
-from .layout import BUILD, NOTEBOOKS, ROOT, BuildError, Layout, shown
+from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown
+from .parallel import count_cores, count_jobs, run_all
 
 Parameters = dict[str, Any]
+
+# A kernel's own log warns about TCP, though all stays on this machine, and ends in a traceback when it is interrupted.
+# Several kernels would write into one history.
+KERNEL = ["--IPKernelApp.log_level=50", "--HistoryManager.enabled=False"]
 
 
 def find_chapters(prefix: str = "") -> list[Path]:
@@ -33,26 +39,22 @@ def due_chapters(notebooks: Iterable[Path], layout: Layout, profile: str) -> lis
     return [path for path in notebooks if not _is_current(path, layout, profile)]
 
 
-def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str) -> None:
-    """Run the notebooks one after the other (they share training runs) and keep every one that finishes.
+def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str, jobs: int | None = None) -> None:
+    """Run the notebooks, ``jobs`` at a time or as many as the machine bears, and keep every one that finishes.
 
     Raises BuildError at the end, naming notebook, cell and error of each that failed.
     """
-    os.environ.update(layout.environment())
-    Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)  # IPython warns where it is missing
-    layout.figures.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for path in notebooks:
-        start = time.monotonic()
-        print(f"{path.stem}: running at profile {profile}", flush=True)
-        failure = _run(path, layout, profile)
-        state = "failed" if failure else "done"
-        print(f"{path.stem}: {state} after {time.monotonic() - start:.0f} s", flush=True)
-        if failure:
-            print(failure, file=sys.stderr, flush=True)
-            failures.append(failure)
+    notebooks = list(notebooks)
+    jobs = count_jobs(len(notebooks), jobs)
+    threads = max(1, count_cores() // jobs)
+    # The bars of several notebooks would overwrite each other.
+    live = jobs == 1 and sys.stderr.isatty()
+    if notebooks:
+        print(f"{len(notebooks)} chapters to run at profile {profile}, {jobs} at a time", flush=True)
+    tasks = {path.stem: partial(_run, path, layout, profile, threads, live) for path in notebooks}
+    failures = run_all(tasks, jobs)
     if failures:
-        raise BuildError(f"{len(failures)} of the notebooks failed:\n" + "\n".join(failures))
+        raise BuildError(f"{len(failures)} of the notebooks failed:\n" + "\n".join(failures.values()))
 
 
 def stage_unrun(notebooks: Iterable[Path], layout: Layout) -> list[str]:
@@ -72,17 +74,18 @@ def stage_unrun(notebooks: Iterable[Path], layout: Layout) -> list[str]:
     return names
 
 
-def _run(path: Path, layout: Layout, profile: str) -> str | None:
-    """Run one notebook; return what went wrong, or None."""
+def _run(path: Path, layout: Layout, profile: str, threads: int, live: bool) -> str | None:
+    """Run one notebook, in a process of its own since it sets variables; return what went wrong, or None."""
     import papermill  # slow to import, and a build in which nothing is due does not need it
 
-    draft = BUILD / "running" / path.name
-    draft.parent.mkdir(parents=True, exist_ok=True)
+    folder = layout.running / path.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    figures, draft = folder / "figures", folder / path.name
+    figures.mkdir(parents=True)
+    _prepare(layout, figures, threads)
     parameters = _changed(path, {"profile": profile})
     # The key is taken before the run: a file edited meanwhile makes the result stale, as it should.
     key = chapter_key(path, profile)
-    live = sys.stderr.isatty()
-    started = time.time()
     try:
         done = papermill.execute_notebook(
             path,
@@ -91,18 +94,32 @@ def _run(path: Path, layout: Layout, profile: str) -> str | None:
             cwd=ROOT,
             progress_bar=live,
             stderr_file=sys.stderr if live else None,
-            extra_arguments=[
-                "--IPKernelApp.log_level=40"
-            ],  # it warns about TCP, though all stays on this machine
+            extra_arguments=KERNEL,
         )
     except papermill.PapermillExecutionError as error:
         return _describe(path, error, draft)
-    figures = sorted(f.name for f in layout.figures.iterdir() if f.stat().st_mtime >= started - 1)
     _clean(done, path.stem)
-    done.metadata["splinelib"] = {"key": key, "profile": profile, "figures": figures}
+    done.metadata["splinelib"] = {"key": key, "profile": profile, "figures": _keep(figures, layout)}
     _write(done, layout.results / path.name)
-    draft.unlink()
+    shutil.rmtree(folder)
     return None
+
+
+def _prepare(layout: Layout, figures: Path, threads: int) -> None:
+    """Set the variables for a kernel. Its figures go to a folder of their own, which tells whose they are."""
+    os.environ.update(layout.environment() | {"SPLINELIB_FIGURES": str(figures)})
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)  # IPython warns where it is missing
+
+
+def _keep(figures: Path, layout: Layout) -> list[str]:
+    """Move a chapter's figures into the book; return their names."""
+    names = sorted(file.name for file in figures.iterdir())
+    layout.figures.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.move(figures / name, layout.figures / name)
+    return names
 
 
 def _describe(path: Path, error: Any, draft: Path) -> str:

@@ -1,4 +1,4 @@
-"""Checks on the rendered site: links, anchors, ids, alternative texts, and that nothing is loaded from outside."""
+"""Checks on the rendered site: links, anchors, ids, alternative texts, tables, and no loads from outside."""
 
 import re
 from dataclasses import dataclass, field
@@ -22,6 +22,10 @@ LOADS = {
 }
 OUTSIDE = re.compile(r"^(https?:)?//", re.IGNORECASE)
 CSS_LOAD = re.compile(r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
+# The row below a Markdown table's head, as text: some parser took it for a paragraph. Sphinx turns --- into a dash.
+RAW_TABLE = re.compile(r"\|\s*:?[-–—]+:?\s*\|")
+# Where such a row is meant as it stands.
+VERBATIM = {"pre", "code", "script", "style"}
 
 
 @dataclass
@@ -32,17 +36,19 @@ class Page:
     links: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     without_alt: list[str] = field(default_factory=list)
+    raw_tables: list[str] = field(default_factory=list)
 
 
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.page = Page()
-        self._in_style = False
+        self._verbatim: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
-        self._in_style = tag == "style"
+        if tag in VERBATIM:
+            self._verbatim.append(tag)
         if "id" in values:
             self.page.ids.append(values["id"])
         if tag == "a" and "href" in values:
@@ -56,11 +62,14 @@ class _Reader(HTMLParser):
             self.page.without_alt.append(values.get("src", ""))
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_style = False
+        if tag in self._verbatim:
+            self._verbatim.remove(tag)
 
     def handle_data(self, data: str) -> None:
-        if self._in_style:
+        if "style" in self._verbatim:
             self.page.outside += CSS_LOAD.findall(data)
+        elif not self._verbatim and RAW_TABLE.search(data):
+            self.page.raw_tables.append(data.strip().splitlines()[0])
 
 
 def read_page(text: str) -> Page:
@@ -81,6 +90,7 @@ def find_problems(site: Path) -> list[str]:
         problems += [f"{name}: id {i!r} occurs twice" for i in sorted(_repeated(page.ids))]
         problems += [f"{name}: loads {address} from outside" for address in page.outside]
         problems += [f"{name}: image {source} has no alternative text" for source in page.without_alt]
+        problems += [f"{name}: raw text instead of a table: {head}" for head in page.raw_tables]
         problems += [f"{name}: broken link {link}" for link in page.links if not _resolves(link, path, pages)]
     for path in sorted(site.rglob("*.css")):
         found = CSS_LOAD.findall(path.read_text("utf-8"))
@@ -92,7 +102,7 @@ def check_site(site: Path) -> None:
     """Raise BuildError with all problems of the rendered site, if there are any."""
     if problems := find_problems(site):
         raise BuildError(f"{len(problems)} problems in {site}:\n" + "\n".join(problems))
-    print("site checked: links, anchors, ids, alternative texts, no outside loads")
+    print("site checked: links, anchors, ids, alternative texts, tables, no outside loads")
 
 
 def _repeated(ids: list[str]) -> set[str]:

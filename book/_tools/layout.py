@@ -35,6 +35,11 @@ class Layout:
         return self.source / "_extra" / "figures"
 
     @property
+    def running(self) -> Path:
+        """One folder for each notebook that runs, or that failed."""
+        return self.site.with_name("running")
+
+    @property
     def mathjax(self) -> Path:
         """The folder with the local MathJax."""
         return self.source / "_extra" / "mathjax"

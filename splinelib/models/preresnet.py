@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from splinelib.models.initialise import initialise
@@ -10,6 +11,20 @@ from splinelib.models.plain import scaled
 
 EXPANSION = 4
 STAGE_PLANES = (16, 32, 64)
+
+
+def select_channels(x: Tensor, indexes: Tensor) -> Tensor:
+    """``x[:, indexes]`` for ``x`` of shape ``[N, channels, ...]``, in the memory format that ``x`` has.
+
+    Selecting along dimension 1 copies images into channels-first memory, and their gradients with them; everything
+    behind it, batch norms above all, would then be slower than in the network that was not pruned.
+    """
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.movedim(1, -1).index_select(-1, indexes).movedim(-1, 1)
+    return x.index_select(1, indexes)
+
+
+torch.fx.wrap("select_channels")  # which looks at memory, so it is not traced into
 
 
 class ChannelSelection(nn.Module):
@@ -37,7 +52,7 @@ class ChannelSelection(nn.Module):
         if self.indexes.numel() == self.channels:
             # A view, not x itself: Torch-Pruning finds a module in the graph by its output's own grad_fn.
             return x.view_as(x)
-        return x.index_select(1, self.indexes)
+        return select_channels(x, self.indexes)
 
     def extra_repr(self) -> str:
         """Channels coming in and going out, for ``print(model)``."""

@@ -14,6 +14,7 @@ from splinelib.partition.measures import boundary_length as boundary_length
 from splinelib.partition.measures import compare as compare
 from splinelib.partition.measures import separated_pairs as separated_pairs
 from splinelib.partition.measures import share_of_units_touching as share_of_units_touching
+from splinelib.partition.overlay import area_distance as area_distance
 from splinelib.partition.partition import Partition as Partition
 from splinelib.partition.partition import compute_partition as compute_partition
 from splinelib.partition.partition import count_regions as count_regions

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from splinelib.models.preresnet import select_channels
 from splinelib.partition import linear_ops, pieces
 from splinelib.partition.layout import Floats, Ints, Layout, Value
 
@@ -256,6 +257,10 @@ def _index_select(call: Call, value: Value, dim: int, index: Tensor) -> Value:
     return Value(value.lanes[kept], value.scale[kept], value.shift[kept])
 
 
+def _select_channels(call: Call, value: Value, indexes: Tensor) -> Value:
+    return _index_select(call, value, 1, indexes)
+
+
 def _cat(call: Call, values: Sequence[Value], dim: int = 0) -> Value:
     if dim == 0 or not all(isinstance(v, Value) for v in values):
         raise NotHandled("only a concatenation of activations along a dimension after the batch is known")
@@ -364,6 +369,7 @@ FUNCTIONS: dict[Any, Handler] = {
     torch.flatten: _reshape,
     torch.reshape: _reshape,
     torch.index_select: _index_select,
+    select_channels: _select_channels,
     torch.cat: _cat,
     torch.add: _add,
     operator.add: _add,

@@ -11,6 +11,14 @@ from splinelib.plots.pruning import difference_forest as difference_forest
 from splinelib.plots.pruning import layer_widths as layer_widths
 from splinelib.plots.pruning import method_dots as method_dots
 from splinelib.plots.pruning import ratio_curves as ratio_curves
+from splinelib.plots.savings import pareto as pareto
+from splinelib.plots.savings import phase_bars as phase_bars
+from splinelib.plots.savings import ticket_outcomes as ticket_outcomes
+from splinelib.plots.settling import canvas_draws as canvas_draws
+from splinelib.plots.settling import exact_and_sampled as exact_and_sampled
+from splinelib.plots.settling import rule_map as rule_map
+from splinelib.plots.settling import schedule_curves as schedule_curves
+from splinelib.plots.settling import schedule_draws as schedule_draws
 from splinelib.plots.style import LABELS as LABELS
 from splinelib.plots.style import label_of as label_of
 from splinelib.plots.style import reference_line as reference_line

@@ -36,7 +36,9 @@ def ratio_curves(
     return axes
 
 
-def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, title: str = "") -> Axes:
+def difference_forest(
+    axes: Axes, differences: pd.DataFrame, margin: float, title: str = "", criterion: str = "spline"
+) -> Axes:
     """Paired differences with confidence intervals (from ``tables.paired_differences``) in points, and the margin."""
     axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
     axes.axvline(0, color="black", linewidth=1)
@@ -56,7 +58,7 @@ def difference_forest(axes: Axes, differences: pd.DataFrame, margin: float, titl
     names = [f"{label_of(row.against)}, ratio {row.ratio:g}" for row in differences.itertuples()]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
-    axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel="spline − baseline (points)")
+    axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel=f"{criterion} − other (points)")
     return axes
 
 

@@ -42,10 +42,19 @@ LABELS = {
     "ticket initial": "lottery ticket, initial weights",
     "ticket early": "lottery ticket, early weights",
     "narrow": "narrow network from scratch",
+    "narrow lsuv": "narrow, LSUV",
+    "narrow through_data": "narrow, boundaries through data",
+    "narrow layerwise": "narrow, pretrained layerwise",
+    "narrow long": "narrow, as long as a ticket costs",
+    "spline early bird": "spline early bird",
+    "EB Train": "EB Train",
+    "snip at start": "SNIP at initialisation",
+    "grasp at start": "GraSP at initialisation",
+    "synflow at start": "SynFlow at initialisation",
 }
 _COMPENSATIONS = {"least_squares": "least squares", "merge": "merging"}
 _FAMILIES = {  # colour of a family of methods, and the marker of each in it
-    "#0072B2": {"spline": "o", "spline_geometric": "P", "code_distance": "8"},
+    "#0072B2": {"spline": "o", "spline_geometric": "P", "code_distance": "8", "spline early bird": "*"},
     "#D55E00": {
         "l1": "s",
         "l2": "D",
@@ -54,30 +63,50 @@ _FAMILIES = {  # colour of a family of methods, and the marker of each in it
         "fpgm": "p",
         "folding": "H",
         "sfp": "h",
+        "EB Train": "X",
     },
-    "#009E73": {"taylor": "<", "snip": ">", "grasp": "*", "synflow": "d"},
+    "#009E73": {
+        "taylor": "<",
+        "snip": ">",
+        "grasp": "*",
+        "synflow": "d",
+        "snip at start": ">",
+        "grasp at start": "*",
+        "synflow at start": "d",
+    },
     "#CC79A7": {"output_angle": "d", "thinet": "s", "reconstruction": "o"},
-    "#666666": {"random": "X", "ticket initial": "<", "ticket early": ">", "narrow": "v"},
+    "#666666": {
+        "random": "X",
+        "ticket initial": "<",
+        "ticket early": ">",
+        "narrow": "v",
+        "narrow lsuv": "^",
+        "narrow through_data": "P",
+        "narrow layerwise": "s",
+        "narrow long": "D",
+    },
 }
+_GLOBAL = " (global)"
 _DASHES = {"least_squares": "-", "merge": "-.", "": "--"}
 
 
 def label_of(method: str) -> str:
     """How a method of ``tables.method_name`` is called in figures."""
-    base, _, how = method.partition(" + ")
-    return f"{LABELS.get(base, base)}{', ' + _COMPENSATIONS[how] if how else ''}"
+    base, _, how = method.removesuffix(_GLOBAL).partition(" + ")
+    scope = ", global" if method.endswith(_GLOBAL) else ""
+    return f"{LABELS.get(base, base)}{', ' + _COMPENSATIONS[how] if how else ''}{scope}"
 
 
 def family_colour(method: str) -> str:
     """Blue for boundaries, orange for weights, green for gradients, pink for outputs on data, grey for controls."""
-    base = method.partition(" + ")[0]
+    base = method.removesuffix(_GLOBAL).partition(" + ")[0]
     found = [colour for colour, markers in _FAMILIES.items() if base in markers]
     return found[0] if found else "#0072B2"  # variants of the spline criterion
 
 
 def style_of(method: str) -> tuple[str, str, str]:
     """Colour, marker and dash of a method: its family's colour, its own marker, the dash of its compensation."""
-    base, _, how = method.partition(" + ")
+    base, _, how = method.removesuffix(_GLOBAL).partition(" + ")
     if method in STYLES:
         return STYLES[method]
     markers = {name: marker for family in _FAMILIES.values() for name, marker in family.items()}

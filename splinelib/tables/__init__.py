@@ -3,6 +3,7 @@
 from splinelib.tables.claims import claim_table as claim_table
 from splinelib.tables.claims import describe as describe
 from splinelib.tables.claims import detection_claim as detection_claim
+from splinelib.tables.claims import network_name as network_name
 from splinelib.tables.claims import pruning_claim as pruning_claim
 from splinelib.tables.claims import study_claim as study_claim
 from splinelib.tables.compare import CONFIDENCE as CONFIDENCE
@@ -24,3 +25,16 @@ from splinelib.tables.pruning import method_name as method_name
 from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table
 from splinelib.tables.pruning import width_table as width_table
+from splinelib.tables.savings import pareto_front as pareto_front
+from splinelib.tables.savings import phase_means as phase_means
+from splinelib.tables.savings import savings_claim as savings_claim
+from splinelib.tables.savings import savings_summary as savings_summary
+from splinelib.tables.savings import savings_table as savings_table
+from splinelib.tables.settling import canvas_table as canvas_table
+from splinelib.tables.settling import draw_table as draw_table
+from splinelib.tables.settling import early_tickets as early_tickets
+from splinelib.tables.settling import matrices_by_schedule as matrices_by_schedule
+from splinelib.tables.settling import rule_table as rule_table
+from splinelib.tables.settling import schedule_table as schedule_table
+from splinelib.tables.settling import settling_claim as settling_claim
+from splinelib.tables.settling import ticket_claim as ticket_claim

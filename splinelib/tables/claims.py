@@ -1,6 +1,7 @@
 """Claims beside what records show, in words made from their numbers alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,8 +68,8 @@ def describe(records: Sequence[Record]) -> str:
     if not records:
         return "no records"
     first = records[0]
-    dense = first.settings.get("dense", first.settings)
-    seeds = sorted({record.settings.get("dense", record.settings)["seed"] for record in records})
+    dense = _dense(first)
+    seeds = sorted({_dense(record)["seed"] for record in records})
     images = "all" if dense["images"] is None else f"{dense['images']:,}"
     hardware = ", ".join(sorted({record.provenance["hardware"] for record in records}))
     return (
@@ -76,6 +77,19 @@ def describe(records: Sequence[Record]) -> str:
         f"×{dense['width']:g}, {dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
         f"{len(records)} runs on {hardware}, finished {max(r.provenance['finished'] for r in records)[:10]}"
     )
+
+
+def network_name(record: Record) -> str:
+    """The network behind a record and its data, as ``vgg16_bn ×0.25, cifar10``."""
+    dense = _dense(record)
+    images = "" if dense["images"] is None else f", {dense['images']:,} images"
+    return f"{dense['arch']} ×{dense['width']:g}, {dense['dataset']}{images}"
+
+
+def _dense(record: Record) -> dict[str, Any]:
+    """The settings of data, network and dense training behind a record of any kind of run."""
+    settings = record.settings
+    return settings.get("dense") or settings.get("training") or settings
 
 
 def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:

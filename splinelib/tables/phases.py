@@ -33,7 +33,7 @@ def phase_flops(record: Record) -> dict[str, float]:
     """
     settings, results = record.settings, record.results
     dense, small = results["dense_cost"]["flops"], results["cost"]["flops"]
-    epochs = 0 if settings.get("start", "trained") in FRESH else _dense_epochs(record)
+    epochs = 0 if settings.get("start", "trained") in FRESH else dense_epochs_before(record)
     canvas = settings["dense"]["canvas_side"] ** 2 if settings.get("draw") == "spline" else 0
     width = dense if settings["criterion"] == "sfp" else small
     return {
@@ -71,11 +71,11 @@ def _dense_epochs_in_all(record: Record) -> int:
     return record.settings["dense"]["train"]["epochs"]
 
 
-def _dense_epochs(record: Record) -> int:
+def dense_epochs_before(record: Record) -> int:
     """Epochs before the units were chosen; records from before there were draws are all from the end."""
     return record.results.get("dense_epochs", _dense_epochs_in_all(record))
 
 
 def _retraining_epochs(record: Record) -> int:
-    first = _dense_epochs(record) if record.settings.get("onward") else 0
+    first = dense_epochs_before(record) if record.settings.get("onward") else 0
     return record.settings["finetune"]["epochs"] - first

@@ -8,7 +8,7 @@ import pandas as pd
 
 from splinelib.methods import FRESH
 from splinelib.records import Record
-from splinelib.tables.phases import dense_training_flops, phase_flops
+from splinelib.tables.phases import dense_epochs_before, dense_training_flops, phase_flops
 
 _DENSE = ("dataset", "arch", "width", "images", "seed")
 _MEASURED = ("dense_accuracy", "pruned_accuracy", "reestimated_accuracy", "parameters", "flops")
@@ -48,14 +48,19 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
     Columns: profile, dataset, arch, width, images, seed, criterion (see :func:`method_name`), ratio; dense_accuracy,
     pruned_accuracy (before fine-tuning), reestimated_accuracy (with batch norms re-estimated, before fine-tuning; NaN
     in records that lack it), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's;
-    training, the operations of all phases behind it (:func:`phase_flops`) as a share of the dense training's; seconds.
+    training, the operations of all phases behind it (:func:`phase_flops`) as a share of the dense training's;
+    dense_epochs before the units were chosen; seconds.
     """
     rows = []
     for record in records:
         if record.settings["scope"] == scope:
-            own = {"accuracy": record.results["accuracy"], "training": _training(record)}
+            own = {
+                "accuracy": record.results["accuracy"],
+                "training": _training(record),
+                "dense_epochs": dense_epochs_before(record),
+            }
             rows.append(_shared(record) | own | {"seconds": record.provenance["seconds"]})
-    return _sorted(rows, ("accuracy", "training", "seconds"))
+    return _sorted(rows, ("accuracy", "training", "dense_epochs", "seconds"))
 
 
 def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:

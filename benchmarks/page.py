@@ -1,0 +1,43 @@
+"""What the modules that draw the book's page on speed share."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+RESULTS = Path(__file__).parent / "results"
+STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
+LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+"""Colours and markers, told apart without colour as well."""
+
+
+def load(name):
+    """A benchmark's result, or None where it was not run."""
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_figure(figure, name):
+    figure.savefig(STATIC / name, metadata={"Date": None})
+
+
+def write_text(lines, name):
+    (STATIC / name).write_text("\n".join(lines) + "\n")
+
+
+def markdown_table(columns, rows):
+    """Lines of a table; ``columns`` maps each heading to its alignment, ``rows`` are lists of cells."""
+    lines = [list(columns), list(columns.values()), *rows]
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    text[1] = text[1].replace(" ", "")
+    return text
+
+
+def machine_text(machine):
+    """What was measured on what."""
+    where = f", {machine['device']}" if machine.get("device", "cpu") != "cpu" else ""
+    text = f"Machine: {machine['processor']}{where}, {machine['cores']} cores, {machine['threads']} threads, load "
+    text += f"{machine['load'][0]:.1f} at the end; PyTorch {machine['torch'].split('+')[0]}, "
+    return text + f"Python {machine['python']}."

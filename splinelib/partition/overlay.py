@@ -1,0 +1,46 @@
+"""The exact distance of two networks' partitions: the area on which their units disagree."""
+
+import numpy as np
+from torch import Tensor, nn
+
+from splinelib.errors import SettingError
+from splinelib.partition.layout import Floats
+from splinelib.partition.partition import compute_partition
+from splinelib.partition.slices import Slice2D
+
+
+class _Both(nn.Module):
+    """Two networks on one input. The sum of their outputs keeps both alive; every boundary is one of theirs."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The sum of both outputs."""
+        return self.first(inputs) + self.second(inputs)
+
+
+def area_distance(first: nn.Module, second: nn.Module, slice: Slice2D) -> Floats:
+    """Share of the slice's area on which a unit's bit differs, averaged over each layer's units: float64 [layers].
+
+    This is what the distance of codes on a canvas (:func:`splinelib.codes.code_distance`) estimates where the canvas's
+    points fill the slice evenly. The partition of both networks together refines each of theirs, so no point is
+    sampled. Regions of the common partition number up to those of both and their crossings.
+
+    Raises:
+        SettingError: the networks do not have the same layers, or are in training mode.
+        UnsupportedModuleError, LimitError: as ``compute_partition``.
+    """
+    both = compute_partition(_Both(first, second), slice, codes=True)
+    bits = both.code_bits()
+    half = bits.shape[1] // 2
+    widths = np.array([layer.units * layer.pieces for layer in both.layers])
+    count = len(widths) // 2
+    if len(widths) != 2 * count or not np.array_equal(widths[:count], widths[count:]):
+        raise SettingError(
+            f"layers have {widths.tolist()} units, those of both networks in turn: give two of one architecture"
+        )
+    differs = (bits[:, :half] != bits[:, half:]).astype(np.float64)
+    by_unit = both.area @ differs / both.area.sum()
+    return np.array([part.mean() for part in np.split(by_unit, np.cumsum(widths[:count])[:-1])])

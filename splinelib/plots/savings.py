@@ -1,0 +1,88 @@
+"""What early pruning saves: outcomes of tickets, accuracy against training cost, the phases of that cost."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from splinelib.plots.style import label_of, style_of, whole_epochs
+
+_PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
+_HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
+
+
+def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accuracy", title: str = "") -> Axes:
+    """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
+    for criterion, part in summary.groupby("criterion", sort=False):
+        colour, marker, dash = style_of(str(criterion))
+        axes.errorbar(
+            part["dense_epochs"],
+            part["accuracy_mean"],
+            yerr=part["accuracy_std"].fillna(0),
+            color=colour,
+            marker=marker,
+            linestyle=dash,
+            capsize=3,
+            label=label_of(str(criterion)),
+        )
+    axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel=label)
+    whole_epochs(axes.xaxis)
+    axes.legend()
+    return axes
+
+
+def pareto(
+    axes: Axes, summary: pd.DataFrame, front: pd.DataFrame, dense: tuple[float, float], title: str = ""
+) -> Axes:
+    """Accuracy against total training cost, mean ± std over seeds, one sign for each method of ``summary``.
+
+    Args:
+        summary: from ``tables.savings_summary``.
+        front: its rows that no other beats, joined by a grey line.
+        dense: mean and standard deviation of the dense network's accuracy.
+    """
+    axes.step(
+        front["training_mean"], front["accuracy_mean"], where="post", color="#999999", linewidth=3, alpha=0.5
+    )
+    for criterion, part in summary.groupby("criterion", sort=False):
+        colour, marker, _ = style_of(str(criterion))
+        axes.errorbar(
+            part["training_mean"],
+            part["accuracy_mean"],
+            xerr=part["training_std"].fillna(0),
+            yerr=part["accuracy_std"].fillna(0),
+            color=colour,
+            marker=marker,
+            markerfacecolor="white" if "global" in str(criterion) else colour,
+            linestyle="none",
+            capsize=2.5,
+            label=label_of(str(criterion)),
+        )
+    axes.errorbar(
+        1, dense[0], yerr=np.nan_to_num(dense[1]), color="black", marker="*", markersize=11, label="dense"
+    )
+    axes.set(
+        title=title, xlabel="operations of all training, as a share of dense training", ylabel="test accuracy"
+    )
+    return axes
+
+
+def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """Stacked shares of the phases: ``table`` has a row for each method and a column for each phase."""
+    left = np.zeros(len(table))
+    for phase in table.columns:
+        axes.barh(
+            range(len(table)),
+            table[phase],
+            left=left,
+            color=_PHASES[phase],
+            hatch=_HATCHES[phase],
+            edgecolor="white",
+            label=phase,
+        )
+        left += table[phase].to_numpy()
+    axes.axvline(1, color="black", linewidth=1, linestyle=(0, (6, 3)))
+    axes.set_yticks(range(len(table)), [label_of(name) for name in table.index])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set(title=title, xlabel="operations, as a share of dense training (dashed line: 1)")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
+    return axes

@@ -1,0 +1,108 @@
+"""What early pruning saves: accuracy against the operations of all training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from splinelib.records import Record
+from splinelib.tables.phases import PHASES, phase_table
+from splinelib.tables.pruning import method_name, pruning_table
+
+
+def savings_table(records: Sequence[Record]) -> pd.DataFrame:
+    """The columns of :func:`pruning_table` for the records of both scopes, with ``scope``; methods that prune globally
+    are called ``"… (global)"``.
+    """
+    parts = [pruning_table(records, scope).assign(scope=scope) for scope in ("layerwise", "global")]
+    table = pd.concat([part for part in parts if not part.empty] or parts[:1], ignore_index=True)
+    wide = table["scope"] == "global"
+    table.loc[wide, "criterion"] += " (global)"
+    return table
+
+
+def savings_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """For each method and ratio of :func:`savings_table`: what it loses against the dense network, what it saves.
+
+    Columns: ratio, criterion, n, accuracy_mean and _std, training_mean and _std (of all phases, as a share of the dense
+    training), saving (the reciprocal of that mean), loss (mean over seeds of dense minus pruned accuracy), loss_se (its
+    standard error; NaN for one seed), no_loss (whether the loss is at most one standard error).
+    """
+    rows = []
+    for (ratio, criterion), part in table.groupby(["ratio", "criterion"], sort=False):
+        loss = part["dense_accuracy"] - part["accuracy"]
+        error = loss.std(ddof=1) / np.sqrt(len(part))
+        rows.append(
+            {
+                "ratio": ratio,
+                "criterion": criterion,
+                "n": len(part),
+                **{
+                    f"{name}_{how}": getattr(part[name], how)()
+                    for name in ("accuracy", "training")
+                    for how in ("mean", "std")
+                },
+                "saving": 1 / part["training"].mean(),
+                "loss": loss.mean(),
+                "loss_se": error,
+                "no_loss": bool(loss.mean() <= error),  # never for one seed, whose error is unknown
+            }
+        )
+    columns = ["ratio", "criterion", "n", "accuracy_mean", "accuracy_std", "training_mean", "training_std"]
+    columns += ["saving", "loss", "loss_se", "no_loss"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def pareto_front(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`savings_summary` that no other row beats in both mean accuracy and mean training cost."""
+    ordered = summary.sort_values(["training_mean", "accuracy_mean"], ascending=[True, False])
+    best = ordered["accuracy_mean"].cummax()
+    first = ~best.duplicated()
+    return ordered[(ordered["accuracy_mean"] == best) & first]
+
+
+def phase_means(records: Sequence[Record]) -> pd.DataFrame:
+    """Shares of the phases, a row for each method of :func:`savings_table` and a column for each of ``PHASES``.
+
+    Means over seeds and ratios; the cheapest method first.
+    """
+    parts = phase_table(records).pivot(index="key", columns="phase", values="share")[list(PHASES)]
+    names = {record.key: _name(record) for record in records}
+    means = parts.groupby(parts.index.map(names)).mean()
+    return means.loc[means.sum(axis=1).sort_values().index].rename_axis("criterion")
+
+
+def _name(record: Record) -> str:
+    name = method_name(record.settings)
+    return f"{name} (global)" if record.settings["scope"] == "global" else name
+
+
+def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str, str]:
+    """Claim C7 beside what the records show, in words made from their numbers alone."""
+    birds = summary[summary["criterion"].str.contains("early bird|EB Train")]
+    free = summary[summary["no_loss"]]
+    parts = []
+    if free.empty:
+        least = summary.loc[summary["loss"].idxmin()]
+        parts.append(
+            f"no method is without loss; the least loss, {100 * least['loss']:.1f} points, has {least['criterion']} "
+            f"at {least['ratio']:g}, {least['saving']:.2f} × cheaper than dense training"
+        )
+    else:
+        best = free.loc[free["saving"].idxmax()]
+        parts.append(
+            f"largest saving without loss: {best['saving']:.2f} ×, {best['criterion']} at {best['ratio']:g}"
+        )
+    for name, part in birds.groupby("criterion", sort=False):
+        best = part.loc[part["loss"].idxmin()]
+        spread = "" if np.isnan(best["loss_se"]) else f" ± {100 * best['loss_se']:.1f}"
+        parts.append(
+            f"{name}: {best['saving']:.2f} × at a loss of {100 * best['loss']:.1f}{spread} points ({best['ratio']:g})"
+        )
+    seeds = {record.settings["dense"]["seed"] for record in records}
+    return {
+        "claim": "C7",
+        "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
+        "records": f"profile {records[0].provenance['profile']}, {len(seeds)} seeds",
+        "ours": "; ".join(parts),
+    }

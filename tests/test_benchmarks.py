@@ -1,0 +1,105 @@
+"""What the benchmarks compute besides time, at toy size; nothing here is timed against anything."""
+
+import pytest
+import torch
+
+from benchmarks import cost_page, detection, page, step_time
+from benchmarks.machine import CPU, least
+from splinelib import code_distance, sign_codes
+from splinelib.models import build_model
+
+BITS_OF_ALL = 2**22  # more than any layer here has, so codes are not sampled
+
+
+def vgg(seed):
+    return build_model("vgg16_bn", num_classes=10, width=0.05, image_size=32, seed=seed)
+
+
+@pytest.fixture
+def static(tmp_path, monkeypatch):
+    """A results folder and a folder of the book, both empty."""
+    for name, module in (("RESULTS", page), ("STATIC", page), ("STATIC", cost_page)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.setattr(module, name, tmp_path / name)
+    return tmp_path / "STATIC"
+
+
+def test_authors_way_gives_the_distance_of_codes():
+    _, canvas = detection.setting("vgg16_bn", 0.05, 3, CPU)
+    floats = [detection.float_activations(vgg(seed), canvas) for seed in (0, 1)]
+    codes = [sign_codes(vgg(seed), canvas, BITS_OF_ALL) for seed in (0, 1)]
+    # Both are means of the same few shares, up to the order of rounding.
+    found, wanted = detection.float_distance(*floats), float(code_distance(*codes).mean())
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    assert detection.float_bytes(vgg(0), canvas) == 4 * sum(
+        piece.numel() for layer in floats[0] for piece in layer
+    )
+
+
+def test_history_is_made_of_codes_of_their_own():
+    _, canvas = detection.setting("vgg16_bn", 0.05, 2, CPU)
+    history = detection.copies(sign_codes(vgg(0), canvas), 3)
+    assert len({code.layers[0].ctypes.data for code in history}) == 3
+    assert all(distance.sum() == 0 for distance in detection.to_earlier(history))
+
+
+def test_least_time_counts():
+    row = {}
+    least(row, (2.0, 1.0), "codes_")
+    least(row, (1.0, 3.0), "codes_")
+    assert row == {"codes_wall": 1.0, "codes_cpu": 1.0}
+
+
+@pytest.mark.parametrize(("flops", "time", "share"), [(4, 4, 1.0), (4, 1, 0.0), (3, 2, 0.5), (2, 0.5, -0.5)])
+def test_realised_share(flops, time, share):
+    assert step_time.realised_share(flops, time) == share
+
+
+def test_timed_step_trains_and_leaves_weights():
+    models = step_time.networks("preresnet20", 0.25, [0.5])
+    trainer = step_time.trainer_of(models[0.5], "float32", CPU)
+    before = [parameter.detach().clone() for parameter in models[0.5].parameters()]
+    step_time.step(trainer, *step_time.noise(2, CPU))
+    gradients = [parameter.grad for parameter in models[0.5].parameters()]
+    assert all(gradient is not None and gradient.any() for gradient in gradients)
+    torch.testing.assert_close(before, list(models[0.5].parameters()), rtol=0, atol=0)
+
+
+def step_time_result():
+    models = step_time.networks("preresnet20", 0.25, [0.5])
+    rows = step_time.measure(models, "bfloat16", batch=2, seconds=0, device=CPU)
+    where = {"arch": "preresnet20", "width": 0.25, "device": "cpu", "precision": "bfloat16"}
+    return [where | row for row in rows]
+
+
+def test_rows_hold_operations_and_ratios():
+    rows = step_time_result()
+    assert [row["pass"] for row in rows] == ["step", "inference"]
+    for row in rows:
+        assert row["flops_ratio"] == row["flops_dense"] / row["flops_pruned"] > 1
+        assert row["time_ratio"] == row["wall_dense"] / row["wall_pruned"]
+    assert rows[0]["flops_pruned"] > 2 * rows[1]["flops_pruned"]  # a step has a backward pass as well
+
+
+def test_page_without_results_says_how_to_get_them(static):
+    (static / "detection.svg").touch()
+    cost_page.main()
+    assert "python -m benchmarks.detection" in (static / "detection.txt").read_text()
+    assert "python -m benchmarks.step_time" in (static / "step_time.txt").read_text()
+    assert not (static / "detection.svg").exists()
+
+
+def test_page_shows_what_was_measured(static, monkeypatch):
+    cases = {"vgg16_bn": detection.setting("vgg16_bn", 0.05, 2, CPU)}
+    rows = detection.measure(cases, epochs=3, rounds=1, max_bytes=2**20, device=CPU)
+    note = {
+        "machine": detection.machine(1),
+        "settings": {"width": 0.05, "epochs": 3, "rounds": 1, "batch": 2},
+    }
+    results = {"detection": rows, "step_time": step_time_result()}
+    monkeypatch.setattr(cost_page, "load", lambda name: note | {"rows": results[name.removesuffix(".json")]})
+    cost_page.main()
+    for name in results:
+        assert f"_static/{name}.svg" in (static / f"{name}.txt").read_text()
+        assert (static / f"{name}.svg").stat().st_size > 0
+    assert f"| layers with a code | {rows['vgg16_bn']['layers']} |" in (static / "detection.txt").read_text()
