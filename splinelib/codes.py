@@ -168,11 +168,11 @@ def _sample(total: int, bits: int, layer: int) -> Tensor | None:
     return torch.randint(total, (bits,), generator=generator).sort().values
 
 
-def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**18) -> PackedCode:
+def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**17) -> PackedCode:
     """Codes of ``model`` on ``canvas`` [points, ...] (any input shape), in eval mode, at most ``bits`` a layer.
 
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
-    The standard error of a distance d estimated so is sqrt(d(1 - d) / bits): 0.001 at d = 0.5 by default. Layers are
+    The standard error of a distance d estimated so is sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default. Layers are
     the non-linearities in execution order, each read at its input; smooth ones (GELU) have no code and are left out.
 
     Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,

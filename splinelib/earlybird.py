@@ -15,7 +15,8 @@ Nothing ties an update to an epoch. To look more often, which pays in the first 
 optimiser steps instead; call t then sees the network after ``(t + 1) * n`` steps. The rule's ``window`` counts calls,
 not epochs: the same window spans a shorter stretch of training, over which a network moves less, so a bird is drawn
 more easily, and threshold and window should be set for the interval in use. Every call keeps a code of at most
-``bits / 8`` bytes a layer (0.43 MB for 13 layers at the default of 2^18 bits) and is compared with all before, so
+``bits / 8`` bytes a layer (0.21 MB for 13 layers at the default of 2^17 bits; 160 epochs of VGG-16 take
+34 MB, of PreResNet-101 262 MB) and is compared with all before, so
 k calls take k (k - 1) / 2 comparisons: choose fewer bits for deep networks and short intervals.
 """
 
@@ -116,7 +117,7 @@ class SplineEarlyBird(_Detector):
     Works with and without batch norm, since it reads the input of every non-linearity.
     """
 
-    def __init__(self, canvas: Tensor, threshold: float = 0.16, window: int = 3, bits: int = 2**18) -> None:
+    def __init__(self, canvas: Tensor, threshold: float = 0.16, window: int = 3, bits: int = 2**17) -> None:
         super().__init__(threshold, window)
         self.canvas = canvas
         self._bits = bits

@@ -21,6 +21,7 @@ from splinelib.records import Record, RecordStore
 from splinelib.runs import (
     EARLY,
     FRESH_SEED,
+    WATCHED_BITS,
     DenseRun,
     OneShotRun,
     PruneRun,
@@ -64,7 +65,7 @@ class _Watch:
     def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
         pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
         first, second = normalize(data.test.images[pair], data)
-        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
+        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side), bits=WATCHED_BITS)
         # A network without batch norm has no such mask; the spline detector needs none.
         has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}

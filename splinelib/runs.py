@@ -184,6 +184,9 @@ def dense_settings(run: Run) -> DenseRun:
     return run.training if isinstance(run, SettlingRun) else run.dense
 
 
+WATCHED_BITS = 2**18
+"""Bits a layer that runs watch, twice the detector's default: short runs have the memory for it."""
+
 EARLY = 2
 """Epochs after which weights are taken for a lottery ticket that starts from early weights."""
 
