@@ -239,10 +239,12 @@ def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: in
     return flat > 0
 
 
-def two_image_canvas(first: Tensor, second: Tensor, side: int = 100) -> Tensor:
+def two_image_canvas(first: Tensor, second: Tensor, side: int = 16) -> Tensor:
     """The paper's canvas: all ``α·first + β·second`` for α, β on an even grid of [0, 1]² [side², ...].
 
-    ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest.
+    ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest. The
+    paper's ``side`` is 100; the default has a fortieth of its points and, in this book's records, draws the same epochs
+    (chapter *Early birds*). On CIFAR-10 it costs less than half a per cent of an epoch's training.
     """
     if first.shape != second.shape:
         raise SettingError(

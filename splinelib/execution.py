@@ -179,8 +179,11 @@ def _execute_prune(
     dense = _network_at(run.dense, epochs, data, store, device)
     known = calibration(data, run.dense.seed)
     pruned, scoring = _pruned(run, dense, data, known, store, device)
+    before = record.results["epochs"][epochs - 1] if epochs else {"seconds": 0.0, "joules": 0.0}
     results = {
         "dense_accuracy": record.results["epochs"][-1]["accuracy"],
+        "dense_seconds": before["seconds"],
+        "dense_joules": before.get("joules"),
         "training_images": len(data.train),
         "dense_epochs": epochs,
         "drawn": drawn,

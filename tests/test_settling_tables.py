@@ -150,7 +150,7 @@ def test_early_tickets_are_paired_with_the_last():
 
 def saving(criterion, seed, accuracy, scope="layerwise", **settings):
     record = pruned(criterion, seed, accuracy, scope=scope, **settings)
-    record = with_results(record, dense_epochs=8 if settings.get("onward") else 16)
+    record = with_results(record, dense_epochs=8 if settings.get("onward") else 16, epochs=[{"seconds": 1.0}])
     return dataclasses.replace(record, key=f"{criterion} {seed} {scope} {sorted(settings)}")
 
 
@@ -202,6 +202,12 @@ def test_the_saving_claim_names_the_largest_saving_without_loss(savings):
         "no method is without loss; the least loss, -5.0 points"
         in tables.savings_claim(savings, worse)["ours"]
     )
+
+
+def test_energy_is_said_where_it_was_counted(savings):
+    assert "not measured" in tables.energy_note(savings)
+    counted = with_results(savings[0], dense_joules=500.0, epochs=[{"joules": 1500.0}])
+    assert tables.energy_note([counted, *savings]) == "* spline early bird: 2.0 kJ"
 
 
 def test_one_seed_is_never_without_loss(savings):

@@ -21,6 +21,19 @@ def savings_table(records: Sequence[Record]) -> pd.DataFrame:
     return table
 
 
+def energy_note(records: Sequence[Record]) -> str:
+    """One line for each method: the energy of its trainings, mean over seeds and ratios, where it was counted."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        rows, dense = record.results["epochs"], record.results.get("dense_joules")
+        if dense is not None and rows and "joules" in rows[-1]:
+            found.setdefault(_name(record), []).append(dense + rows[-1]["joules"])
+    if not found:
+        return "Energy: not measured, since no device of these runs counts it."
+    means = {name: np.mean(joules) / 1000 for name, joules in found.items()}
+    return "\n".join(f"* {name}: {kilojoules:.1f} kJ" for name, kilojoules in means.items())
+
+
 def savings_summary(table: pd.DataFrame) -> pd.DataFrame:
     """For each method and ratio of :func:`savings_table`: what it loses against the dense network, what it saves.
 
