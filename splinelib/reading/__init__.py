@@ -2,6 +2,7 @@
 
 from splinelib.reading.activations import pre_activations as pre_activations
 from splinelib.reading.activations import tap_of_layer as tap_of_layer
+from splinelib.reading.boundary_distance import boundary_distance as boundary_distance
 from splinelib.reading.boundary_share import BoundaryPoints as BoundaryPoints
 from splinelib.reading.boundary_share import boundary_points as boundary_points
 from splinelib.reading.boundary_share import few_hold as few_hold
