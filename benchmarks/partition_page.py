@@ -80,7 +80,8 @@ def facts(result):
         text += f"cache, {cold['compile_cached']:.1f} s with a full one."
     if "memory" in result:
         text += f" Memory: {result['memory']['regions']:,} regions of the convolutional network took at most "
-        text += f"{result['memory']['peak_mb'] / 1000:.2f} GB, Python and PyTorch included."
+        gigabytes = result["memory"]["peak_mb"] * 2**20 / 1e9  # measured in MiB
+        text += f"{gigabytes:.2f} GB, Python and PyTorch included."
     return text
 
 
