@@ -167,12 +167,12 @@ def settling_claim(
     """
     own = draws[draws["schedule"] == "constant"]
     first_half = own["epoch"] < own["epochs"] / 2
-    matched = epochs.merge(own[["seed", "schedule", "epoch"]], on=["seed", "schedule", "epoch"])
-    near = matched["to_final"].mean()
+    early = own.loc[first_half, ["seed", "schedule", "epoch"]]
+    near = epochs.merge(early, on=["seed", "schedule", "epoch"])["to_final"].mean()
     settles = bool(first_half.mean() > 0.5 and near < threshold)
     parts = [
         f"at a constant learning rate drawn in the first half in {int(first_half.sum())} of {len(own)} runs"
-        + ("" if matched.empty else f", then {near:.2f} away from the final partition")
+        + ("" if early.empty else f", then {near:.2f} away from the final partition")
         + f": the partition {'settles' if settles else 'does not settle'} by itself"
     ]
     for schedule, part in draws[draws["schedule"] != "constant"].groupby("schedule", sort=False):
