@@ -12,7 +12,7 @@ _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
 
 def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accuracy", title: str = "") -> Axes:
     """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
-    for criterion, part in summary.groupby("criterion", sort=False):
+    for criterion, part in summary.sort_values("dense_epochs").groupby("criterion", sort=False):
         colour, marker, dash = style_of(str(criterion))
         axes.errorbar(
             part["dense_epochs"],

@@ -143,9 +143,10 @@ def early_tickets(table: pd.DataFrame) -> pd.DataFrame:
     ``table`` is a :func:`pruning_table` of tickets. Columns: criterion, ratio, dense_epochs, n, difference (mean of
     early minus last accuracy), low, high (95 % interval), verdict (of the early ticket, by :func:`verdict`).
     """
-    parts = []
+    parts, last = [], table["dense_epochs"].max()
     for criterion, tickets in table.groupby("criterion"):
-        last = tickets["dense_epochs"].max()
+        if last not in set(tickets["dense_epochs"]):  # a study cut short: nothing to compare with
+            continue
         found = paired_differences(tickets.assign(criterion=tickets["dense_epochs"]), criterion=last)
         early = found.rename(columns={"against": "dense_epochs"}).assign(
             difference=-found["difference"], low=-found["high"], high=-found["low"]
