@@ -203,7 +203,8 @@ while not Path("{1}").exists():
 
 
 def interrupt_when(condition):
-    """Press Ctrl-C once the condition holds."""
+    """Press Ctrl-C once the condition holds; what another test left for that signal does not matter."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def watch():
         while not condition():
