@@ -5,8 +5,14 @@ import hashlib
 import os
 import sys
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from splinelib.errors import RecordError
 
 
 def cache_dir(variable: str, name: str) -> Path:
@@ -51,3 +57,23 @@ def sha256_of(*chunks: bytes | memoryview) -> str:
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A file written by ``torch.save``, read without unpickling anything but tensors and plain values, on the CPU.
+
+    Raises :class:`RecordError` naming the file if it is damaged; the check sums in the file are compared, which
+    ``torch.load`` does not do.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if member := archive.testzip():
+                raise zipfile.BadZipFile(f"check sum of {member} is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds: zip, pickle, end of file, key
+        raise RecordError(
+            f"{path} cannot be read ({type(error).__name__}): delete it to compute it anew"
+        ) from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path} holds a {type(content).__name__} where a dict was expected: delete it")
+    return content

@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from splinelib.artifacts import atomic_path
+from splinelib.artifacts import atomic_path, load_tensors
 from splinelib.data import Dataset, load_dataset, normalize, subset
 from splinelib.errors import SettingError
 from splinelib.methods import CALIBRATION, FRESH, Calibration, Start, check_method
@@ -18,7 +18,7 @@ from splinelib.models import CHAINS, build_model
 from splinelib.pruning import Compensate
 from splinelib.records import RecordStore
 from splinelib.surgery import Scope, check_ratio
-from splinelib.training import TrainSettings, load_tensors, train
+from splinelib.training import TrainSettings, train
 
 Draw = int | Literal["end", "spline", "mask"]
 """When the units are chosen: after so many epochs of dense training (0: at initialisation), at its end, or after the

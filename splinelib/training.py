@@ -3,7 +3,6 @@
 import contextlib
 import math
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.artifacts import atomic_path
+from splinelib.artifacts import atomic_path, load_tensors
 from splinelib.bars import progress_bar
 from splinelib.data import Dataset, batches, evaluation_batches
 from splinelib.energy import EnergyMeter
@@ -285,26 +284,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         if cuda:
             torch.cuda.manual_seed(seed)
         yield
-
-
-def load_tensors(path: Path) -> dict[str, Any]:
-    """A file written by ``torch.save``, read without unpickling anything but tensors and plain values, on the CPU.
-
-    Raises :class:`RecordError` naming the file if it is damaged; the check sums in the file are compared, which
-    ``torch.load`` does not do.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if member := archive.testzip():
-                raise zipfile.BadZipFile(f"check sum of {member} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds: zip, pickle, end of file, key
-        raise RecordError(
-            f"{path} cannot be read ({type(error).__name__}): delete it to compute it anew"
-        ) from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{path} holds a {type(content).__name__} where a dict was expected: delete it")
-    return content
 
 
 def evaluate(model: nn.Module, dataset: Dataset, batch_size: int = 500) -> float:

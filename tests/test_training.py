@@ -9,8 +9,9 @@ from tiny_runs import SETTINGS, tiny_dataset, tiny_network, train_tiny
 from torch import nn
 
 from splinelib import RecordError, SettingError, TrainingError
+from splinelib.artifacts import load_tensors
 from splinelib.models import build_model
-from splinelib.training import TrainSettings, _Trainer, evaluate, load_tensors, train
+from splinelib.training import TrainSettings, _Trainer, evaluate, train
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DistributedSampler
 
-from splinelib.artifacts import atomic_path
+from splinelib.artifacts import atomic_path, load_tensors
 from splinelib.bars import progress_bar
 from splinelib.errors import RecordError, SettingError, TrainingError
 from splinelib.imagenet.folders import Folder, Images, evaluation_transform, loader, training_transform
 from splinelib.imagenet.processes import agree, place, total
 from splinelib.imagenet.settings import FineTune
 from splinelib.taps import evaluating
-from splinelib.training import load_tensors, seeded
+from splinelib.training import seeded
 
 _LOG = logging.getLogger(__name__)
 SAVE_STEPS = 500

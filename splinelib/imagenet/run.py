@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from splinelib.artifacts import atomic_path
+from splinelib.artifacts import atomic_path, load_tensors
 from splinelib.cost import cost
 from splinelib.data.imagefolder import DEFAULT_SIZE
 from splinelib.imagenet.finetuning import SAVE_STEPS, evaluate, finetune
@@ -23,7 +23,6 @@ from splinelib.pruning import remove_compensated
 from splinelib.reconstruction import check_images
 from splinelib.records import Record, RecordStore, provenance
 from splinelib.surgery import Selection, remove_units
-from splinelib.training import load_tensors
 
 
 def run_imagenet(
