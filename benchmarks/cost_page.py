@@ -78,7 +78,12 @@ def both_times(row, prefix, scale=1):
     if f"{prefix}_wall" not in row:
         return "not measured"
     wall, cpu = (scale * row[f"{prefix}_{kind}"] for kind in KINDS)
-    return f"{wall:.3g} ({cpu:.3g})"
+    return f"{three_figures(wall)} ({three_figures(cpu)})"
+
+
+def three_figures(value):
+    """Three significant figures, without an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def megabytes(row, key, factor=1.0):
