@@ -92,12 +92,13 @@ PROFILES = {
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
     "quick": Profile(
         dataset="cifar10",
-        images=8_000,
+        images=5_000,
         arch="vgg16_bn",
         width=1 / 8,
         seeds=(0, 1),
         epochs=8,
         finetune_epochs=1,
+        batch_size=64,
         ratios=(0.3, 0.7),
         precision="bfloat16",
         canvas_side=24,

@@ -81,6 +81,21 @@ def test_pruning_table_by_hand():
     assert tables.pruning_table([], "layerwise").columns.tolist() == table.columns.tolist()
 
 
+def test_starts_tell_retraining_from_fine_tuning():
+    """The full rate of the dense run is retraining; networks drawn on the way, and other criteria, are left out."""
+    train = TRAIN | {"lr": 0.1}
+    slow, full = {"finetune": {"epochs": 4, "lr": 0.02}}, {"finetune": {"epochs": 8, "lr": 0.1}}
+    found = {}
+    for number, settings in enumerate([slow, full, full | {"draw": 4}, full | {"start": "fresh"}]):
+        found[number] = pruned(accuracy=number / 10, **settings)
+    found[4] = pruned("random", **slow)
+    for record in found.values():
+        record.settings["dense"]["train"] = train
+    table = tables.starts_table(list(found.values())).set_index("criterion")
+    assert table["accuracy"].to_dict() == {"spline": 0.0, "spline retrained": 0.1, "narrow": 0.3}
+    assert tables.starts_table([]).empty
+
+
 def test_phases_by_hand():
     # 200 images, 16 dense epochs of 100 operations a forward pass; the small network has 25.
     total = 3 * 200 * 16 * 100

@@ -191,6 +191,33 @@ def test_one_coin_counts_sizes(pruned, clever, said):
     assert verdict.one_coin(table, "p", "c") == said
 
 
+@pytest.mark.parametrize(
+    ("large", "clever", "said"),
+    [
+        ([("worse", "open"), ("worse", "better"), ("open", "open")], ["worse", "worse", "open"], "holds"),
+        (
+            [("better", "on par"), ("better", "on par"), ("worse", "open")],
+            ["worse", "worse", "worse"],
+            "half",
+        ),
+        ([("better", "open"), ("better", "on par"), ("worse", "open")], ["worse", "worse", "worse"], "open"),
+        ([("better", "on par"), ("better", "better")], ["on par", "better"], "fails"),
+        ([], ["worse"], "open"),
+    ],
+)
+def test_first_claim_on_images_counts_ratios(large, clever, said):
+    """``large`` and ``clever`` hold the narrow network's verdicts against each side, ratio by ratio."""
+    rows = []
+    for ratio, (spline, ticket) in enumerate(large):
+        rows += [(ratio / 10, "spline", spline), (ratio / 10, "ticket early", ticket)]
+    rows += [(ratio / 10, "narrow lsuv", found) for ratio, found in enumerate(clever)]
+    rows += [(0.0, "narrow long", "worse")]  # on neither side
+    table = pd.DataFrame(rows, columns=["ratio", "against", "verdict"]).assign(difference=-0.01)
+    row = verdict.image_claim(table, "tiny")
+    assert row["C1"] == said
+    assert row["clever start, against the random start"].startswith("*narrow lsuv* +1.0 points")
+
+
 @pytest.mark.parametrize("tries", [1, 2, 3, 5])
 def test_expected_best_of_restarts(tries):
     errors = [3.0, 1.0, 4.0, 1.5, 9.0]

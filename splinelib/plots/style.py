@@ -41,6 +41,8 @@ LABELS = {
     "sfp": "soft filter pruning",
     "ticket initial": "lottery ticket, initial weights",
     "ticket early": "lottery ticket, early weights",
+    "spline retrained": "spline, retrained at full rate",
+    "l1 retrained": "filter L1, retrained at full rate",
     "narrow": "narrow network from scratch",
     "narrow lsuv": "narrow, LSUV",
     "narrow through_data": "narrow, boundaries through data",
@@ -54,7 +56,13 @@ LABELS = {
 }
 _COMPENSATIONS = {"least_squares": "least squares", "merge": "merging"}
 _FAMILIES = {  # colour of a family of methods, and the marker of each in it
-    "#0072B2": {"spline": "o", "spline_geometric": "P", "code_distance": "8", "spline early bird": "*"},
+    "#0072B2": {
+        "spline": "o",
+        "spline_geometric": "P",
+        "code_distance": "8",
+        "spline early bird": "*",
+        "spline retrained": "X",
+    },
     "#D55E00": {
         "l1": "s",
         "l2": "D",
@@ -64,6 +72,7 @@ _FAMILIES = {  # colour of a family of methods, and the marker of each in it
         "folding": "H",
         "sfp": "h",
         "EB Train": "X",
+        "l1 retrained": "P",
     },
     "#009E73": {
         "taylor": "<",

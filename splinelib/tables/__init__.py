@@ -24,6 +24,7 @@ from splinelib.tables.phases import phase_table as phase_table
 from splinelib.tables.pruning import method_name as method_name
 from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table
+from splinelib.tables.pruning import starts_table as starts_table
 from splinelib.tables.pruning import width_table as width_table
 from splinelib.tables.savings import energy_note as energy_note
 from splinelib.tables.savings import pareto_front as pareto_front

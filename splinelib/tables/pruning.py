@@ -78,6 +78,31 @@ def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
     return _sorted(rows, ("best_accuracy", "seconds"))
 
 
+STARTS = ("spline", "spline retrained", "l1", "l1 retrained", "ticket initial", "ticket early")
+"""Beginnings of a narrow network that come from the trained dense one; all others are called ``narrow …``."""
+
+
+def starts_table(records: Sequence[Record]) -> pd.DataFrame:
+    """The columns of :func:`pruning_table` for layerwise networks by how they begin: ``narrow …`` and :data:`STARTS`.
+
+    A network pruned at the end and trained at the dense run's full rate again is ``"… retrained"``, beside the one that
+    was fine-tuned at a lower rate. Networks drawn before the end are left out.
+    """
+    ends = [record for record in records if record.settings.get("draw", "end") == "end"]
+    parts = []
+    for again, suffix in ((False, ""), (True, " retrained")):
+        table = pruning_table([record for record in ends if _retrained(record) == again], "layerwise")
+        parts.append(table.assign(criterion=table["criterion"] + suffix))
+    found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return found[found["criterion"].isin(STARTS) | found["criterion"].str.startswith("narrow")]
+
+
+def _retrained(record: Record) -> bool:
+    settings = record.settings
+    trained = settings.get("start", "trained") == "trained"
+    return trained and settings["finetune"]["lr"] == settings["dense"]["train"]["lr"]
+
+
 def _sorted(rows: list[dict[str, Any]], own: tuple[str, ...]) -> pd.DataFrame:
     """The rows in order, with all columns also where there are none."""
     table = pd.DataFrame(rows, columns=[*_SHARED, *own])

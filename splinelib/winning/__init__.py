@@ -26,5 +26,6 @@ from splinelib.winning.toy_widths import width_rows as width_rows
 from splinelib.winning.verdict import all_gains as all_gains
 from splinelib.winning.verdict import expected_best as expected_best
 from splinelib.winning.verdict import first_claim as first_claim
+from splinelib.winning.verdict import image_claim as image_claim
 from splinelib.winning.verdict import mean_interval as mean_interval
 from splinelib.winning.verdict import one_coin as one_coin

@@ -19,6 +19,12 @@ ROLES = {
 }
 """For each problem: the random start, the one from pruning a large trained model, the clever one."""
 
+IMAGE_ROLES = {
+    "large model": ("spline", "l1", "spline retrained", "ticket early"),
+    "clever start": ("narrow lsuv", "narrow through_data", "narrow layerwise"),
+}
+"""On images: starts taken from a trained large network, and clever ones, as the tables of pruning runs name them."""
+
 _DRAWS = 2000
 
 
@@ -108,6 +114,11 @@ def one_coin(table: pd.DataFrame, pruned: str, clever: str) -> str:
         verdicts = table.loc[table["start"] == start, "verdict"]
         wins, loses = (verdicts.isin(names).mean() > 0.5 for names in (("better",), ("equal", "worse")))
         found.append("win" if wins else "lose" if loses else "open")
+    return _coin(found)
+
+
+def _coin(found: list[str]) -> str:
+    """The verdict of two sides that each win, lose or are open."""
     if "open" in found:
         return "open"
     return ("fails", "half", "holds")[found.count("win")]
@@ -132,6 +143,44 @@ def first_claim(gains: pd.DataFrame, profiles: Mapping[str, str]) -> list[dict[s
             }
         )
     return rows
+
+
+def image_claim(differences: pd.DataFrame, profile: str) -> dict[str, str]:
+    """Claim C1 on images, a row beside those of :func:`first_claim`.
+
+    ``differences`` are the narrow network, started at random, minus all others
+    (:func:`splinelib.tables.paired_differences`). At a ratio a side of :data:`IMAGE_ROLES` *wins* if any of its starts
+    is better than the narrow network, *loses* if all it has are on par or worse, and is else *open*. A side wins or
+    loses on the whole where it does so at more than half of the ratios, and the coin is that of :func:`one_coin`.
+    """
+    words, found = {}, []
+    for side, starts in IMAGE_ROLES.items():
+        part = differences[differences["against"].isin(starts)]
+        at = {ratio: _side(group["verdict"]) for ratio, group in part.groupby("ratio")}
+        found.append(
+            next(
+                (name for name in ("win", "lose") if sum(v == name for v in at.values()) > len(at) / 2),
+                "open",
+            )
+        )
+        means = -100 * part.groupby("against")["difference"].mean()
+        gains = ", ".join(f"*{start}* {gain:+.1f}" for start, gain in means.reindex(starts).dropna().items())
+        outcomes = ", ".join(f"{name} at {ratio:g}" for ratio, name in at.items())
+        words[side] = f"{gains or 'not run'} points; {outcomes or 'open'}"
+    return {
+        "problem": "images",
+        "profile": profile,
+        "large model pruned, against the random start": words["large model"],
+        "clever start, against the random start": words["clever start"],
+        "C1": _coin(found),
+    }
+
+
+def _side(verdicts: pd.Series) -> str:
+    """The narrow network's verdicts against the starts of one side, read from that side."""
+    if (verdicts == "worse").any():
+        return "win"
+    return "lose" if verdicts.isin(("better", "on par")).all() else "open"
 
 
 def _wins(table: pd.DataFrame, start: str) -> str:
