@@ -35,6 +35,7 @@ from splinelib.network import Writer as Writer
 from splinelib.network import folded as folded
 from splinelib.network import read_layers as read_layers
 from splinelib.pruning import prune as prune
+from splinelib.pruning import select_flops as select_flops
 from splinelib.reconstruction import reconstruct as reconstruct
 from splinelib.reconstruction import reestimate_norms as reestimate_norms
 from splinelib.saliency import SNIP as SNIP

@@ -248,9 +248,11 @@ def _pruned(
     seed, started = run.dense.seed, time.monotonic()
     with counted_flops() as flops:
         if run.start == "trained":
-            network = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known)
+            network = shrink(
+                dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known, run.ratio_of
+            )
         else:
-            selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known)
+            selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known, run.ratio_of)
     scoring = {"scoring_seconds": time.monotonic() - started, "scoring_flops": flops()}
     if run.start == "trained":
         return network, scoring

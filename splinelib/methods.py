@@ -13,9 +13,9 @@ from splinelib.errors import SettingError
 from splinelib.folding import fold_units
 from splinelib.functional import CodeDistance, OutputAngle
 from splinelib.network import read_layers
-from splinelib.pruning import Compensate, remove_compensated
+from splinelib.pruning import Compensate, RatioOf, choose_share, remove_compensated
 from splinelib.saliency import SNIP, GraSP, SynFlow, Taylor
-from splinelib.surgery import Scope, Selection, select_units
+from splinelib.surgery import Scope, Selection
 
 CALIBRATION = 1000
 """Training images that criteria and compensations may look at."""
@@ -103,12 +103,19 @@ def check_method(name: str, compensate: str, start: str, scope: str) -> None:
 
 
 def choose_units(
-    model: nn.Module, criterion: str, ratio: float, scope: Scope, seed: int, data: Calibration
+    model: nn.Module,
+    criterion: str,
+    ratio: float,
+    scope: Scope,
+    seed: int,
+    data: Calibration,
+    ratio_of: RatioOf = "units",
 ) -> Selection:
     """The units that the criterion of that name gives up."""
-    layers = read_layers(model, data.images[:2])
+    example = data.images[:2]
+    layers = read_layers(model, example)
     scores = make_criterion(criterion, seed, data)(model, layers)
-    return select_units(layers, scores, ratio, scope)
+    return choose_share(model, example, layers, scores, ratio, scope, ratio_of)
 
 
 def shrink(
@@ -119,12 +126,14 @@ def shrink(
     compensate: Compensate,
     seed: int,
     data: Calibration,
+    ratio_of: RatioOf = "units",
 ) -> nn.Module:
-    """``model`` without ``ratio`` of its units by that method (``sfp`` by its score, the filters' L2 norm)."""
+    """``model`` without ``ratio`` of its units or FLOPs by that method (``sfp`` by its score, the filters' L2 norm)."""
     example = data.images[:2]
     if method == "folding":
         return fold_units(model, example, ratio, seed)
-    selection = choose_units(model, "l2" if method == "sfp" else method, ratio, scope, seed, data)
+    criterion = "l2" if method == "sfp" else method
+    selection = choose_units(model, criterion, ratio, scope, seed, data, ratio_of)
     return remove_compensated(model, example, selection, compensate, data.images)
 
 

@@ -21,12 +21,20 @@ SWEEPS = (
     "global",
     "methods",
     "methods_global",
+    "methods_flops",
     "scratch",
     "initialisations",
     "one_shot",
     "compensation",
     "ablation",
 )
+
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {
+    "methods": {"scope": "layerwise"},
+    "methods_global": {"scope": "global"},
+    "methods_flops": {"scope": "global", "ratio_of": "flops"},
+}
+"""What the sweeps that compare all methods set."""
 
 COMPENSATED = ("spline", "l1", "random", "thinet", "reconstruction")
 """Criteria that are compared with compensation as well."""
@@ -44,8 +52,10 @@ def plan(sweep: str, profile: Profile, schedules: Sequence[str] | None = None) -
     * ``savings``: early birds of both detectors, pruning at initialisation, lottery tickets, the narrow network, and
       pruning at the end; every one with all its training.
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
-    * ``methods``, ``methods_global``: the profile's criteria, those of them in :data:`COMPENSATED` with least squares,
-      the spline criterion with merging, network slimming, and layerwise also Model Folding and soft filter pruning.
+    * ``methods``, ``methods_global``, ``methods_flops``: layerwise, globally, and globally at equal FLOPs (those of the
+      layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them in
+      :data:`COMPENSATED` with least squares, the spline criterion with merging, network slimming, and layerwise also
+      Model Folding and soft filter pruning.
     * ``scratch``: the pruned shape trained from the initial, the early, and from new weights, on the dense schedule.
     * ``initialisations``: the narrow network with clever starts, and trained for as long as the operations of a
       lottery ticket last.
@@ -67,8 +77,9 @@ def plan(sweep: str, profile: Profile, schedules: Sequence[str] | None = None) -
         return _savings(profile, dense)
     if sweep in ("layerwise", "global"):
         return [*dense, *_tuned(profile, dense, {"scope": sweep}, profile.criteria)]
-    if sweep in ("methods", "methods_global"):
-        return _methods(profile, dense, "layerwise" if sweep == "methods" else "global")
+    if sweep in METHOD_SETTINGS:
+        part = _by_flops(profile) if sweep == "methods_flops" else profile
+        return _methods(part, dense, METHOD_SETTINGS[sweep])
     if sweep == "initialisations":
         return [*dense, *_initialisations(profile, dense)]
     if sweep == "scratch":
@@ -130,18 +141,23 @@ def _tuned(
     ]
 
 
-def _methods(profile: Profile, dense: list[DenseRun], scope: str) -> list[Run]:
+def _by_flops(profile: Profile) -> Profile:
+    """The shares of FLOPs that layers lose, about, where each loses the profile's ratios of its units."""
+    return dataclasses.replace(profile, ratios=tuple(round(1 - (1 - r) ** 2, 2) for r in profile.ratios))
+
+
+def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> list[Run]:
     """Ratio by ratio, the middle one first, so that a study cut short compares all methods somewhere."""
     slim = slimming_runs(profile)
     runs: list[Run] = [*dense, *slim]
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
-        runs += _tuned(part, dense, {"scope": scope}, profile.criteria)
-        runs += _tuned(part, slim, {"scope": scope}, ("bn_scale",))
-        runs += _tuned(part, dense, {"scope": scope, "compensate": "least_squares"}, _compensated(profile))
-        runs += _tuned(part, dense, {"scope": scope, "compensate": "merge"}, ("spline",))
-        if scope == "layerwise":
-            runs += _tuned(part, dense, {"scope": scope}, ("folding", "sfp"))
+        runs += _tuned(part, dense, how, profile.criteria)
+        runs += _tuned(part, slim, how, ("bn_scale",))
+        runs += _tuned(part, dense, how | {"compensate": "least_squares"}, _compensated(profile))
+        runs += _tuned(part, dense, how | {"compensate": "merge"}, ("spline",))
+        if how["scope"] == "layerwise":
+            runs += _tuned(part, dense, how, ("folding", "sfp"))
     return runs
 
 

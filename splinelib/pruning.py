@@ -1,18 +1,23 @@
 """Pruning in one call: criterion, selection, surgery and compensation."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from splinelib.compensation import merge_units
+from splinelib.cost import count_flops
 from splinelib.criterion import Criterion, Spline
 from splinelib.errors import SettingError
-from splinelib.network import read_layers
+from splinelib.network import Layer, read_layers
 from splinelib.reconstruction import check_images, reconstruct
 from splinelib.surgery import Scope, Selection, check_ratio, remove_units, select_units
 
 Compensate = Literal["none", "merge", "least_squares"]
 COMPENSATIONS: tuple[Compensate, ...] = ("none", "merge", "least_squares")
+RatioOf = Literal["units", "flops"]
+RATIOS_OF: tuple[RatioOf, ...] = ("units", "flops")
 
 
 def prune(
@@ -23,34 +28,95 @@ def prune(
     criterion: Criterion | None = None,
     compensate: Compensate = "none",
     data: Tensor | None = None,
+    ratio_of: RatioOf = "units",
 ) -> nn.Module:
     """Prune a share of a network's units; returns a smaller copy, the original stays as it is.
 
     Args:
         model: any network that Torch-Pruning can trace.
         example_inputs: a batch of inputs [N, ...] on the model's device, used to trace it.
-        ratio: share of the units to remove, strictly between 0 and 1.
+        ratio: share to remove, strictly between 0 and 1; of what, ``ratio_of`` says.
         scope: the same share of each layer, or one threshold for all (see :func:`splinelib.select_units`).
         criterion: which units are redundant; by default the spline criterion, :class:`splinelib.Spline`.
         compensate: what the readers of removed units do about it: nothing (``"none"``); take over their outgoing
             weights by their twins (``"merge"``, :func:`splinelib.merge_units`); or be re-solved on data, with
             batch-norm statistics (``"least_squares"``, :func:`splinelib.reconstruct`). None is a training step.
         data: calibration batch [N, ...] for ``"least_squares"``: some hundred training images as the model takes them.
+        ratio_of: ``"units"``; or ``"flops"``, which removes the fewest units that take that share of the operations of
+            a forward pass with them (see :func:`select_flops`), so that criteria compare at equal cost.
 
     Raises:
-        SettingError: for a ratio outside (0, 1), an unknown scope or compensation, or a calibration batch that is
-            missing or does not fit, before any work.
+        SettingError: for a ratio outside (0, 1), an unknown scope, compensation or ``ratio_of``, or a calibration
+            batch that is missing or does not fit, before any work.
         UnsupportedModuleError: if nothing in the model can be pruned.
     """
     check_ratio(ratio)
     if compensate not in COMPENSATIONS:
         raise SettingError(f"compensate is {compensate!r}: choose one of {', '.join(COMPENSATIONS)}")
+    check_ratio_of(ratio_of)
     if compensate == "least_squares":
         check_images(model, data)
     layers = read_layers(model, example_inputs)
     scores = (criterion or Spline())(model, layers)
-    selection = select_units(layers, scores, ratio, scope)
+    selection = choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of)
     return remove_compensated(model, example_inputs, selection, compensate, data)
+
+
+def check_ratio_of(ratio_of: str) -> None:
+    """Raise :class:`SettingError` for anything but the names in ``RATIOS_OF``."""
+    if ratio_of not in RATIOS_OF:
+        raise SettingError(f"ratio_of is {ratio_of!r}: choose one of {', '.join(RATIOS_OF)}")
+
+
+def choose_share(
+    model: nn.Module,
+    example_inputs: Tensor,
+    layers: Sequence[Layer],
+    scores: Sequence[Tensor],
+    ratio: float,
+    scope: Scope,
+    ratio_of: RatioOf,
+) -> Selection:
+    """The units with the lowest scores that make up a share ``ratio`` of the units or of the operations."""
+    if ratio_of == "flops":
+        return select_flops(model, example_inputs, layers, scores, ratio, scope)
+    return select_units(layers, scores, ratio, scope)
+
+
+def select_flops(
+    model: nn.Module,
+    example_inputs: Tensor,
+    layers: Sequence[Layer],
+    scores: Sequence[Tensor],
+    ratio: float,
+    scope: Scope = "global",
+) -> Selection:
+    """The fewest units, lowest scores first, without which a forward pass has at most ``1 - ratio`` of its operations.
+
+    Units fall as :func:`splinelib.select_units` takes them in ``scope``; how many is found by bisection, with a network
+    cut and counted (:func:`splinelib.cost.count_flops`) at every step.
+
+    Raises:
+        SettingError: as :func:`splinelib.select_units` does, and if even the narrowest network has more operations.
+    """
+    check_ratio(ratio)
+    units = sum(layer.units for layer in layers)
+    most = (1 - ratio) * count_flops(model, example_inputs)
+
+    def selection(count: int) -> Selection:
+        return select_units(layers, scores, count / units, scope)
+
+    def cheap(count: int) -> bool:
+        return count_flops(remove_units(model, example_inputs, selection(count)), example_inputs) <= most
+
+    counts = range(1, units)
+    place = bisect_left(counts, True, key=cheap)
+    if place == len(counts):
+        raise SettingError(
+            f"ratio is {ratio} of the FLOPs: with one unit in every layer more than {1 - ratio:g} of them are left; "
+            "give a smaller ratio"
+        )
+    return selection(counts[place])
 
 
 def remove_compensated(

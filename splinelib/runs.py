@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from splinelib.artifacts import atomic_path, load_tensors
 from splinelib.data import Dataset, load_dataset, normalize, subset
 from splinelib.errors import SettingError
-from splinelib.methods import CALIBRATION, FRESH, Calibration, Start, check_method
+from splinelib.methods import CALIBRATION, FRESH, PROCEDURES, Calibration, Start, check_method
 from splinelib.models import CHAINS, build_model
-from splinelib.pruning import Compensate
+from splinelib.pruning import Compensate, RatioOf, check_ratio_of
 from splinelib.records import RecordStore
 from splinelib.surgery import Scope, check_ratio
 from splinelib.training import TrainSettings, train
@@ -60,7 +60,7 @@ class PruneRun:
         dense: the run whose network is pruned.
         criterion: one of :data:`splinelib.methods.METHODS`.
         scope: ``"layerwise"`` or ``"global"``.
-        ratio: share of units to remove.
+        ratio: share to remove.
         finetune: how the pruned network is trained on.
         compensate: what is done about the removed units before that (:func:`splinelib.prune`).
         start: the weights that training starts from (:data:`splinelib.methods.Start`), ``"trained"`` being those at
@@ -68,6 +68,7 @@ class PruneRun:
         draw: when in the dense training the units are chosen.
         onward: the pruned network goes on in the schedule of ``finetune`` at the epoch of the draw; else that schedule
             starts at its beginning.
+        ratio_of: what ``ratio`` is a share of, units or FLOPs (:func:`splinelib.prune`).
     """
 
     kind: ClassVar[str] = "prune"
@@ -80,11 +81,18 @@ class PruneRun:
     start: Start = field(default="trained", metadata={"later": True})
     draw: Draw = field(default="end", metadata={"later": True})
     onward: bool = field(default=False, metadata={"later": True})
+    ratio_of: RatioOf = field(default="units", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, self.start, self.scope)
         _check_draw(self)
+        check_ratio_of(self.ratio_of)
+        if self.ratio_of != "units" and (self.draw == "mask" or self.criterion in PROCEDURES):
+            raise SettingError(
+                f"ratio_of is {self.ratio_of!r} with draw {self.draw!r} and criterion {self.criterion!r}: masks, "
+                f"{' and '.join(PROCEDURES)} count units"
+            )
 
 
 def _check_draw(run: PruneRun) -> None:

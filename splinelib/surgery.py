@@ -25,7 +25,7 @@ def check_ratio(ratio: float) -> None:
     """Raise :class:`SettingError` unless ``ratio`` lies strictly between 0 and 1."""
     if not 0 < ratio < 1:
         raise SettingError(
-            f"ratio is {ratio}: it is the share of units to prune and must lie strictly between 0 and 1"
+            f"ratio is {ratio}: it is the share to prune and must lie strictly between 0 and 1"
         )
 
 

@@ -24,6 +24,7 @@ from splinelib import (
     prune,
     read_layers,
     remove_units,
+    select_flops,
     select_units,
 )
 from splinelib.importance import SplineImportance
@@ -134,6 +135,33 @@ def test_scores_that_do_not_fit_are_named(scores, scope, named):
 
 
 # --- surgery --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("ratio", [0.05, 0.4, 0.8])
+def test_flops_are_met_with_the_fewest_units(scope, ratio, generator):
+    model, inputs = tiny_cnn(generator), torch.randn(2, 2, 6, 6, generator=generator)
+    layers = read_layers(model, inputs)
+    scores = FilterNorm(1)(model, layers)
+    units = sum(layer.units for layer in layers)
+
+    def flops_without(count):
+        selection = select_units(layers, scores, count / units, scope)
+        return selection, cost(remove_units(model, inputs, selection), inputs).flops
+
+    most = (1 - ratio) * cost(model, inputs).flops
+    slow = next(chosen for chosen, flops in map(flops_without, range(1, units)) if flops <= most)
+    assert select_flops(model, inputs, layers, scores, ratio, scope) == slow
+    small = prune(model, inputs, ratio, scope, FilterNorm(1), ratio_of="flops")
+    assert cost(small, inputs).flops <= most
+
+
+def test_shares_of_flops_that_cannot_be_met_are_named(generator):
+    model, inputs = tiny_cnn(generator), torch.randn(2, 2, 6, 6, generator=generator)
+    with pytest.raises(SettingError, match="0.999999 of the FLOPs: with one unit in every layer"):
+        prune(model, inputs, 0.999999, "global", ratio_of="flops")
+    with pytest.raises(SettingError, match="ratio_of is 'flop': choose one of units, flops"):
+        prune(model, inputs, 0.5, ratio_of="flop")
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

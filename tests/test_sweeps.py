@@ -473,10 +473,13 @@ def test_the_study_of_methods_has_every_method_at_every_ratio():
     for sweep, count in (
         ("methods", len(SCORES) + len(COMPENSATED) + 4),
         ("methods_global", len(SCORES) + 7),
+        ("methods_flops", len(SCORES) + 7),
     ):
         pruned = [run for run in plan(sweep, profile) if not isinstance(run, DenseRun)]
         assert len(pruned) == count * len(profile.ratios) * len(profile.seeds)
-        assert {run.ratio for run in pruned[: len(pruned) // 3]} == {0.5}
+        assert {run.ratio_of for run in pruned} == {"flops" if sweep == "methods_flops" else "units"}
+        middle = 0.75 if sweep == "methods_flops" else 0.5
+        assert {run.ratio for run in pruned[: len(pruned) // 3]} == {middle}
         finetune = dataclasses.replace(dense_runs(profile)[0].train, epochs=2, lr=0.02)
         assert {run.finetune for run in pruned} == {finetune}
         slim = [run for run in pruned if run.dense.train.norm_l1]

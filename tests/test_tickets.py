@@ -120,6 +120,9 @@ def test_a_network_without_masks_never_draws_by_them(store):
         ({"onward": True, "draw": 1}, "finetune.epochs 1 of 3"),
         ({"onward": True, "draw": 1, "finetune": SETTINGS, "start": "initial"}, "start is 'initial'"),
         ({"criterion": "sfp", "draw": 1}, "'sfp' zeroes units"),
+        ({"ratio_of": "cost"}, "ratio_of is 'cost'"),
+        ({"ratio_of": "flops", "draw": "mask"}, "with draw 'mask'"),
+        ({"ratio_of": "flops", "criterion": "folding"}, "folding and sfp count units"),
     ],
 )
 def test_draws_that_make_no_sense_are_named(settings, named):
