@@ -62,15 +62,20 @@ def difference_forest(
     return axes
 
 
-def layer_widths(axes: Axes, table: pd.DataFrame, ratio: float, title: str = "") -> Axes:
-    """Share of units kept in each layer at one ratio (mean over seeds), one line for each criterion."""
+def layer_widths(
+    axes: Axes, table: pd.DataFrame, ratio: float, title: str = "", uniform: float | None = None
+) -> Axes:
+    """Share of units kept in each layer at one ratio (mean over seeds), one line for each criterion.
+
+    A dotted line marks ``uniform``, what every layer would keep if all kept the same; by default ``1 - ratio``.
+    """
     part = table[np.isclose(table["ratio"], ratio)]
     for criterion in part["criterion"].unique():
         group = part[part["criterion"] == criterion]
         mean = group.groupby("position")["kept"].mean()
         colour, marker, dash = style_of(criterion)
         axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=label_of(criterion))
-    axes.axhline(1 - ratio, color="black", linewidth=1, linestyle=(0, (1, 2)))
+    axes.axhline(1 - ratio if uniform is None else uniform, color="black", linewidth=1, linestyle=(0, (1, 2)))
     axes.set(title=title, xlabel="layer, from input to output", ylabel="share of units kept", ylim=(0, 1.02))
     axes.legend()
     return axes

@@ -131,7 +131,8 @@ def _shared(record: Record) -> dict[str, Any]:
 
 def width_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
     """One row for each layer of each prune record: criterion, ratio, seed, layer, position, kept (share)."""
-    return pd.DataFrame([row for record in records for row in _kept(record, scope)])
+    columns = ["criterion", "ratio", "seed", "layer", "position", "kept"]
+    return pd.DataFrame([row for record in records for row in _kept(record, scope)], columns=columns)
 
 
 def _kept(record: Record, scope: str) -> Iterator[dict[str, Any]]:
