@@ -1,0 +1,152 @@
+"""The ledger of claims: what the committed records say about each, chapter by chapter, in rows for one table."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from splinelib import tables
+from splinelib.errors import SettingError
+from splinelib.notebooks import committed_records, committed_store
+from splinelib.partition import boundary_study
+from splinelib.partition.toy_study import pruning_claim
+from splinelib.profiles import dense_runs, get_profile
+from splinelib.reading import studies as reading
+from splinelib.reading import verdicts
+from splinelib.records import Record
+from splinelib.winning import studies as winning
+from splinelib.winning import verdict
+from splinelib.winning.store import table
+
+Rows = list[dict[str, str]]
+Parameters = Mapping[str, Any]
+
+SUCCESS = 0.95
+"""Least test accuracy of a toy network that counts as a success, as in the chapter on initialisation."""
+
+STARTS = ("initialisations", "scratch", "methods", "tickets")
+"""Sweeps whose networks the comparison of starts takes together."""
+
+
+def claim_rows(claim: str, parameters: Parameters) -> Rows:
+    """What the committed records say about ``claim``: rows of claim, paper, records, ours; none without records.
+
+    Args:
+        claim: ``"C1"`` to ``"C8"``.
+        parameters: of a notebook, of which ``records`` names the folder (:func:`splinelib.notebooks.committed_store`).
+
+    Raises:
+        SettingError: for another claim.
+    """
+    if claim not in _CLAIMS:
+        raise SettingError(f"claim is {claim!r}: choose one of {', '.join(_CLAIMS)}")
+    return _CLAIMS[claim](parameters)
+
+
+def start_records(parameters: Parameters) -> list[Record]:
+    """Committed networks of the study by which starts are compared, each once."""
+    study = get_profile("study")
+    found = [record for sweep in STARTS for record in committed_records("prune", sweep, parameters, study)]
+    return list({record.key: record for record in found}.values())
+
+
+def _coin(parameters: Parameters) -> Rows:
+    store, settings = committed_store(parameters), winning.get_studies("reference")
+    found = [store.load(study) for study in (settings.kmeans, settings.regression, settings.toy)]
+    rows = []
+    loaded = [table(record) for record in found if record]
+    if len(loaded) == len(found):
+        means, fits, toy = loaded
+        gains = verdict.all_gains(means, fits, toy.assign(success=toy["accuracy"] >= SUCCESS))
+        rows += verdict.first_claim(gains, dict.fromkeys(("k-means", "regression", "toy"), "reference"))
+    if starts := start_records(parameters):
+        differences = tables.paired_differences(tables.starts_table(starts), criterion="narrow")
+        rows.append(verdict.image_claim(differences, "study"))
+    return [
+        {
+            "claim": "C1",
+            "paper": "a large model pruned and a small one cleverly initialised are two sides of one coin",
+            "records": f"{row['problem']}, profile {row['profile']}",
+            "ours": f"*{row['C1']}*; "
+            + "; ".join(
+                f"{name.split(',')[0]}: {row[name]}" for name in row if name.endswith("random start")
+            ),
+        }
+        for row in rows
+    ]
+
+
+def _pinpointed(parameters: Parameters) -> Rows:
+    found = committed_store(parameters).load_all("toy")
+    return [
+        pruning_claim(record.results["pruning"], f"profile {record.provenance['profile']}")
+        for record in found
+    ]
+
+
+def _contributing(parameters: Parameters) -> Rows:
+    found = committed_store(parameters).load_all("boundary")
+    rows = []
+    if found:
+        profile = f"profile {found[0].provenance['profile']}"
+        rows += boundary_study.touching_claim(boundary_study.boundary_table(found), profile)
+    if read := _read(parameters):
+        rows.append(verdicts.touching_claim(read))
+    return rows
+
+
+def _settling(parameters: Parameters) -> Rows:
+    dense = [
+        committed_records("dense", "early_bird", parameters, get_profile(n)) for n in ("reference", "study")
+    ]
+    rows = [tables.detection_claim(group) for group in dense if group]
+    watched = get_profile("study", images=20_000)
+    if settling := committed_records("settling", "settling", parameters, watched):
+        draws, epochs = tables.draw_table(settling, watched), tables.schedule_table(settling, watched)
+        rows.append(tables.settling_claim(settling, draws, epochs))
+    if tickets := committed_records("prune", "tickets", parameters, get_profile("study")):
+        early = tables.early_tickets(tables.pruning_table(tickets, "layerwise"))
+        rows.append(tables.ticket_claim(tickets, early))
+    return rows
+
+
+def _criterion(claim: str, scope: str, by_profile: str, by_study: str, parameters: Parameters) -> Rows:
+    rows = []
+    if own := committed_records("prune", by_profile, parameters):
+        differences = tables.paired_differences(tables.pruning_table(own, scope))
+        rows.append(tables.pruning_claim(claim, own, differences))
+    if study := committed_records("prune", by_study, parameters, get_profile("study")):
+        differences = tables.paired_differences(tables.pruning_table(study, scope))
+        rows.append(tables.study_claim(claim, study, differences))
+    return rows
+
+
+def _savings(parameters: Parameters) -> Rows:
+    study = committed_records("prune", "savings", parameters, get_profile("study"))
+    summary = tables.savings_summary(tables.savings_table(study)) if study else None
+    return [] if summary is None else [tables.savings_claim(study, summary)]
+
+
+def _explained(parameters: Parameters) -> Rows:
+    read = _read(parameters)
+    if not read:
+        return []
+    return [
+        verdicts.separation_claim(verdicts.correlation_table(verdicts.rows_table(read, "channels")), read)
+    ]
+
+
+def _read(parameters: Parameters) -> list[Record]:
+    """The committed readings of trained networks."""
+    planned, _ = reading.get_studies("reference", dense_runs(get_profile("reference", width=1 / 8)))
+    return [record for record in map(committed_store(parameters).load, planned) if record]
+
+
+_CLAIMS: dict[str, Callable[[Parameters], Rows]] = {
+    "C1": _coin,
+    "C2": _pinpointed,
+    "C3": _contributing,
+    "C4": _settling,
+    "C5": lambda parameters: _criterion("C5", "layerwise", "layerwise", "methods", parameters),
+    "C6": lambda parameters: _criterion("C6", "global", "global", "methods_flops", parameters),
+    "C7": _savings,
+    "C8": _explained,
+}

@@ -1,0 +1,26 @@
+import pytest
+
+from splinelib.errors import SettingError
+from splinelib.ledger import claim_rows
+
+CLAIMS = [f"C{number}" for number in range(1, 9)]
+COMMITTED = {"records": None}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_committed_records_speak_to_every_claim(claim):
+    rows = claim_rows(claim, COMMITTED)
+    assert rows
+    assert all(list(row) == ["claim", "paper", "records", "ours"] for row in rows)
+    assert {row["claim"] for row in rows} == {claim}
+    assert all("nan" not in row["ours"] and row["ours"] != "no committed records" for row in rows)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_without_records_nothing_is_said(claim, tmp_path):
+    assert claim_rows(claim, {"records": str(tmp_path)}) == []
+
+
+def test_claims_that_there_are_not_are_named():
+    with pytest.raises(SettingError, match="claim is 'C9': choose one of C1, "):
+        claim_rows("C9", COMMITTED)
