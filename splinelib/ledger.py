@@ -48,6 +48,16 @@ def start_records(parameters: Parameters) -> list[Record]:
     return list({record.key: record for record in found}.values())
 
 
+def savings_records(parameters: Parameters) -> list[Record]:
+    """Committed networks of the study whose whole cost is compared: the sweep ``savings``, and the narrow network that
+    was trained for as long as a lottery ticket costs.
+    """
+    study = get_profile("study")
+    starts = committed_records("prune", "initialisations", parameters, study)
+    long = [record for record in starts if tables.method_name(record.settings) == "narrow long"]
+    return [*committed_records("prune", "savings", parameters, study), *long]
+
+
 def _coin(parameters: Parameters) -> Rows:
     store, settings = committed_store(parameters), winning.get_studies("reference")
     found = [store.load(study) for study in (settings.kmeans, settings.regression, settings.toy)]
@@ -120,9 +130,8 @@ def _criterion(claim: str, scope: str, by_profile: str, by_study: str, parameter
 
 
 def _savings(parameters: Parameters) -> Rows:
-    study = committed_records("prune", "savings", parameters, get_profile("study"))
-    summary = tables.savings_summary(tables.savings_table(study)) if study else None
-    return [] if summary is None else [tables.savings_claim(study, summary)]
+    study = savings_records(parameters)
+    return [tables.savings_claim(study, tables.savings_summary(tables.savings_table(study)))] if study else []
 
 
 def _explained(parameters: Parameters) -> Rows:
