@@ -128,6 +128,18 @@ PROFILES = {
         criteria=SCORES,
         precision="bfloat16",
     ),
+    # And on grey pictures with the small network of the authors' code (--dataset mnist for the other data set).
+    "breadth": Profile(
+        dataset="fashion_mnist",
+        images=None,
+        arch="simple_cnn",
+        width=1.0,
+        seeds=(0, 1, 2, 3, 4),
+        epochs=16,
+        finetune_epochs=2,
+        criteria=SCORES,
+        precision="bfloat16",
+    ),
     # The paper's settings [code, eb] on one GPU.
     "paper": Profile(
         dataset="cifar10",
