@@ -118,15 +118,23 @@ def _settling(parameters: Parameters) -> Rows:
     return rows
 
 
-def _criterion(claim: str, scope: str, by_profile: str, by_study: str, parameters: Parameters) -> Rows:
+def _criterion(claim: str, scope: str, sweeps: tuple[str, str], parameters: Parameters) -> Rows:
+    """The comparison of few criteria at profile ``reference``, then the studies of all methods."""
     rows = []
-    if own := committed_records("prune", by_profile, parameters):
+    if own := committed_records("prune", sweeps[0], parameters):
         differences = tables.paired_differences(tables.pruning_table(own, scope))
         rows.append(tables.pruning_claim(claim, own, differences))
-    if study := committed_records("prune", by_study, parameters, get_profile("study")):
+    for study in studies(sweeps[1], parameters):
         differences = tables.paired_differences(tables.pruning_table(study, scope))
         rows.append(tables.study_claim(claim, study, differences))
     return rows
+
+
+def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
+    """Committed studies of all methods, on CIFAR-10, Fashion-MNIST and MNIST; those of which there are records."""
+    profiles = (get_profile("study"), get_profile("breadth"), get_profile("breadth", dataset="mnist"))
+    found = [committed_records("prune", sweep, parameters, profile) for profile in profiles]
+    return [records for records in found if records]
 
 
 def _savings(parameters: Parameters) -> Rows:
@@ -154,8 +162,8 @@ _CLAIMS: dict[str, Callable[[Parameters], Rows]] = {
     "C2": _pinpointed,
     "C3": _contributing,
     "C4": _settling,
-    "C5": lambda parameters: _criterion("C5", "layerwise", "layerwise", "methods", parameters),
-    "C6": lambda parameters: _criterion("C6", "global", "global", "methods_flops", parameters),
+    "C5": lambda parameters: _criterion("C5", "layerwise", ("layerwise", "methods"), parameters),
+    "C6": lambda parameters: _criterion("C6", "global", ("global", "methods_flops"), parameters),
     "C7": _savings,
     "C8": _explained,
 }

@@ -107,6 +107,6 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
     return {
         "claim": claim,
         "paper": "on par with or better than the state of the art",
-        "records": f"study of methods, {len(seeds)} seeds",
+        "records": f"study of methods, {network_name(records[0])}, {len(seeds)} seeds",
         "ours": "; ".join(parts) or "no committed records",
     }
