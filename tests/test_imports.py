@@ -57,6 +57,7 @@ LAYERS = (
     "partition",
     "winning",
     "reading",
+    "ledger",
     "imagenet",
     "__main__",
 )
