@@ -37,7 +37,7 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
     return {
         "claim": "C4",
         "paper": "the partition converges early in training",
-        "records": f"profile {records[0].provenance['profile']}, n = {len(records)}",
+        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, n = {len(records)}",
         "ours": ours,
     }
 
@@ -58,7 +58,7 @@ def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFra
     return {
         "claim": claim,
         "paper": "on par with or better than the state of the art",
-        "records": f"profile {records[0].provenance['profile']}, {len(seeds)} seeds",
+        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, {len(seeds)} seeds",
         "ours": "; ".join(parts) + " (mean difference in points)",
     }
 
