@@ -6,7 +6,7 @@ inactive). Codes are bit-packed, and two codes are compared by XOR and popcount.
 What a training has done to the partition is read from the codes of several *moments* (epochs, or every n steps), such
 as a detector keeps in ``detector.codes``: :func:`pairwise_distances` of every two, :func:`distances_to_final`, and
 :func:`settled_share`. With a sample of N bits a layer, the standard error of each such share d is
-sqrt(d(1 - d) / N).
+at most sqrt(d(1 - d) / N).
 """
 
 import contextlib
@@ -157,23 +157,25 @@ def _word_blocks(rows: list[np.ndarray], block_bytes: int) -> Iterator[np.ndarra
 
 
 def _sample(total: int, bits: int, layer: int) -> Tensor | None:
-    """Sorted positions of a fixed random sample of ``bits`` out of ``total``; None when all are kept.
+    """Positions, in order, of a fixed random sample of ``bits`` out of ``total``; None when all are kept.
 
-    The sample depends on (total, bits, layer) alone, so codes of different epochs and processes compare.
+    One position from each of ``bits`` equally long stretches: in order without sorting, which took half as long as
+    reading the signs, and with a standard error at most that of positions drawn anywhere. The sample depends on
+    (total, bits, layer) alone, so codes of different epochs and processes compare.
     """
     if total <= bits:
         return None
-    generator = torch.Generator().manual_seed(layer)
-    # Drawn with replacement: no permutation of 10^9 positions, and the estimate stays unbiased.
-    return torch.randint(total, (bits,), generator=generator).sort().values
+    offsets = torch.rand(bits, generator=torch.Generator().manual_seed(layer), dtype=torch.float64)
+    return ((torch.arange(bits) + offsets) * (total / bits)).long().clamp(max=total - 1)
 
 
 def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**17) -> PackedCode:
     """Codes of ``model`` on ``canvas`` [points, ...] (any input shape), in eval mode, at most ``bits`` a layer.
 
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
-    The standard error of a distance d estimated so is sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default. Layers are
-    the non-linearities in execution order, each read at its input; smooth ones (GELU) have no code and are left out.
+    The standard error of a distance d estimated so is at most sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default.
+    Layers are the non-linearities in execution order, each read at its input; smooth ones (GELU) have no code and are
+    left out.
 
     Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, and

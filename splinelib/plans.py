@@ -1,14 +1,15 @@
 """Which runs make up a sweep: dense runs, and what is pruned from them. All lists in one readable place."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from splinelib.errors import SettingError
 from splinelib.methods import ABLATIONS, FRESH
 from splinelib.profiles import Profile, dense_runs
 from splinelib.pruning import Compensate
-from splinelib.runs import Canvas, DenseRun, Draw, OneShotRun, PruneRun, Run, SettlingRun
+from splinelib.runs import DenseRun, Draw, OneShotRun, PruneRun, Run
+from splinelib.schedules import SCHEDULES, chosen_schedules, settling_runs
 from splinelib.surgery import Scope
 from splinelib.training import TrainSettings
 
@@ -43,8 +44,8 @@ SLIMMING_L1 = 1e-4
 """L1 on batch-norm scales with which network slimming trains [code, eb]."""
 
 
-def plan(sweep: str, profile: Profile, schedules: Sequence[str] | None = None) -> list[Run]:
-    """The runs of a sweep, dense runs first; ``schedules`` thins ``settling`` to some of :data:`SCHEDULES`.
+def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> list[Run]:
+    """The runs of a sweep, dense runs first; ``schedules`` thins ``settling`` to some of :data:`.SCHEDULES`.
 
     * ``early_bird``: dense runs alone.
     * ``settling``: dense training on several schedules, watched on several canvases and with averaged weights.
@@ -70,7 +71,7 @@ def plan(sweep: str, profile: Profile, schedules: Sequence[str] | None = None) -
     if sweep == "early_bird":
         return [*dense]
     if sweep == "settling":
-        return _settling(profile, dense, chosen_schedules(schedules or SCHEDULES))
+        return [*settling_runs(profile, chosen_schedules(schedules))]
     if sweep == "tickets":
         return [*dense, *_tickets(profile, dense)]
     if sweep == "savings":
@@ -95,26 +96,6 @@ TICKETS = ("spline", "random")
 
 AT_START = ("snip", "synflow", "grasp")
 """Criteria made for untrained networks."""
-
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "standard": {},
-    "constant": {"milestones": ()},
-    "constant, a tenth": {"milestones": (), "lr": 0.1},
-    "early drop": {"milestones": (0.25, 0.75)},
-    "late drop": {"milestones": (0.75,)},
-    "cosine": {"cosine": True, "milestones": ()},
-    "lr × 0.3": {"lr": 0.3},
-    "lr × 3": {"lr": 3.0},
-    "batch × 0.5": {"batch_size": 0.5},
-    "batch × 4": {"batch_size": 4},
-}
-"""Changes of the dense training under which settling is watched: ``lr`` and ``batch_size`` are factors."""
-
-
-def schedule_name(run: SettlingRun, profile: Profile) -> str:
-    """Which of :data:`SCHEDULES` a settling run has, at that profile."""
-    standard = {run.seed: run.train for run in dense_runs(profile)}[run.training.seed]
-    return next(name for name in SCHEDULES if _rescheduled(standard, name) == run.training.train)
 
 
 def slimming_runs(profile: Profile) -> list[DenseRun]:
@@ -159,49 +140,6 @@ def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> li
         if how["scope"] == "layerwise":
             runs += _tuned(part, dense, how, ("folding", "sfp"))
     return runs
-
-
-def chosen_schedules(names: Iterable[str]) -> tuple[str, ...]:
-    """``names`` as they are; :class:`SettingError` if one is not in :data:`SCHEDULES`, or if there are none."""
-    chosen = tuple(names)
-    for name in chosen or (None,):
-        if name not in SCHEDULES:
-            raise SettingError(f"schedules hold {name!r}: choose from {', '.join(SCHEDULES)}")
-    return chosen
-
-
-def _settling(profile: Profile, dense: list[DenseRun], schedules: Sequence[str]) -> list[Run]:
-    """Schedule by schedule, so that a study cut short has whole schedules; all canvases on the standard one alone."""
-    canvases = _canvases(profile)
-    return [
-        SettlingRun(
-            dataclasses.replace(run, train=_rescheduled(run.train, name)),
-            canvases if name == "standard" else canvases[:1],
-        )
-        for name in schedules
-        for run in dense
-    ]
-
-
-def _canvases(profile: Profile) -> tuple[Canvas, ...]:
-    """The profile's own canvas first; then other sizes of it, other pairs of images, test images, noise."""
-    points = profile.canvas_side**2
-    return (
-        Canvas("pair", points),
-        *(Canvas("pair", side * side) for side in profile.canvas_sides),
-        *(Canvas("pair", points, draw) for draw in (1, 2, 3)),
-        *(Canvas("images", points // share) for share in (64, 16, 4, 1)),
-        Canvas("noise", points),
-    )
-
-
-def _rescheduled(standard: TrainSettings, name: str) -> TrainSettings:
-    changes = dict(SCHEDULES[name])
-    if "lr" in changes:
-        changes["lr"] *= standard.lr
-    if "batch_size" in changes:
-        changes["batch_size"] = int(changes["batch_size"] * standard.batch_size)
-    return dataclasses.replace(standard, **changes)
 
 
 def _tickets(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:

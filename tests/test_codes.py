@@ -23,6 +23,7 @@ from splinelib import (
     two_image_canvas,
 )
 from splinelib.codes import (
+    _sample,
     distance_per_rate,
     distances_to_final,
     pack_bits,
@@ -292,8 +293,19 @@ def test_a_sample_holds_entries_of_the_full_code(generator):
     assert full.bits == (300 * 96, 300 * 20, 300 * 8)
     assert sample.bits == (64, 64, 64)
     for layer, (few, count) in enumerate(zip(bits_of(sample), full.bits, strict=True)):
-        positions = torch.randint(count, (64,), generator=torch.Generator().manual_seed(layer)).sort().values
-        assert np.array_equal(few, bits_of(full)[layer][positions.numpy()])
+        drawn = torch.rand(64, generator=torch.Generator().manual_seed(layer), dtype=torch.float64).tolist()
+        positions = [int((stretch + share) * count / 64) for stretch, share in enumerate(drawn)]
+        assert np.array_equal(few, bits_of(full)[layer][positions])
+
+
+@given(bits=st.integers(1, 300), more=st.integers(1, 10**9), layer=st.integers(0, 200))
+def test_a_sample_takes_one_position_from_each_stretch(bits, more, layer):
+    total = bits + more
+    positions = _sample(total, bits, layer).tolist()
+    assert len(positions) == bits
+    for stretch, position in enumerate(positions):
+        assert stretch * total // bits <= position <= (stretch + 1) * total // bits
+        assert position < total
 
 
 def test_sampling_is_repeatable_and_finds_the_distance(generator):

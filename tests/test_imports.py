@@ -49,6 +49,7 @@ LAYERS = (
     "settling",
     "execution",
     "profiles",
+    "schedules",
     "plans",
     "sweeps",
     "tables",

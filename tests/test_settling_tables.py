@@ -9,9 +9,10 @@ from test_tables import pruned, with_results
 
 from splinelib import SplineEarlyBird, plots, tables
 from splinelib.earlybird import first_settled
-from splinelib.plans import SCHEDULES, chosen_schedules, plan
+from splinelib.plans import plan
 from splinelib.profiles import get_profile
 from splinelib.records import Record, run_key, settings_dict
+from splinelib.schedules import SCHEDULES, chosen_schedules
 
 PROFILE = get_profile("study", images=100, seeds=[0, 1], epochs=8)
 

@@ -11,10 +11,11 @@ from tiny_runs import CPU, SETTINGS, digest, sweep_tiny, tiny_dataset, tiny_plan
 from splinelib import SettingError, execution, runs, sweeps
 from splinelib.energy import EnergyMeter
 from splinelib.execution import dense_epochs
-from splinelib.plans import SCHEDULES, plan, schedule_name
+from splinelib.plans import plan
 from splinelib.profiles import get_profile
 from splinelib.records import RecordStore, run_key
 from splinelib.runs import Canvas, SettlingRun, partly_trained
+from splinelib.schedules import SCHEDULES, schedule_name
 from splinelib.settling import SettlingWatch, make_canvas
 from splinelib.training import TrainSettings, train
 

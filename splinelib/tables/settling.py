@@ -6,17 +6,18 @@ import numpy as np
 import pandas as pd
 
 from splinelib.earlybird import first_settled
-from splinelib.plans import SCHEDULES, plan, schedule_name
+from splinelib.plans import plan
 from splinelib.profiles import Profile
 from splinelib.records import Record, run_key
 from splinelib.runs import SettlingRun
+from splinelib.schedules import SCHEDULES, schedule_name
 from splinelib.tables.compare import paired_differences, verdict
 
 
 def schedule_table(records: Sequence[Record], profile: Profile) -> pd.DataFrame:
     """One row for each epoch of each settling record, watched on its first canvas.
 
-    Columns: schedule (:data:`splinelib.plans.SCHEDULES`), seed, epoch, lr, accuracy, averaged_accuracy; and in means
+    Columns: schedule (one of :data:`.SCHEDULES`), seed, epoch, lr, accuracy, averaged_accuracy; and in means
     over layers: distance (to the epoch before), per_rate (that divided by the learning rate), to_final (distance to the
     last epoch), moved (share of bits that will still change), averaged_to_final (as to_final, of the averaged
     weights).

@@ -1,0 +1,73 @@
+"""Settling runs: the training schedules under which a partition is watched, and the canvases it is watched on."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from splinelib.errors import SettingError
+from splinelib.profiles import Profile, dense_runs
+from splinelib.runs import Canvas, SettlingRun
+from splinelib.training import TrainSettings
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "constant": {"milestones": ()},
+    "constant, a tenth": {"milestones": (), "lr": 0.1},
+    "early drop": {"milestones": (0.25, 0.75)},
+    "late drop": {"milestones": (0.75,)},
+    "cosine": {"cosine": True, "milestones": ()},
+    "lr × 0.3": {"lr": 0.3},
+    "lr × 3": {"lr": 3.0},
+    "batch × 0.5": {"batch_size": 0.5},
+    "batch × 4": {"batch_size": 4},
+}
+"""Changes of the dense training under which settling is watched: ``lr`` and ``batch_size`` are factors."""
+
+
+def chosen_schedules(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` as they are; :class:`SettingError` if one is not in :data:`SCHEDULES`, or if there are none."""
+    chosen = tuple(names)
+    for name in chosen or (None,):
+        if name not in SCHEDULES:
+            raise SettingError(f"schedules hold {name!r}: choose from {', '.join(SCHEDULES)}")
+    return chosen
+
+
+def schedule_name(run: SettlingRun, profile: Profile) -> str:
+    """Which of :data:`SCHEDULES` a settling run has, at that profile."""
+    standard = {run.seed: run.train for run in dense_runs(profile)}[run.training.seed]
+    return next(name for name in SCHEDULES if _rescheduled(standard, name) == run.training.train)
+
+
+def settling_runs(profile: Profile, schedules: Iterable[str]) -> list[SettlingRun]:
+    """Schedule by schedule, so that a study cut short has whole schedules; all canvases on the standard one alone."""
+    canvases = _canvases(profile)
+    return [
+        SettlingRun(
+            dataclasses.replace(run, train=_rescheduled(run.train, name)),
+            canvases if name == "standard" else canvases[:1],
+        )
+        for name in schedules
+        for run in dense_runs(profile)
+    ]
+
+
+def _canvases(profile: Profile) -> tuple[Canvas, ...]:
+    """The profile's own canvas first; then other sizes of it, other pairs of images, test images, noise."""
+    points = profile.canvas_side**2
+    return (
+        Canvas("pair", points),
+        *(Canvas("pair", side * side) for side in profile.canvas_sides),
+        *(Canvas("pair", points, draw) for draw in (1, 2, 3)),
+        *(Canvas("images", points // share) for share in (64, 16, 4, 1)),
+        Canvas("noise", points),
+    )
+
+
+def _rescheduled(standard: TrainSettings, name: str) -> TrainSettings:
+    changes = dict(SCHEDULES[name])
+    if "lr" in changes:
+        changes["lr"] *= standard.lr
+    if "batch_size" in changes:
+        changes["batch_size"] = int(changes["batch_size"] * standard.batch_size)
+    return dataclasses.replace(standard, **changes)
