@@ -34,6 +34,7 @@ class Profile:
         canvas_side: points a side of the two-image canvas.
         canvas_sides: those of further ones, to see how much the canvas matters.
         curve: pruning ratios at which networks are measured without any training.
+        test_images: at most so many test images, class-balanced and the same for every seed; None for all.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Profile:
     canvas_side: int = 32
     canvas_sides: tuple[int, ...] = (4, 8, 16, 100)
     curve: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    test_images: int | None = None
 
 
 SCORES = (
@@ -104,6 +106,7 @@ PROFILES = {
         canvas_side=24,
         canvas_sides=(4, 8, 16, 50),
         curve=(0.3,),
+        test_images=2_000,
     ),
     # Hours on 2 cores, all of CIFAR-10: what the committed records hold.
     "reference": Profile(
@@ -221,6 +224,7 @@ def _checked(profile: Profile) -> Profile:
         ("batch_size", 2),
         ("canvas_side", 2),
         ("images", 1),
+        ("test_images", 1),
     ):
         value = getattr(profile, field)
         if value is not None and value < least:
@@ -250,6 +254,7 @@ def dense_runs(profile: Profile) -> list[DenseRun]:
             train=settings,
             canvas_side=profile.canvas_side,
             mask_ratios=MASK_RATIOS,
+            test_images=profile.test_images,
         )
         for seed in profile.seeds
     ]

@@ -39,6 +39,7 @@ class DenseRun:
         train: how it is trained.
         canvas_side: the two-image canvas has this many points a side.
         mask_ratios: ratios at which EB Train's mask is watched.
+        test_images: at most so many test images, class-balanced and the same for every seed; None for all.
     """
 
     kind: ClassVar[str] = "dense"
@@ -50,6 +51,7 @@ class DenseRun:
     train: TrainSettings
     canvas_side: int
     mask_ratios: tuple[float, ...]
+    test_images: int | None = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,12 @@ FRESH_SEED = 10_000
 
 
 def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
-    """The run's data set on ``device``, thinned to the run's number of training images."""
+    """The run's data set on ``device``, thinned to the run's numbers of training and test images."""
     data = load_dataset(run.dataset)
     chosen = subset(data.train, run.images, seed=run.seed)
-    return dataclasses.replace(data, train=chosen.to(device), test=data.test.to(device))
+    fewer = run.test_images is not None and run.test_images < len(data.test)
+    test = subset(data.test, run.test_images, seed=0) if fewer else data.test
+    return dataclasses.replace(data, train=chosen.to(device), test=test.to(device))
 
 
 def new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:

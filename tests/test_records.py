@@ -72,6 +72,7 @@ def test_the_key_of_a_run_stays_from_version_to_version():
         {"images": None},
         {"seed": 1},
         {"mask_ratios": (0.5, 0.7)},
+        {"test_images": 100},
         {"train": dataclasses.replace(DENSE.train, momentum=0.8)},
     ],
 )

@@ -26,7 +26,7 @@ from splinelib.methods import SoftPruning, choose_units, shrink
 from splinelib.plans import COMPENSATED, SWEEPS, plan
 from splinelib.profiles import PROFILES, SCORES, dense_runs, get_profile
 from splinelib.records import RecordStore, run_key, settings_dict
-from splinelib.runs import DenseRun, OneShotRun, calibration, trained_model
+from splinelib.runs import DenseRun, OneShotRun, calibration, load_run_data, trained_model
 from splinelib.training import evaluate, train
 
 DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
@@ -550,3 +550,17 @@ def test_an_unknown_profile_is_named(name):
 def test_an_unknown_sweep_is_named():
     with pytest.raises(SettingError, match="sweep is 'layers': choose one of early_bird"):
         plan("layers", get_profile("smoke"))
+
+
+def test_fewer_test_images_are_the_same_for_every_seed():
+    data = [
+        load_run_data(dataclasses.replace(DENSE_0, seed=seed, images=9, test_images=6), CPU)
+        for seed in (0, 1)
+    ]
+    assert [len(one.train) for one in data] == [9, 9]
+    assert torch.equal(data[0].test.images, data[1].test.images)
+    assert sorted(data[0].test.labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert not torch.equal(data[0].train.images, data[1].train.images)
+    for all_of_them in (None, 24, 1000):
+        run = dataclasses.replace(DENSE_0, test_images=all_of_them)
+        assert torch.equal(load_run_data(run, CPU).test.images, tiny_dataset().test.images)
