@@ -200,7 +200,7 @@ def test_the_front_is_beaten_by_none(savings):
 def test_the_saving_claim_names_the_largest_saving_without_loss(savings):
     summary = tables.savings_summary(tables.savings_table(savings))
     claim = tables.savings_claim(savings, summary)["ours"]
-    assert claim.startswith("largest saving without loss: 1.41 ×, spline early bird at 0.5")
+    assert claim.startswith("largest saving without loss: 1.41 ×, *spline early bird* at ratio 0.5")
     worse = summary.assign(no_loss=False)
     assert (
         "no method is without loss; the least loss, -5.0 points"

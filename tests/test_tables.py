@@ -1,4 +1,5 @@
 import dataclasses
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1
 )
 def test_methods_are_named_by_their_settings(settings, name):
     assert tables.method_name(pruned(**settings).settings) == name
-    assert plots.label_of(name)
+    assert tables.label_of(name)
 
 
 def test_pruning_table_by_hand():
@@ -180,3 +181,44 @@ def test_dots_are_ordered_best_first():
 def test_widths_are_shares():
     table = tables.width_table([pruned()], "layerwise")
     assert table["kept"].tolist() == [0.5, 0.25]
+
+
+def cells(styler):
+    """Header and rows of a styled table as the reader sees them."""
+    html = styler.to_html()
+    table = ElementTree.fromstring(html[html.index("<table") :])
+    assert table.get("class") == "dataframe"
+    return [[cell.text for cell in row] for row in table.iter("tr")]
+
+
+def test_a_styled_table_joins_means_with_spreads_and_names_methods():
+    table = pd.DataFrame(
+        {
+            "ratio": [0.5, 0.3],
+            "criterion": ["narrow", "l1 + least_squares"],
+            "n": [3, 12345],
+            "accuracy_mean": [0.71234, float("nan")],
+            "accuracy_std": [0.0051, float("nan")],
+            "loss": [0.1, -0.25],
+            "loss_se": [0.01, float("nan")],
+            "no_loss": [False, True],
+        },
+        index=[7, 7],
+    )
+    header, first, second = cells(tables.styled(table))
+    assert header == ["ratio", "criterion", "n", "accuracy ± std", "loss ± standard error", "no loss"]
+    assert first == ["0.5", "narrow network from scratch", "3", "0.712 ± 0.005", "0.100 ± 0.010", "no"]
+    assert second == ["0.3", "filter L1 norm, least squares", "12,345", "–", "-0.250", "yes"]
+
+
+def test_a_styled_table_shows_intervals():
+    table = pd.DataFrame(
+        {"against": ["l1"] * 2, "difference": [0.02, 0.01], "low": [0.01, np.nan], "high": [0.03, np.nan]}
+    )
+    assert cells(tables.styled(table, precision=2)) == [
+        ["against", "difference [95 % interval]"],
+        ["filter L1 norm", "0.02 [0.01, 0.03]"],
+        ["filter L1 norm", "0.01"],
+    ]
+    alone = table.drop(columns="difference").assign(verdict="open")
+    assert cells(tables.styled(alone, precision=2))[0] == ["against", "low", "high", "verdict"]

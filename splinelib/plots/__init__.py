@@ -19,8 +19,6 @@ from splinelib.plots.settling import exact_and_sampled as exact_and_sampled
 from splinelib.plots.settling import rule_map as rule_map
 from splinelib.plots.settling import schedule_curves as schedule_curves
 from splinelib.plots.settling import schedule_draws as schedule_draws
-from splinelib.plots.style import LABELS as LABELS
-from splinelib.plots.style import label_of as label_of
 from splinelib.plots.style import reference_line as reference_line
 from splinelib.plots.style import save_figure as save_figure
 from splinelib.plots.style import use_style as use_style

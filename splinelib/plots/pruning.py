@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import family_colour, label_of, style_of
+from splinelib.plots.style import family_colour, style_of
+from splinelib.tables.names import label_of
 
 
 def ratio_curves(

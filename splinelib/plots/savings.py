@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import label_of, style_of, whole_epochs
+from splinelib.plots.style import style_of, whole_epochs
+from splinelib.tables.names import label_of
 
 _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
 _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
@@ -83,6 +84,7 @@ def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
     axes.axvline(1, color="black", linewidth=1, linestyle=(0, (6, 3)))
     axes.set_yticks(range(len(table)), [label_of(name) for name in table.index])
     axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set(title=title, xlabel="operations, as a share of dense training (dashed line: 1)")
+    axes.set_title(title, pad=30)
+    axes.set_xlabel("operations, as a share of dense training (dashed line: 1)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
     return axes

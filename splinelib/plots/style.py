@@ -12,6 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from splinelib.tables.names import GLOBAL
+
 # One colour, marker and dash for each method, everywhere: told apart without colour as well.
 STYLES = {
     "spline": ("#0072B2", "o", "-"),
@@ -20,41 +22,6 @@ STYLES = {
     "bn_scale": ("#009E73", "^", "-."),
     "random": ("#666666", "X", ":"),
 }
-LABELS = {
-    "spline": "spline",
-    "spline_geometric": "spline, geometric offset",
-    "l1": "filter L1 norm",
-    "l2": "filter L2 norm",
-    "bn_scale": "batch-norm scale",
-    "slimming": "network slimming",
-    "fpgm": "geometric median (FPGM)",
-    "random": "random",
-    "taylor": "Taylor",
-    "snip": "SNIP",
-    "grasp": "GraSP",
-    "synflow": "SynFlow",
-    "code_distance": "code distance on data",
-    "output_angle": "output angle on data",
-    "thinet": "ThiNet",
-    "reconstruction": "greedy reconstruction",
-    "folding": "Model Folding",
-    "sfp": "soft filter pruning",
-    "ticket initial": "lottery ticket, initial weights",
-    "ticket early": "lottery ticket, early weights",
-    "spline retrained": "spline, retrained at full rate",
-    "l1 retrained": "filter L1, retrained at full rate",
-    "narrow": "narrow network from scratch",
-    "narrow lsuv": "narrow, LSUV",
-    "narrow through_data": "narrow, boundaries through data",
-    "narrow layerwise": "narrow, pretrained layerwise",
-    "narrow long": "narrow, as long as a ticket costs",
-    "spline early bird": "spline early bird",
-    "EB Train": "EB Train",
-    "snip at start": "SNIP at initialisation",
-    "grasp at start": "GraSP at initialisation",
-    "synflow at start": "SynFlow at initialisation",
-}
-_COMPENSATIONS = {"least_squares": "least squares", "merge": "merging"}
 _FAMILIES = {  # colour of a family of methods, and the marker of each in it
     "#0072B2": {
         "spline": "o",
@@ -95,27 +62,19 @@ _FAMILIES = {  # colour of a family of methods, and the marker of each in it
         "narrow long": "D",
     },
 }
-_GLOBAL = " (global)"
 _DASHES = {"least_squares": "-", "merge": "-.", "": "--"}
-
-
-def label_of(method: str) -> str:
-    """How a method of ``tables.method_name`` is called in figures."""
-    base, _, how = method.removesuffix(_GLOBAL).partition(" + ")
-    scope = ", global" if method.endswith(_GLOBAL) else ""
-    return f"{LABELS.get(base, base)}{', ' + _COMPENSATIONS[how] if how else ''}{scope}"
 
 
 def family_colour(method: str) -> str:
     """Blue for boundaries, orange for weights, green for gradients, pink for outputs on data, grey for controls."""
-    base = method.removesuffix(_GLOBAL).partition(" + ")[0]
+    base = method.removesuffix(GLOBAL).partition(" + ")[0]
     found = [colour for colour, markers in _FAMILIES.items() if base in markers]
     return found[0] if found else "#0072B2"  # variants of the spline criterion
 
 
 def style_of(method: str) -> tuple[str, str, str]:
     """Colour, marker and dash of a method: its family's colour, its own marker, the dash of its compensation."""
-    base, _, how = method.removesuffix(_GLOBAL).partition(" + ")
+    base, _, how = method.removesuffix(GLOBAL).partition(" + ")
     if method in STYLES:
         return STYLES[method]
     markers = {name: marker for family in _FAMILIES.values() for name, marker in family.items()}

@@ -17,6 +17,7 @@ from splinelib.tables.early_bird import detection_table as detection_table
 from splinelib.tables.early_bird import epoch_table as epoch_table
 from splinelib.tables.early_bird import layer_matrix as layer_matrix
 from splinelib.tables.early_bird import mean_matrix as mean_matrix
+from splinelib.tables.names import label_of as label_of
 from splinelib.tables.phases import PHASES as PHASES
 from splinelib.tables.phases import dense_training_flops as dense_training_flops
 from splinelib.tables.phases import phase_flops as phase_flops
@@ -40,3 +41,4 @@ from splinelib.tables.settling import rule_table as rule_table
 from splinelib.tables.settling import schedule_table as schedule_table
 from splinelib.tables.settling import settling_claim as settling_claim
 from splinelib.tables.settling import ticket_claim as ticket_claim
+from splinelib.tables.styled import styled as styled

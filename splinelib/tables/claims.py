@@ -8,6 +8,7 @@ import pandas as pd
 
 from splinelib.records import Record
 from splinelib.tables.early_bird import detection_summary, detection_table
+from splinelib.tables.names import label_of
 
 _VERDICTS = ("better", "on par", "open", "worse", "one seed")
 
@@ -53,14 +54,19 @@ def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFra
         found = ", ".join(
             f"{row.verdict} at {row.ratio:g} ({100 * row.difference:+.1f})" for row in group.itertuples()
         )
-        parts.append(f"against {other}: {found}")
-    seeds = {record.settings["dense"]["seed"] for record in records}
+        parts.append(f"against {label_of(str(other))}: {found}")
     return {
         "claim": claim,
         "paper": "on par with or better than the state of the art",
-        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, {len(seeds)} seeds",
+        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, {seeds_of(records)}",
         "ours": "; ".join(parts) + " (mean difference in points)",
     }
+
+
+def seeds_of(records: Sequence[Record]) -> str:
+    """How many seeds the dense runs behind prune records have, in words."""
+    count = len({record.settings["dense"]["seed"] for record in records})
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def describe(records: Sequence[Record]) -> str:
@@ -103,10 +109,9 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
             f"at {ratio:g}, of {len(group)} methods: {', '.join(counts)}; largest deficit "
             f"{100 * best['difference']:+.1f} points, against {best['against']}"
         )
-    seeds = {record.settings["dense"]["seed"] for record in records}
     return {
         "claim": claim,
         "paper": "on par with or better than the state of the art",
-        "records": f"study of methods, {network_name(records[0])}, {len(seeds)} seeds",
+        "records": f"study of methods, {network_name(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts) or "no committed records",
     }
