@@ -232,7 +232,7 @@ def test_studies_of_a_profile():
     runs = dense_runs(get_profile("smoke"))
     found, progress = studies.get_studies("smoke", runs)
     assert [study.dense for study in found] == runs
-    assert progress.dataset == "digits"
+    assert [(study.dataset, study.seed) for study in progress] == [("digits", run.seed) for run in runs]
     with pytest.raises(SettingError, match="profile is 'fast'"):
         studies.get_studies("fast", runs)
     with pytest.raises(SettingError, match="lines is 0"):

@@ -131,16 +131,11 @@ def complexity_check(axes: Axes, table: pd.DataFrame) -> Axes:
 
 
 def epoch_lines(axes: Axes, table: pd.DataFrame, value: str, label: str, log: bool = False) -> Axes:
-    """``value`` over epochs, a line for each kind of point."""
+    """``value`` over epochs, a line for each kind of point: mean over seeds, and a band from the least to the most."""
     for (kind, part), (colour, marker, dash) in zip(table.groupby("kind", sort=False), _LINES, strict=False):
-        axes.plot(
-            part["epoch"],
-            part[value].astype(float),
-            color=colour,
-            marker=marker,
-            linestyle=dash,
-            label=str(kind),
-        )
+        seeds = part.groupby("epoch")[value].agg(["mean", "min", "max"]).astype(float)
+        axes.plot(seeds.index, seeds["mean"], color=colour, marker=marker, linestyle=dash, label=str(kind))
+        axes.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     whole_epochs(axes.xaxis)
     return axes

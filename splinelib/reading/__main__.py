@@ -8,7 +8,7 @@ from pathlib import Path
 
 from splinelib.profiles import dense_runs, get_profile
 from splinelib.reading.studies import compute_progress, compute_reading, get_studies
-from splinelib.records import RecordStore
+from splinelib.records import Record, RecordStore
 from splinelib.winning.store import origin, recorded
 
 REFERENCE_WIDTH = 1 / 8
@@ -25,15 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=float, default=REFERENCE_WIDTH)
     options = parser.parse_args(arguments)
     runs = dense_runs(get_profile(options.profile, width=options.width))
-    studies, progress = get_studies(options.profile, runs)
+    readings, trainings = get_studies(options.profile, runs)
     store, compute = (
         RecordStore(options.store),
         partial(compute_reading, networks=RecordStore(options.networks)),
     )
-    for study in studies:
-        record = recorded(study, compute, store, options.profile)
-        logging.info("%s %s: %s", record.kind, record.key, origin(record))
-    record = recorded(progress, compute_progress, store, options.profile)
+    for reading in readings:
+        _report(recorded(reading, compute, store, options.profile))
+    for training in trainings:
+        _report(recorded(training, compute_progress, store, options.profile))
+
+
+def _report(record: Record) -> None:
     logging.info("%s %s: %s", record.kind, record.key, origin(record))
 
 

@@ -121,14 +121,16 @@ _PROFILES: MappingProxyType[str, _Size] = MappingProxyType(
             (0.05, 0.1, 0.2),
             2,
             200,
-            ProgressStudy("cifar10", 4000, "vgg16_bn", 1 / 8, 12, 100, regions=100),
+            ProgressStudy("cifar10", 20_000, "vgg16_bn", 1 / 8, 16, 100, regions=100),
         ),
     }
 )
 
 
-def get_studies(profile: str, runs: Sequence[DenseRun]) -> tuple[list[ReadingStudy], ProgressStudy]:
-    """One study for each of the dense ``runs``, and one through training. Profile ``paper`` is ``reference``.
+def get_studies(profile: str, runs: Sequence[DenseRun]) -> tuple[list[ReadingStudy], list[ProgressStudy]]:
+    """One study for each of the dense ``runs``, and one through training for each of their seeds.
+
+    Profile ``paper`` is ``reference``.
 
     Raises:
         SettingError: no such profile.
@@ -141,7 +143,7 @@ def get_studies(profile: str, runs: Sequence[DenseRun]) -> tuple[list[ReadingStu
         ReadingStudy(run, size.images, size.lines, size.ratios, size.windows, size.regions, size.noise)
         for run in runs
     ]
-    return studies, size.progress
+    return studies, [dataclasses.replace(size.progress, seed=run.seed) for run in runs]
 
 
 def load_subject(study: ReadingStudy, networks: RecordStore) -> Subject:
