@@ -201,6 +201,11 @@ def test_the_saving_claim_names_the_largest_saving_without_loss(savings):
     summary = tables.savings_summary(tables.savings_table(savings))
     claim = tables.savings_claim(savings, summary)["ours"]
     assert claim.startswith("largest saving without loss: 1.41 ×, *spline early bird* at ratio 0.5")
+    dear = summary.assign(saving=summary["saving"] / 2, training_mean=2 * summary["training_mean"])
+    claim = tables.savings_claim(savings, dear)["ours"]
+    assert claim.startswith(
+        "no saving without loss; the cheapest without loss is *spline early bird* at ratio 0.5"
+    )
     worse = summary.assign(no_loss=False)
     assert (
         "no method is without loss; the least loss, -5.0 points"

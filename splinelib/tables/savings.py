@@ -96,20 +96,16 @@ def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str,
     """Claim C7 beside what the records show, in words made from their numbers alone."""
     birds = summary[summary["criterion"].str.contains("early bird|EB Train")]
     free = summary[summary["no_loss"]]
-    parts = []
+    best = summary.loc[summary["loss"].idxmin()] if free.empty else free.loc[free["saving"].idxmax()]
+    method = f"*{label_of(best['criterion'])}* at ratio {best['ratio']:g}"
+    price = f"for {best['training_mean']:.2f} of the operations of dense training"
     if free.empty:
-        least = summary.loc[summary["loss"].idxmin()]
-        parts.append(
-            f"no method is without loss; the least loss, {100 * least['loss']:.1f} points, has "
-            f"*{label_of(least['criterion'])}* at ratio {least['ratio']:g}, for {least['training_mean']:.2f} of the "
-            "operations of dense training"
-        )
+        loss = f"the least loss, {100 * best['loss']:.1f} points, has {method}, {price}"
+        parts = [f"no method is without loss; {loss}"]
+    elif best["saving"] <= 1:
+        parts = [f"no saving without loss; the cheapest without loss is {method}, {price}"]
     else:
-        best = free.loc[free["saving"].idxmax()]
-        parts.append(
-            f"largest saving without loss: {best['saving']:.2f} ×, *{label_of(best['criterion'])}* at ratio "
-            f"{best['ratio']:g}"
-        )
+        parts = [f"largest saving without loss: {best['saving']:.2f} ×, {method}"]
     for name, part in birds.groupby("criterion", sort=False):
         best = part.loc[part["loss"].idxmin()]
         spread = "" if np.isnan(best["loss_se"]) else f" ± {100 * best['loss_se']:.1f}"
