@@ -215,7 +215,7 @@ def test_first_claim_on_images_counts_ratios(large, clever, said):
     table = pd.DataFrame(rows, columns=["ratio", "against", "verdict"]).assign(difference=-0.01)
     row = verdict.image_claim(table, "tiny")
     assert row["C1"] == said
-    assert row["clever start, against the random start"].startswith("*narrow lsuv* +1.0 points")
+    assert row["clever start, against the random start"].startswith("*narrow, LSUV* +1.0 points")
 
 
 @pytest.mark.parametrize("tries", [1, 2, 3, 5])

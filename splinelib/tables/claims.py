@@ -107,7 +107,7 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         best = group.loc[group["difference"].idxmin()]
         parts.append(
             f"at {ratio:g}, of {len(group)} methods: {', '.join(counts)}; largest deficit "
-            f"{100 * best['difference']:+.1f} points, against {best['against']}"
+            f"{100 * best['difference']:+.1f} points, against {label_of(best['against'])}"
         )
     return {
         "claim": claim,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from splinelib.errors import SettingError
-from splinelib.tables import CONFIDENCE
+from splinelib.tables import CONFIDENCE, label_of
 
 MARGIN = 0.1
 """Gains within ±0.1 count as none: a tenth of the error (as a logarithm), or ten points of a success rate."""
@@ -164,7 +164,8 @@ def image_claim(differences: pd.DataFrame, profile: str) -> dict[str, str]:
             )
         )
         means = -100 * part.groupby("against")["difference"].mean()
-        gains = ", ".join(f"*{start}* {gain:+.1f}" for start, gain in means.reindex(starts).dropna().items())
+        known = means.reindex(starts).dropna()
+        gains = ", ".join(f"*{label_of(start)}* {gain:+.1f}" for start, gain in known.items())
         outcomes = ", ".join(f"{name} at {ratio:g}" for ratio, name in at.items())
         words[side] = f"{gains or 'not run'} points; {outcomes or 'open'}"
     return {
