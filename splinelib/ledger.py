@@ -45,7 +45,7 @@ def start_records(parameters: Parameters) -> list[Record]:
     """Committed networks of the study by which starts are compared, each once."""
     study = get_profile("study")
     found = [record for sweep in STARTS for record in committed_records("prune", sweep, parameters, study)]
-    return list({record.key: record for record in found}.values())
+    return list({record.key: record for record in found if tables.is_start(record)}.values())
 
 
 def savings_records(parameters: Parameters) -> list[Record]:

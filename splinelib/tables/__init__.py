@@ -22,6 +22,7 @@ from splinelib.tables.phases import PHASES as PHASES
 from splinelib.tables.phases import dense_training_flops as dense_training_flops
 from splinelib.tables.phases import phase_flops as phase_flops
 from splinelib.tables.phases import phase_table as phase_table
+from splinelib.tables.pruning import is_start as is_start
 from splinelib.tables.pruning import method_name as method_name
 from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table

@@ -82,19 +82,29 @@ STARTS = ("spline", "spline retrained", "l1", "l1 retrained", "ticket initial", 
 """Beginnings of a narrow network that come from the trained dense one; all others are called ``narrow …``."""
 
 
+_AGAIN = " retrained"
+
+
 def starts_table(records: Sequence[Record]) -> pd.DataFrame:
     """The columns of :func:`pruning_table` for layerwise networks by how they begin: ``narrow …`` and :data:`STARTS`.
 
     A network pruned at the end and trained at the dense run's full rate again is ``"… retrained"``, beside the one that
     was fine-tuned at a lower rate. Networks drawn before the end are left out.
     """
-    ends = [record for record in records if record.settings.get("draw", "end") == "end"]
+    shown = [record for record in records if is_start(record)]
     parts = []
-    for again, suffix in ((False, ""), (True, " retrained")):
-        table = pruning_table([record for record in ends if _retrained(record) == again], "layerwise")
-        parts.append(table.assign(criterion=table["criterion"] + suffix))
-    found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return found[found["criterion"].isin(STARTS) | found["criterion"].str.startswith("narrow")]
+    for again in (False, True):
+        table = pruning_table([record for record in shown if _retrained(record) == again], "layerwise")
+        parts.append(table.assign(criterion=table["criterion"] + _AGAIN * again))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def is_start(record: Record) -> bool:
+    """Whether :func:`starts_table` shows the record."""
+    settings = record.settings
+    name = method_name(settings) + _AGAIN * _retrained(record)
+    whole = settings["scope"] == "layerwise" and settings.get("draw", "end") == "end"
+    return whole and (name in STARTS or name.startswith("narrow"))
 
 
 def _retrained(record: Record) -> bool:
