@@ -114,7 +114,7 @@ def detection_table(result):
 
 
 def both_shares(row):
-    return "{:.0%} ({:.0%})".format(*(row[f"overhead_{kind}"] for kind in KINDS))
+    return "{}% ({}%)".format(*(round(100 * row[f"overhead_{kind}"]) for kind in KINDS))
 
 
 def detection_lines(result):

@@ -188,7 +188,7 @@ def cells(styler):
     html = styler.to_html()
     table = ElementTree.fromstring(html[html.index("<table") :])
     assert table.get("class") == "dataframe"
-    return [[cell.text for cell in row] for row in table.iter("tr")]
+    return [[cell.text.replace("\u00a0", " ") for cell in row] for row in table.iter("tr")]
 
 
 def test_a_styled_table_joins_means_with_spreads_and_names_methods():

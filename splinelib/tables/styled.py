@@ -30,7 +30,7 @@ def styled(table: pd.DataFrame, precision: int = 3) -> Styler:
         for suffix, spread in _SPREADS.items():
             if base + suffix in table:
                 title += f" ± {spread}"
-                text = _joined(text, " ± {}", _texts(table[base + suffix], number))
+                text = _joined(text, "\u00a0±\u00a0{}", _texts(table[base + suffix], number))
         if interval and name == "difference":
             title += " [95 % interval]"
             ends = zip(_texts(table["low"], number), _texts(table["high"], number), strict=True)
