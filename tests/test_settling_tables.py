@@ -4,6 +4,7 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from test_tables import pruned, with_results
 
@@ -255,6 +256,22 @@ def test_every_schedule_is_drawn(axes, settling):
 def test_draws_have_a_row_each(axes, settling):
     plots.schedule_draws(axes, tables.draw_table(settling, PROFILE))
     assert labels(axes.get_yticklabels()) == list(SCHEDULES)
+
+
+def test_a_detector_that_never_draws_is_marked_at_the_edge(axes):
+    table = pd.DataFrame({"detector": ["spline", "spline", "mask 0.3"], "epoch": [2, 4, np.nan], "epochs": 8})
+    plots.detected_epochs(axes, table)
+    dots = [(part.get_offsets()[:, 0].tolist()) for part in axes.collections]
+    assert dots == [[2, 4], [], [], [8]]
+    assert labels(axes.get_yticklabels()) == ["spline", "mask 0.3"]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (3, 2), (4, 2)])
+def test_panels_stand_two_in_a_row(count, rows):
+    figure, axes = plots.panels(count, 4, 3)
+    plt.close(figure)
+    assert len(axes) == len(figure.axes) == count
+    assert figure.get_size_inches().tolist() == [4 * min(count, 2), 3 * rows]
 
 
 def test_canvases_have_a_row_each(axes, settling):

@@ -211,6 +211,19 @@ def test_a_styled_table_joins_means_with_spreads_and_names_methods():
     assert second == ["0.3", "filter L1 norm, least squares", "12,345", "–", "-0.250", "yes"]
 
 
+def test_stacked_tables_name_their_parts_first_and_epochs_have_one_decimal():
+    parts = [
+        pd.DataFrame({"epoch_mean": [7 + 2 / 3], "epoch_std": [0.577]}),
+        pd.DataFrame({"epoch_mean": [8.0]}),
+    ]
+    assert cells(tables.styled(tables.stack(parts, ["a", "b"], "network"))) == [
+        ["network", "epoch ± std"],
+        ["a", "7.7 ± 0.6"],
+        ["b", "8.0"],
+    ]
+    assert list(tables.stack(parts, ["a", "b"])["profile"]) == ["a", "b"]
+
+
 def test_a_styled_table_shows_intervals():
     table = pd.DataFrame(
         {"against": ["l1"] * 2, "difference": [0.02, 0.01], "low": [0.01, np.nan], "high": [0.03, np.nan]}

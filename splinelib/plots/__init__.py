@@ -1,7 +1,6 @@
 """Figures. Each function draws on axes it is given and returns them; nothing is computed here. Needs seaborn."""
 
 from splinelib.plots.anatomy import alignment_by_layer as alignment_by_layer
-from splinelib.plots.early_bird import detected_epochs as detected_epochs
 from splinelib.plots.early_bird import distance_and_accuracy as distance_and_accuracy
 from splinelib.plots.early_bird import epoch_matrix as epoch_matrix
 from splinelib.plots.early_bird import layer_distances as layer_distances
@@ -15,10 +14,12 @@ from splinelib.plots.savings import pareto as pareto
 from splinelib.plots.savings import phase_bars as phase_bars
 from splinelib.plots.savings import ticket_outcomes as ticket_outcomes
 from splinelib.plots.settling import canvas_draws as canvas_draws
+from splinelib.plots.settling import detected_epochs as detected_epochs
 from splinelib.plots.settling import exact_and_sampled as exact_and_sampled
 from splinelib.plots.settling import rule_map as rule_map
 from splinelib.plots.settling import schedule_curves as schedule_curves
 from splinelib.plots.settling import schedule_draws as schedule_draws
+from splinelib.plots.style import panels as panels
 from splinelib.plots.style import reference_line as reference_line
 from splinelib.plots.style import save_figure as save_figure
 from splinelib.plots.style import use_style as use_style

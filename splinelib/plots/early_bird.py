@@ -1,4 +1,4 @@
-"""Code distances over epochs, and the epochs that detectors draw."""
+"""Code distances over epochs."""
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import STYLES, whole_epochs
+from splinelib.plots.style import whole_epochs
 
 
 def epoch_matrix(axes: Axes, matrix: np.ndarray, title: str = "", drawn: float | None = None) -> Axes:
@@ -55,22 +55,4 @@ def distance_and_accuracy(axes: Axes, table: pd.DataFrame, title: str = "") -> A
     axes.set(title=title, xlabel="epoch", ylabel="distance, accuracy", ylim=(0, 1))
     whole_epochs(axes.xaxis)
     axes.legend()
-    return axes
-
-
-def detected_epochs(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
-    """Epoch drawn by each detector: a dot for each seed; a detector that never drew is marked at the end."""
-    last = int(table["epochs"].max())
-    detectors = list(table["detector"].unique())
-    for row, detector in enumerate(detectors):
-        part = table[table["detector"] == detector].reset_index(drop=True)
-        shift = row + np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else np.array([row])
-        found = part["epoch"].notna()
-        colour = STYLES["spline"][0] if detector == "spline" else STYLES["bn_scale"][0]
-        axes.scatter(part["epoch"][found], shift[found], color=colour, s=50, zorder=3)
-        axes.scatter(np.full((~found).sum(), last), shift[~found], color=colour, marker="x", s=50, zorder=3)
-    axes.set_yticks(range(len(detectors)), detectors)
-    axes.set(title=title, xlabel="epoch drawn (× at the right edge: never)", xlim=(0, last + 0.5))
-    whole_epochs(axes.xaxis)
-    axes.set_ylim(len(detectors) - 0.5, -0.5)
     return axes

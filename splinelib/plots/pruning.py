@@ -78,7 +78,7 @@ def layer_widths(
         axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=label_of(criterion))
     axes.axhline(1 - ratio if uniform is None else uniform, color="black", linewidth=1, linestyle=(0, (1, 2)))
     axes.set(title=title, xlabel="layer, from input to output", ylabel="share of units kept", ylim=(0, 1.02))
-    axes.legend()
+    axes.legend(loc="upper right", ncols=2, fontsize="small")
     return axes
 
 

@@ -1,10 +1,10 @@
-"""A partition that settles: schedules, canvases, rules."""
+"""A partition that settles: the epochs that detectors draw, schedules, canvases, rules."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import whole_epochs
+from splinelib.plots.style import style_of, whole_epochs
 
 # One colour and dash for each schedule, told apart without colour as well.
 _SCHEDULES = {
@@ -54,6 +54,17 @@ def schedule_draws(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
             axes.vlines(drop, row - 0.4, row + 0.4, color="#444444", linewidth=2, label=label)
     _rows(axes, schedules, last, title)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08))
+    return axes
+
+
+def detected_epochs(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """Drawn epochs of ``tables.detection_table``: a dot for each seed, a row for each detector."""
+    detectors = list(table["detector"].unique())
+    last = table["epochs"].max()
+    for row, detector in enumerate(detectors):
+        colour = style_of("spline" if detector == "spline" else "bn_scale")[0]
+        _dots(axes, table.loc[table["detector"] == detector, "epoch"], row, colour, last)
+    _rows(axes, detectors, last, title)
     return axes
 
 

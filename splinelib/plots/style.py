@@ -96,6 +96,16 @@ def use_style() -> None:
     }
 
 
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` axes of that many inches, two in a row at most: a page has no room for more."""
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for unused in grid.flat[count:]:
+        unused.remove()
+    return figure, list(grid.flat[:count])
+
+
 def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) -> Figure:
     """Write ``figure`` as SVG, PNG and PDF, and its numbers as CSV, under ``$SPLINELIB_FIGURES``; return it.
 

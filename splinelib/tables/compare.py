@@ -82,8 +82,7 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
     return "on par" if -margin <= low and high <= margin else "open"
 
 
-def stack(parts: Sequence[pd.DataFrame], profiles: Sequence[str]) -> pd.DataFrame:
-    """Tables of several profiles as one, with the profile as its first column."""
-    return pd.concat([part.assign(profile=name) for part, name in zip(parts, profiles, strict=True)]).pipe(
-        lambda table: table[["profile", *[column for column in table if column != "profile"]]]
-    )
+def stack(parts: Sequence[pd.DataFrame], names: Sequence[str], column: str = "profile") -> pd.DataFrame:
+    """Several tables as one, with the name of each in a first column: its profile, unless that is called otherwise."""
+    named = pd.concat([part.assign(**{column: name}) for part, name in zip(parts, names, strict=True)])
+    return named[[column, *(other for other in named if other != column)]]

@@ -9,6 +9,7 @@ from pandas.io.formats.style import Styler
 from splinelib.tables.names import label_of
 
 _SPREADS = {"_std": "std", "_se": "standard error"}
+_DECIMALS = {"epoch": 1}  # whole numbers for each seed, so one decimal of their mean says all
 
 
 def styled(table: pd.DataFrame, precision: int = 3) -> Styler:
@@ -19,13 +20,13 @@ def styled(table: pd.DataFrame, precision: int = 3) -> Styler:
     figures do. The index is not shown.
     """
     shown = pd.DataFrame(index=range(len(table)))
-    number = _numbers(precision)
     interval = {"difference", "low", "high"} <= set(table)
     for name in table:
         if name.endswith(tuple(_SPREADS)) or (interval and name in ("low", "high")):
             continue  # shown with its mean
         base = name.removesuffix("_mean")
         column = table[name].map(label_of) if name in ("criterion", "against") else table[name]
+        number = _numbers(_DECIMALS.get(base, precision))
         title, text = base.replace("_", " "), _texts(column, _plain if name == "ratio" else number)
         for suffix, spread in _SPREADS.items():
             if base + suffix in table:
