@@ -157,9 +157,9 @@ def draw_gain(axes, rows):
 def draw_step_time(result):
     plots.use_style()
     found = panels(result["rows"])
-    lines = -(-len(found) // 4)
+    lines = -(-len(found) // 2)
     figure, axes = plt.subplots(
-        lines, 4, figsize=(13, 3.6 * lines + 0.5), sharex=True, sharey=True, squeeze=False
+        lines, 2, figsize=(9, 3.4 * lines + 0.6), sharex=True, sharey=True, squeeze=False
     )
     for (key, rows), place in zip(found.items(), axes.flat, strict=False):
         draw_gain(place, rows).set_title(panel_name(key))
@@ -167,7 +167,7 @@ def draw_step_time(result):
         place.set_ylabel("time, dense / pruned")
     for place in axes[-1]:
         place.set_xlabel("FLOPs, dense / pruned")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -38,13 +38,14 @@ def draw_curves(axes, rows, key, label):
 def draw(rows):
     plots.use_style()
     nets = mlps(rows)
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.9), sharey=True)
-    draw_curves(axes[0], [row for row in nets if row["depth"] == 1], "width", "width, 1 hidden layer")
-    draw_curves(axes[1], [row for row in nets if row["depth"] == 3], "width", "width, 3 hidden layers")
-    draw_curves(axes[2], [row for row in nets if row["width"] == 64], "depth", "hidden layers of width 64")
-    draw_curves(axes[3], list(rows.values()), "regions", "regions, all networks")
-    axes[0].set_ylabel("seconds of CPU time")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7.4), sharey=True)
+    draw_curves(axes[0, 0], [row for row in nets if row["depth"] == 1], "width", "width, 1 hidden layer")
+    draw_curves(axes[0, 1], [row for row in nets if row["depth"] == 3], "width", "width, 3 hidden layers")
+    draw_curves(axes[1, 0], [row for row in nets if row["width"] == 64], "depth", "hidden layers of width 64")
+    draw_curves(axes[1, 1], list(rows.values()), "regions", "regions, all networks")
+    for left in axes[:, 0]:
+        left.set_ylabel("seconds of CPU time")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
