@@ -178,6 +178,28 @@ def test_dots_are_ordered_best_first():
     plt.close(figure)
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_columns_share_one_order_of_methods(count):
+    import matplotlib.pyplot as plt
+
+    figure, axes = plots.columns(count, 4)
+    summary = pd.DataFrame(
+        {"criterion": ["spline", "random"], "accuracy_mean": [0.5, 0.7], "accuracy_std": 0.1}
+    )
+    differences = pd.DataFrame(
+        {"ratio": 0.5, "against": ["random"], "difference": -0.2, "low": -0.3, "high": -0.1}
+    )
+    for ax in axes[:count]:
+        plots.method_dots(ax, summary, "accuracy", "accuracy", order=["spline", "l1", "random"])
+        assert [bar.lines[0].get_ydata()[0] for bar in ax.containers] == [0, 2]
+        plots.difference_forest(ax, differences, 0.003, order=["l1", "random"])
+        assert ax.containers[-1].lines[0].get_ydata().tolist() == [1]
+    named = [ax.yaxis.get_tick_params()["labelleft"] for ax in axes]
+    assert named == [True] + [False] * (count - 1)  # only the first names the rows
+    assert len(axes) == max(count, 1)
+    plt.close(figure)
+
+
 def test_widths_are_shares():
     table = tables.width_table([pruned()], "layerwise")
     assert table["kept"].tolist() == [0.5, 0.25]

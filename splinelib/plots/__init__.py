@@ -19,6 +19,7 @@ from splinelib.plots.settling import exact_and_sampled as exact_and_sampled
 from splinelib.plots.settling import rule_map as rule_map
 from splinelib.plots.settling import schedule_curves as schedule_curves
 from splinelib.plots.settling import schedule_draws as schedule_draws
+from splinelib.plots.style import columns as columns
 from splinelib.plots.style import panels as panels
 from splinelib.plots.style import reference_line as reference_line
 from splinelib.plots.style import save_figure as save_figure

@@ -1,5 +1,7 @@
 """Pruned networks: accuracy, paired differences, the widths that are left."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -38,12 +40,21 @@ def ratio_curves(
 
 
 def difference_forest(
-    axes: Axes, differences: pd.DataFrame, margin: float, title: str = "", criterion: str = "spline"
+    axes: Axes,
+    differences: pd.DataFrame,
+    margin: float,
+    title: str = "",
+    criterion: str = "spline",
+    order: Sequence[str] | None = None,
 ) -> Axes:
-    """Paired differences with confidence intervals (from ``tables.paired_differences``) in points, and the margin."""
+    """Paired differences with confidence intervals (from ``tables.paired_differences``) in points, and the margin.
+
+    The differences of one ratio may be put in a given ``order`` of methods, for panels that share their rows.
+    """
     axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
     axes.axvline(0, color="black", linewidth=1)
-    for position, row in enumerate(differences.itertuples()):
+    places = range(len(differences)) if order is None else map(order.index, differences["against"])
+    for position, row in zip(places, differences.itertuples(), strict=True):
         colour, marker, _ = style_of(row.against)
         reach = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
         bars = None if np.isnan(row.low) else reach
@@ -57,8 +68,7 @@ def difference_forest(
             linestyle="none",
         )
     names = [f"{label_of(row.against)}, ratio {row.ratio:g}" for row in differences.itertuples()]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    _name_rows(axes, names if order is None else [label_of(name) for name in order])
     axes.set(title=f"{title} (grey: ±{100 * margin:g})", xlabel=f"{criterion} − other (points)")
     return axes
 
@@ -83,17 +93,24 @@ def layer_widths(
 
 
 def method_dots(
-    axes: Axes, summary: pd.DataFrame, value: str, label: str, title: str = "", dense: float | None = None
+    axes: Axes,
+    summary: pd.DataFrame,
+    value: str,
+    label: str,
+    title: str = "",
+    dense: float | None = None,
+    order: Sequence[str] | None = None,
 ) -> Axes:
-    """``value`` (mean ± std over seeds) of many methods at one ratio, the best on top."""
-    ordered = summary.sort_values(f"{value}_mean", ascending=False, ignore_index=True)
-    for position, row in ordered.iterrows():
+    """``value`` (mean ± std over seeds) of many methods at one ratio, the best on top unless there is an ``order``."""
+    if order is None:
+        order = list(summary.sort_values(f"{value}_mean", ascending=False)["criterion"])
+    for _, row in summary.iterrows():
         colour, marker = family_colour(row["criterion"]), style_of(row["criterion"])[1]
         spread = 0.0 if np.isnan(row[f"{value}_std"]) else row[f"{value}_std"]
         filled = colour if " + " in row["criterion"] else "white"
         axes.errorbar(
             row[f"{value}_mean"],
-            position,
+            order.index(row["criterion"]),
             xerr=spread,
             color=colour,
             marker=marker,
@@ -103,7 +120,12 @@ def method_dots(
         )
     if dense is not None:
         axes.axvline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)))
-    axes.set_yticks(range(len(ordered)), [label_of(name) for name in ordered["criterion"]])
-    axes.set_ylim(max(len(ordered), 1) - 0.5, -0.5)
+    _name_rows(axes, [label_of(name) for name in order])
     axes.set(title=title, xlabel=label)
     return axes
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """The first name on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)

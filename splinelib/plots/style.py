@@ -106,6 +106,16 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, list(grid.flat[:count])
 
 
+def columns(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` axes beside each other that share their rows, so only the first names them.
+
+    Without a column there is one empty pair of axes.
+    """
+    size = (3.2 + 2.6 * max(count, 1), height)
+    figure, grid = plt.subplots(1, max(count, 1), figsize=size, sharey=True, squeeze=False)
+    return figure, list(grid[0])
+
+
 def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) -> Figure:
     """Write ``figure`` as SVG, PNG and PDF, and its numbers as CSV, under ``$SPLINELIB_FIGURES``; return it.
 
