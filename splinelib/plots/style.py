@@ -97,10 +97,13 @@ def use_style() -> None:
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` axes of that many inches, two in a row at most: a page has no room for more."""
-    columns = min(count, 2)
-    rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    """A figure with ``count`` axes of that many inches, two in a row at most: a page has no room for more.
+
+    Without axes the figure is empty.
+    """
+    across = min(max(count, 1), 2)
+    down = -(-max(count, 1) // across)
+    figure, grid = plt.subplots(down, across, figsize=(width * across, height * down), squeeze=False)
     for unused in grid.flat[count:]:
         unused.remove()
     return figure, list(grid.flat[:count])
