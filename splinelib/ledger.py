@@ -105,7 +105,8 @@ def _contributing(parameters: Parameters) -> Rows:
 
 def _settling(parameters: Parameters) -> Rows:
     dense = [
-        committed_records("dense", "early_bird", parameters, get_profile(n)) for n in ("reference", "study")
+        committed_records("dense", "early_bird", parameters, get_profile(n))
+        for n in ("reference", "study", "residual")
     ]
     rows = [tables.detection_claim(group) for group in dense if group]
     watched = get_profile("study", images=20_000)
@@ -131,8 +132,9 @@ def _criterion(claim: str, scope: str, sweeps: tuple[str, str], parameters: Para
 
 
 def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
-    """Committed studies of all methods, on CIFAR-10, Fashion-MNIST and MNIST; those of which there are records."""
-    profiles = (get_profile("study"), get_profile("breadth"), get_profile("breadth", dataset="mnist"))
+    """Committed studies of methods, on CIFAR-10 with both networks, Fashion-MNIST and MNIST; those with records."""
+    named = (get_profile(name) for name in ("study", "residual", "breadth"))
+    profiles = (*named, get_profile("breadth", dataset="mnist"))
     found = [committed_records("prune", sweep, parameters, profile) for profile in profiles]
     return [records for records in found if records]
 

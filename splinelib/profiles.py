@@ -131,6 +131,18 @@ PROFILES = {
         criteria=SCORES,
         precision="bfloat16",
     ),
+    # And on a residual network, for the methods of the paper's own comparison.
+    "residual": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="preresnet20",
+        width=1 / 2,
+        seeds=(0, 1, 2),
+        epochs=16,
+        finetune_epochs=2,
+        criteria=("spline", "l1", "fpgm", "random"),
+        precision="bfloat16",
+    ),
     # And on grey pictures with the small network of the authors' code (--dataset mnist for the other data set).
     "breadth": Profile(
         dataset="fashion_mnist",
