@@ -178,26 +178,29 @@ def test_dots_are_ordered_best_first():
     plt.close(figure)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_columns_share_one_order_of_methods(count):
+@pytest.mark.parametrize("ratios", [[], [0.5], [0.7, 0.3, 0.5]])
+def test_columns_of_ratios_share_one_order_of_methods(ratios):
     import matplotlib.pyplot as plt
 
-    figure, axes = plots.columns(count, 4)
-    summary = pd.DataFrame(
-        {"criterion": ["spline", "random"], "accuracy_mean": [0.5, 0.7], "accuracy_std": 0.1}
-    )
-    differences = pd.DataFrame(
-        {"ratio": 0.5, "against": ["random"], "difference": -0.2, "low": -0.3, "high": -0.1}
-    )
-    for ax in axes[:count]:
-        plots.method_dots(ax, summary, "accuracy", "accuracy", order=["spline", "l1", "random"])
-        assert [bar.lines[0].get_ydata()[0] for bar in ax.containers] == [0, 2]
-        plots.difference_forest(ax, differences, 0.003, order=["l1", "random"])
-        assert ax.containers[-1].lines[0].get_ydata().tolist() == [1]
-    named = [ax.yaxis.get_tick_params()["labelleft"] for ax in axes]
-    assert named == [True] + [False] * (count - 1)  # only the first names the rows
-    assert len(axes) == max(count, 1)
-    plt.close(figure)
+    cases = pd.DataFrame({"ratio": pd.Series(ratios, dtype=float)})
+    summary = cases.merge(pd.DataFrame({"criterion": ["spline", "random"]}), how="cross")
+    summary = summary.assign(accuracy_mean=0.6, accuracy_std=0.1)
+    differences = cases.merge(pd.DataFrame({"against": ["random", "unshown"]}), how="cross")
+    differences = differences.assign(difference=-0.2, low=-0.3, high=-0.1)
+
+    dots = plots.dots_by_ratio(summary, "accuracy", ["spline", "l1", "random"], dense=0.9)
+    forest = plots.forest_by_ratio(differences, 0.003, ["l1", "random"], title="at {:g}".format)
+
+    for figure, rows in ((dots, [0, 2]), (forest, [1])):
+        axes = figure.axes
+        assert len(axes) == max(len(ratios), 1)
+        for ax in axes[: len(ratios)]:
+            assert [bar.lines[0].get_ydata()[0] for bar in ax.containers] == rows
+        named = [ax.yaxis.get_tick_params()["labelleft"] for ax in axes]
+        assert named == [True] + [False] * (len(axes) - 1)  # only the first names the rows
+        plt.close(figure)
+    assert [ax.get_title() for ax in dots.axes][: len(ratios)] == [f"ratio {r:g}" for r in sorted(ratios)]
+    assert [ax.get_title()[:6] for ax in forest.axes][: len(ratios)] == [f"at {r:g}" for r in sorted(ratios)]
 
 
 def test_widths_are_shares():

@@ -7,6 +7,8 @@ from splinelib.plots.early_bird import layer_distances as layer_distances
 from splinelib.plots.images import canvas_grid as canvas_grid
 from splinelib.plots.images import image_grid as image_grid
 from splinelib.plots.pruning import difference_forest as difference_forest
+from splinelib.plots.pruning import dots_by_ratio as dots_by_ratio
+from splinelib.plots.pruning import forest_by_ratio as forest_by_ratio
 from splinelib.plots.pruning import layer_widths as layer_widths
 from splinelib.plots.pruning import method_dots as method_dots
 from splinelib.plots.pruning import ratio_curves as ratio_curves

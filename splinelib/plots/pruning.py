@@ -1,12 +1,13 @@
 """Pruned networks: accuracy, paired differences, the widths that are left."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from splinelib.plots.style import family_colour, style_of
+from splinelib.plots.style import columns, family_colour, style_of
 from splinelib.tables.names import label_of
 
 
@@ -123,6 +124,41 @@ def method_dots(
     _name_rows(axes, [label_of(name) for name in order])
     axes.set(title=title, xlabel=label)
     return axes
+
+
+def dots_by_ratio(
+    summary: pd.DataFrame,
+    value: str,
+    order: Sequence[str],
+    dense: float | None = None,
+    title: Callable[[float], str] = "ratio {:g}".format,
+) -> Figure:
+    """:func:`method_dots` of a test accuracy, one column for each ratio, with all methods in one ``order``."""
+    ratios = sorted(summary["ratio"].unique())
+    figure, axes = columns(len(ratios), _height(order))
+    for ax, ratio in zip(axes, ratios, strict=False):
+        part = summary[summary["ratio"] == ratio]
+        method_dots(ax, part, value, "test accuracy", title(ratio), dense, order)
+    return figure
+
+
+def forest_by_ratio(
+    differences: pd.DataFrame,
+    margin: float,
+    order: Sequence[str],
+    title: Callable[[float], str] = "ratio {:g}".format,
+) -> Figure:
+    """:func:`difference_forest` of the methods in ``order``, one column for each ratio."""
+    shown = differences[differences["against"].isin(order)]
+    ratios = sorted(shown["ratio"].unique())
+    figure, axes = columns(len(ratios), _height(order))
+    for ax, ratio in zip(axes, ratios, strict=False):
+        difference_forest(ax, shown[shown["ratio"] == ratio], margin, title(ratio), order=order)
+    return figure
+
+
+def _height(rows: Sequence[str]) -> float:
+    return 1.4 + 0.25 * len(rows)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
