@@ -260,3 +260,15 @@ def test_a_styled_table_shows_intervals():
     ]
     alone = table.drop(columns="difference").assign(verdict="open")
     assert cells(tables.styled(alone, precision=2))[0] == ["against", "low", "high", "verdict"]
+
+
+def test_best_first_averages_over_ratios():
+    summary = pd.DataFrame(
+        {
+            "criterion": ["a", "b", "a", "b"],
+            "ratio": [0.3, 0.3, 0.7, 0.7],
+            "accuracy_mean": [0.9, 0.8, 0.1, 0.7],
+        }
+    )
+    assert tables.best_first(summary) == ["b", "a"]
+    assert tables.best_first(summary.iloc[:0]) == []

@@ -24,6 +24,12 @@ def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> 
     return out.reset_index()
 
 
+def best_first(summary: pd.DataFrame) -> list[str]:
+    """Methods of a table by :func:`summarise` by their accuracy, averaged over ratios, the best first."""
+    means = summary.groupby("criterion")["accuracy_mean"].mean()
+    return list(means.sort_values(ascending=False).index)
+
+
 def paired_differences(
     table: pd.DataFrame, value: str = "accuracy", criterion: str = "spline"
 ) -> pd.DataFrame:
