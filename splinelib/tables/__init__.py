@@ -6,9 +6,9 @@ from splinelib.tables.claims import detection_claim as detection_claim
 from splinelib.tables.claims import network_name as network_name
 from splinelib.tables.claims import pruning_claim as pruning_claim
 from splinelib.tables.claims import study_claim as study_claim
-from splinelib.tables.compare import best_first as best_first
 from splinelib.tables.compare import CONFIDENCE as CONFIDENCE
 from splinelib.tables.compare import MARGIN as MARGIN
+from splinelib.tables.compare import best_first as best_first
 from splinelib.tables.compare import paired_differences as paired_differences
 from splinelib.tables.compare import stack as stack
 from splinelib.tables.compare import summarise as summarise
