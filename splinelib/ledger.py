@@ -8,7 +8,7 @@ from splinelib.errors import SettingError
 from splinelib.notebooks import committed_records, committed_store
 from splinelib.partition import boundary_study
 from splinelib.partition.toy_study import pruning_claim
-from splinelib.profiles import dense_runs, get_profile
+from splinelib.profiles import Profile, dense_runs, get_profile
 from splinelib.reading import studies as reading
 from splinelib.reading import verdicts
 from splinelib.records import Record
@@ -48,14 +48,18 @@ def start_records(parameters: Parameters) -> list[Record]:
     return list({record.key: record for record in found if tables.is_start(record)}.values())
 
 
-def savings_records(parameters: Parameters) -> list[Record]:
-    """Committed networks of the study whose whole cost is compared: the sweep ``savings``, and the narrow network that
-    was trained for as long as a lottery ticket costs.
+def savings_studies(parameters: Parameters) -> list[list[Record]]:
+    """Committed networks whose whole cost is compared, network by network; those studies that have early birds.
+
+    The first holds also the narrow networks that were trained for as long as a lottery ticket costs.
     """
-    study = get_profile("study")
-    starts = committed_records("prune", "initialisations", parameters, study)
-    long = [record for record in starts if tables.method_name(record.settings) == "narrow long"]
-    return [*committed_records("prune", "savings", parameters, study), *long]
+    found = [committed_records("prune", "savings", parameters, profile) for profile in _study_profiles()]
+    found[0] += [record for record in start_records(parameters) if _name(record) == "narrow long"]
+    return [group for group in found if any(record.settings.get("onward") for record in group)]
+
+
+def _name(record: Record) -> str:
+    return tables.method_name(record.settings)
 
 
 def _coin(parameters: Parameters) -> Rows:
@@ -104,10 +108,8 @@ def _contributing(parameters: Parameters) -> Rows:
 
 
 def _settling(parameters: Parameters) -> Rows:
-    dense = [
-        committed_records("dense", "early_bird", parameters, get_profile(n))
-        for n in ("reference", "study", "residual")
-    ]
+    profiles = (get_profile("reference"), *_study_profiles())
+    dense = [committed_records("dense", "early_bird", parameters, profile) for profile in profiles]
     rows = [tables.detection_claim(group) for group in dense if group]
     watched = get_profile("study", images=20_000)
     if settling := committed_records("settling", "settling", parameters, watched):
@@ -132,16 +134,22 @@ def _criterion(claim: str, scope: str, sweeps: tuple[str, str], parameters: Para
 
 
 def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
-    """Committed studies of methods, on CIFAR-10 with both networks, Fashion-MNIST and MNIST; those with records."""
-    named = (get_profile(name) for name in ("study", "residual", "breadth"))
-    profiles = (*named, get_profile("breadth", dataset="mnist"))
-    found = [committed_records("prune", sweep, parameters, profile) for profile in profiles]
+    """Committed studies of methods, network by network; those with records."""
+    found = [committed_records("prune", sweep, parameters, profile) for profile in _study_profiles()]
     return [records for records in found if records]
 
 
+def _study_profiles() -> list[Profile]:
+    """The networks of the committed studies: two on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
+    named = [get_profile(name) for name in ("study", "residual", "breadth")]
+    return [*named, get_profile("breadth", dataset="mnist")]
+
+
 def _savings(parameters: Parameters) -> Rows:
-    study = savings_records(parameters)
-    return [tables.savings_claim(study, tables.savings_summary(tables.savings_table(study)))] if study else []
+    return [
+        tables.savings_claim(study, tables.savings_summary(tables.savings_table(study)))
+        for study in savings_studies(parameters)
+    ]
 
 
 def _explained(parameters: Parameters) -> Rows:

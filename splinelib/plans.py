@@ -17,6 +17,7 @@ SWEEPS = (
     "early_bird",
     "settling",
     "tickets",
+    "birds",
     "savings",
     "layerwise",
     "global",
@@ -50,8 +51,9 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``early_bird``: dense runs alone.
     * ``settling``: dense training on several schedules, watched on several canvases and with averaged weights.
     * ``tickets``: pruned at moments all along the dense run, each trained equally long afterwards.
-    * ``savings``: early birds of both detectors, pruning at initialisation, lottery tickets, the narrow network, and
-      pruning at the end; every one with all its training.
+    * ``birds``: early birds of both detectors, layerwise and globally, with all their training.
+    * ``savings``: the same, pruning at initialisation, lottery tickets, the narrow network, pruning at the end, early
+      tickets with a schedule of their own, and the narrow network for their price; every one with all its training.
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
     * ``methods``, ``methods_global``, ``methods_flops``: layerwise, globally, and globally at equal FLOPs (those of the
       layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them in
@@ -74,6 +76,9 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
         return [*settling_runs(profile, chosen_schedules(schedules))]
     if sweep == "tickets":
         return [*dense, *_tickets(profile, dense)]
+    if sweep == "birds":
+        birds = [run for ratio in _middle_first(profile.ratios) for run in _birds(profile, ratio)]
+        return [*dense, *slimming_runs(profile), *birds]
     if sweep == "savings":
         return _savings(profile, dense)
     if sweep in ("layerwise", "global"):
@@ -90,6 +95,9 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
 
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
 """When tickets are drawn to see whether an early one loses anything, as shares of the dense schedule."""
+
+EARLY = MOMENTS[2]
+"""The moment of those tickets whose price the narrow network is given as well."""
 
 TICKETS = ("spline", "random")
 """Criteria of those tickets: the paper's, and a control that knows nothing of the moment."""
@@ -142,23 +150,32 @@ def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> li
     return runs
 
 
-def _tickets(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:
+def _tickets(
+    profile: Profile,
+    dense: list[DenseRun],
+    criteria: tuple[str, ...] = TICKETS,
+    moments: tuple[float, ...] = MOMENTS,
+) -> list[PruneRun]:
     """Seed by seed; each ticket is trained for half of the dense schedule, wherever it was drawn."""
-    draws = {max(1, round(share * profile.epochs)) for share in MOMENTS}
+    draws = {_epoch_at(share, profile.epochs) for share in moments}
     return [
         PruneRun(
             run,
             criterion,
             "layerwise",
             ratio,
-            dataclasses.replace(run.train, epochs=max(1, profile.epochs // 2)),
+            dataclasses.replace(run.train, epochs=_epoch_at(1 / 2, profile.epochs)),
             draw="end" if draw == profile.epochs else draw,
         )
-        for criterion in TICKETS
+        for criterion in criteria
         for ratio in profile.ratios
         for run in dense
         for draw in sorted(draws)
     ]
+
+
+def _epoch_at(share: float, epochs: int) -> int:
+    return max(1, round(share * epochs))
 
 
 def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
@@ -167,15 +184,39 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
     runs: list[Run] = [*dense, *slim]
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
-        for scope in ("layerwise", "global"):
-            runs += _early_birds(dense, "spline", "spline", ratio, scope)
-            runs += _early_birds(slim, "mask", "bn_scale", ratio, scope)
+        runs += _birds(profile, ratio)
         runs += _scratch(part, dense)
         runs += _tuned(part, dense, {"scope": "layerwise"}, ("spline",))
         runs += _tuned(part, slim, {"scope": "layerwise"}, ("bn_scale",))
         for criterion in AT_START:
             runs += [PruneRun(run, criterion, "layerwise", ratio, run.train, draw=0) for run in dense]
-    return runs
+        runs += _tickets(part, dense, ("spline",), (EARLY, 1 / 2))
+        runs += [
+            PruneRun(
+                run,
+                "random",
+                "layerwise",
+                ratio,
+                _for_the_price(run.train, ratio, EARLY, 1 / 2),
+                start="fresh",
+            )
+            for run in dense
+        ]
+    return list(dict.fromkeys(runs))  # where little is cut, the longer training is the standard one
+
+
+def _birds(profile: Profile, ratio: float) -> list[PruneRun]:
+    """The early birds of both detectors: the partition's, and EB Train's on networks with its L1 on the scales."""
+    dense, slim = dense_runs(profile), slimming_runs(profile)
+    scopes: tuple[Scope, ...] = ("layerwise", "global")
+    return [
+        bird
+        for scope in scopes
+        for bird in (
+            *_early_birds(dense, "spline", "spline", ratio, scope),
+            *_early_birds(slim, "mask", "bn_scale", ratio, scope),
+        )
+    ]
 
 
 def _early_birds(
@@ -218,16 +259,20 @@ def _initialisations(profile: Profile, dense: list[DenseRun]) -> list[PruneRun]:
         for start, longer in (*((start, False) for start in FRESH), ("fresh", True))
         for ratio in _middle_first(profile.ratios)
         for run in dense
-        for train in [_as_long_as_a_ticket(run.train, ratio) if longer else run.train]
+        for train in [_for_the_price(run.train, ratio) if longer else run.train]
     ]
 
 
-def _as_long_as_a_ticket(standard: TrainSettings, ratio: float) -> TrainSettings:
-    """A schedule on which a network without ``ratio`` of its units costs as much as a dense one and a ticket from it.
+def _for_the_price(
+    standard: TrainSettings, ratio: float, dense: float = 1, ticket: float = 1
+) -> TrainSettings:
+    """A schedule on which a network without ``ratio`` of its units costs as much as a ticket with its dense training.
 
-    Where every layer loses the same share, the operations of a step fall by the square of what is kept, about.
+    Both are trained for that share of the standard schedule. Where every layer loses the same share of its units, the
+    operations of a step fall by the square of what is kept, about.
     """
-    return dataclasses.replace(standard, epochs=standard.epochs + round(standard.epochs / (1 - ratio) ** 2))
+    shares = ticket + dense / (1 - ratio) ** 2
+    return dataclasses.replace(standard, epochs=max(1, round(shares * standard.epochs)))
 
 
 def _compensated(profile: Profile) -> tuple[str, ...]:

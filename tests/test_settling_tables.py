@@ -193,6 +193,28 @@ def test_savings_by_hand(savings):
     }
 
 
+def test_early_tickets_and_their_price_have_names_of_their_own():
+    records = [
+        saving("spline", 0, 0.9, draw=4, finetune={"epochs": 8}),
+        saving("spline", 0, 0.8, draw="end", finetune={"epochs": 2}),
+        saving("random", 0, 0.7, start="fresh", finetune={"epochs": 24}),
+        saving("random", 0, 0.7, start="fresh", finetune={"epochs": 80}),
+    ]
+    table = tables.savings_table(records)
+    assert table["criterion"].tolist() == ["narrow long", "narrow longer", "spline", "spline at epoch 4"]
+    assert tables.label_of("spline at epoch 4") == "spline ticket of epoch 4, schedule anew"
+    assert tables.bird_ratios(table) == []
+    assert tables.savings_table([]).empty
+
+
+def test_the_dense_accuracy_is_that_of_networks_without_l1_on_their_scales(savings):
+    bird = {"draw": "mask", "onward": True, "finetune": {"epochs": 16}}
+    slim = with_results(saving("bn_scale", 0, 0.5, **bird), dense_accuracy=0.1)
+    table = tables.savings_table([*savings, slim])
+    assert tables.dense_spread(table) == pytest.approx((0.9, 0))
+    assert tables.bird_ratios(table) == [0.5]
+
+
 def test_the_front_is_beaten_by_none(savings):
     front = tables.pareto_front(tables.savings_summary(tables.savings_table(savings)))
     assert front["criterion"].tolist() == ["narrow", "spline early bird", "ticket early"]
@@ -296,6 +318,16 @@ def test_savings_are_drawn(axes, savings):
         "spline early bird, global",
         "dense",
     }
+
+
+def test_tickets_of_several_moments_share_a_sign(axes):
+    records = [saving("spline", 0, 0.5 + epoch / 100, draw=epoch, finetune={"epochs": 8}) for epoch in (4, 8)]
+    summary = tables.savings_summary(tables.savings_table(records))
+    plots.pareto(axes, summary, tables.pareto_front(summary), (0.9, 0.1))
+    plots.legend_below(axes.figure)
+    assert [text.get_text() for text in axes.texts] == ["4", "8"]
+    shown = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert shown == ["spline ticket of epoch (number), schedule anew", "dense"]
 
 
 def test_phases_are_stacked(axes, savings):

@@ -314,6 +314,23 @@ def test_the_plan_of_savings_shares_its_runs_with_the_other_sweeps():
     savings = set(plan("savings", profile))
     assert set(plan("scratch", profile)) <= savings
     assert len(savings & set(plan("methods", profile))) == 6 + 2 * 9  # dense runs, spline and slimming
+    assert (
+        len(savings & set(plan("tickets", profile))) == 3 + 2 * 9
+    )  # dense runs, two moments of the spline's
+
+
+def test_birds_are_the_early_birds_of_the_plan_of_savings():
+    profile = get_profile("residual")
+    birds, savings = plan("birds", profile), plan("savings", profile)
+    onward = [run for run in savings if getattr(run, "onward", False)]
+    assert birds[6:] == onward
+    assert len(onward) == 3 * 3 * 2 * 2  # seeds, ratios, detectors, scopes
+
+
+def test_the_narrow_network_is_given_the_price_of_an_early_ticket():
+    runs = plan("savings", get_profile("study", ratios=[0.5], seeds=[0]))
+    epochs = {run.finetune.epochs for run in runs if getattr(run, "start", "") == "fresh"}
+    assert epochs == {16, 8 + 4 * 4}  # half a schedule, and a quarter of the dense one at four times the cost
 
 
 # --- schedules and energy -------------------------------------------------------------------------------------

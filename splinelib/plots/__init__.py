@@ -12,6 +12,7 @@ from splinelib.plots.pruning import forest_by_ratio as forest_by_ratio
 from splinelib.plots.pruning import layer_widths as layer_widths
 from splinelib.plots.pruning import method_dots as method_dots
 from splinelib.plots.pruning import ratio_curves as ratio_curves
+from splinelib.plots.savings import legend_below as legend_below
 from splinelib.plots.savings import pareto as pareto
 from splinelib.plots.savings import phase_bars as phase_bars
 from splinelib.plots.savings import ticket_outcomes as ticket_outcomes

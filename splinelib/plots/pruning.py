@@ -147,13 +147,14 @@ def forest_by_ratio(
     margin: float,
     order: Sequence[str],
     title: Callable[[float], str] = "ratio {:g}".format,
+    criterion: str = "spline",
 ) -> Figure:
     """:func:`difference_forest` of the methods in ``order``, one column for each ratio."""
     shown = differences[differences["against"].isin(order)]
     ratios = sorted(shown["ratio"].unique())
     figure, axes = columns(len(ratios), _height(order))
     for ax, ratio in zip(axes, ratios, strict=False):
-        difference_forest(ax, shown[shown["ratio"] == ratio], margin, title(ratio), order=order)
+        difference_forest(ax, shown[shown["ratio"] == ratio], margin, title(ratio), criterion, order)
     return figure
 
 

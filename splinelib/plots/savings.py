@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from splinelib.plots.style import style_of, whole_epochs
-from splinelib.tables.names import label_of
+from splinelib.tables.names import AFTER, label_of
 
 _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
 _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
@@ -36,6 +38,8 @@ def pareto(
 ) -> Axes:
     """Accuracy against total training cost, mean ± std over seeds, one sign for each method of ``summary``.
 
+    Tickets drawn at fixed moments share a sign, with the epoch beside it.
+
     Args:
         summary: from ``tables.savings_summary``.
         front: its rows that no other beats, joined by a grey line.
@@ -44,8 +48,14 @@ def pareto(
     axes.step(
         front["training_mean"], front["accuracy_mean"], where="post", color="#999999", linewidth=3, alpha=0.5
     )
-    for criterion, part in summary.groupby("criterion", sort=False):
+    for criterion, part in summary.groupby(summary["criterion"].map(_without_epoch), sort=False):
         colour, marker, _ = style_of(str(criterion))
+        for row in part.itertuples():
+            if epoch := row.criterion.partition(AFTER)[2]:
+                place = (row.training_mean, row.accuracy_mean)
+                axes.annotate(
+                    epoch, place, (7, 5), textcoords="offset points", color=colour, fontsize="small"
+                )
         axes.errorbar(
             part["training_mean"],
             part["accuracy_mean"],
@@ -65,6 +75,21 @@ def pareto(
         title=title, xlabel="operations of all training, as a share of dense training", ylabel="test accuracy"
     )
     return axes
+
+
+def _without_epoch(criterion: str) -> str:
+    """The name of a method without the number behind :data:`AFTER`."""
+    base, ticket, _ = criterion.partition(AFTER)
+    return base + ticket
+
+
+def legend_below(figure: Figure, columns: int = 3) -> None:
+    """One legend for all panels of a figure, each label once."""
+    found: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in found}
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
 def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from splinelib.tables.names import GLOBAL
+from splinelib.tables.names import AFTER, GLOBAL
 
 # One colour, marker and dash for each method, everywhere: told apart without colour as well.
 STYLES = {
@@ -59,6 +59,7 @@ _FAMILIES = {  # colour of a family of methods, and the marker of each in it
         "narrow lsuv": "^",
         "narrow through_data": "P",
         "narrow layerwise": "s",
+        "narrow longer": "d",
         "narrow long": "D",
     },
 }
@@ -67,7 +68,7 @@ _DASHES = {"least_squares": "-", "merge": "-.", "": "--"}
 
 def family_colour(method: str) -> str:
     """Blue for boundaries, orange for weights, green for gradients, pink for outputs on data, grey for controls."""
-    base = method.removesuffix(GLOBAL).partition(" + ")[0]
+    base = method.removesuffix(GLOBAL).partition(" + ")[0].partition(AFTER)[0]
     found = [colour for colour, markers in _FAMILIES.items() if base in markers]
     return found[0] if found else "#0072B2"  # variants of the spline criterion
 
@@ -77,6 +78,8 @@ def style_of(method: str) -> tuple[str, str, str]:
     base, _, how = method.removesuffix(GLOBAL).partition(" + ")
     if method in STYLES:
         return STYLES[method]
+    if AFTER in base:
+        return family_colour(method), "d", _DASHES[how]
     markers = {name: marker for family in _FAMILIES.values() for name, marker in family.items()}
     return family_colour(method), markers.get(base, "."), _DASHES[how]
 

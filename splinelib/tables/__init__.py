@@ -29,6 +29,8 @@ from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table
 from splinelib.tables.pruning import starts_table as starts_table
 from splinelib.tables.pruning import width_table as width_table
+from splinelib.tables.savings import bird_ratios as bird_ratios
+from splinelib.tables.savings import dense_spread as dense_spread
 from splinelib.tables.savings import energy_note as energy_note
 from splinelib.tables.savings import pareto_front as pareto_front
 from splinelib.tables.savings import phase_means as phase_means

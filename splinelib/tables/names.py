@@ -3,6 +3,9 @@
 GLOBAL = " (global)"
 """Behind the name of a method that prunes globally, where others do not."""
 
+AFTER = " at epoch "
+"""Before the number of dense epochs, in the name of a method whose tickets are drawn at a fixed moment."""
+
 _LABELS = {
     "spline": "spline",
     "spline_geometric": "spline, geometric offset",
@@ -30,7 +33,8 @@ _LABELS = {
     "narrow lsuv": "narrow, LSUV",
     "narrow through_data": "narrow, boundaries through data",
     "narrow layerwise": "narrow, pretrained layerwise",
-    "narrow long": "narrow, as long as a ticket costs",
+    "narrow longer": "narrow, as long as an early ticket costs",
+    "narrow long": "narrow, as long as a lottery ticket costs",
     "spline early bird": "spline early bird",
     "EB Train": "EB Train",
     "snip at start": "SNIP at initialisation",
@@ -43,5 +47,8 @@ _COMPENSATIONS = {"least_squares": "least squares", "merge": "merging"}
 def label_of(method: str) -> str:
     """How a method of :func:`splinelib.tables.method_name` is called in the book."""
     base, _, how = method.removesuffix(GLOBAL).partition(" + ")
+    base, ticket, epochs = base.partition(AFTER)
     scope = ", global" if method.endswith(GLOBAL) else ""
+    if ticket:
+        return f"{_LABELS.get(base, base)} ticket of epoch {epochs or '(number)'}, schedule anew{scope}"
     return f"{_LABELS.get(base, base)}{', ' + _COMPENSATIONS[how] if how else ''}{scope}"
