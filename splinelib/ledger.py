@@ -48,6 +48,13 @@ def start_records(parameters: Parameters) -> list[Record]:
     return list({record.key: record for record in found if tables.is_start(record)}.values())
 
 
+def dense_studies(parameters: Parameters) -> list[list[Record]]:
+    """Committed dense networks whose partition was watched, network by network."""
+    profiles = (get_profile("reference"), *_study_profiles())
+    found = [committed_records("dense", "early_bird", parameters, profile) for profile in profiles]
+    return [records for records in found if records]
+
+
 def savings_studies(parameters: Parameters) -> list[list[Record]]:
     """Committed networks whose whole cost is compared, network by network; those studies that have early birds.
 
@@ -108,9 +115,7 @@ def _contributing(parameters: Parameters) -> Rows:
 
 
 def _settling(parameters: Parameters) -> Rows:
-    profiles = (get_profile("reference"), *_study_profiles())
-    dense = [committed_records("dense", "early_bird", parameters, profile) for profile in profiles]
-    rows = [tables.detection_claim(group) for group in dense if group]
+    rows = [tables.detection_claim(group) for group in dense_studies(parameters)]
     watched = get_profile("study", images=20_000)
     if settling := committed_records("settling", "settling", parameters, watched):
         draws, epochs = tables.draw_table(settling, watched), tables.schedule_table(settling, watched)

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from splinelib.profiles import Profile, get_profile
 from splinelib.records import Record, RecordStore, settings_dict
 from splinelib.runs import Run
 from splinelib.sweeps import sweep
+
+# torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
