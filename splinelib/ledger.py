@@ -116,10 +116,10 @@ def _contributing(parameters: Parameters) -> Rows:
 
 def _settling(parameters: Parameters) -> Rows:
     rows = [tables.detection_claim(group) for group in dense_studies(parameters)]
-    watched = get_profile("study", images=20_000)
-    if settling := committed_records("settling", "settling", parameters, watched):
-        draws, epochs = tables.draw_table(settling, watched), tables.schedule_table(settling, watched)
-        rows.append(tables.settling_claim(settling, draws, epochs))
+    for watched in (get_profile("study", images=20_000), get_profile("breadth")):
+        if settling := committed_records("settling", "settling", parameters, watched):
+            draws, epochs = tables.draw_table(settling, watched), tables.schedule_table(settling, watched)
+            rows.append(tables.settling_claim(settling, draws, epochs))
     if tickets := committed_records("prune", "tickets", parameters, get_profile("study")):
         early = tables.early_tickets(tables.pruning_table(tickets, "layerwise"))
         rows.append(tables.ticket_claim(tickets, early))

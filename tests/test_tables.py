@@ -272,3 +272,14 @@ def test_best_first_averages_over_ratios():
     )
     assert tables.best_first(summary) == ["b", "a"]
     assert tables.best_first(summary.iloc[:0]) == []
+
+
+def test_differences_that_differ_by_rounding_alone_have_no_spread(recwarn):
+    rows = [
+        {"ratio": 0.5, "seed": seed, "criterion": name, "accuracy": value}
+        for seed in range(3)
+        for name, value in (("spline", 0.1 * seed + 0.3), ("random", 0.1 * seed))
+    ]
+    difference = tables.paired_differences(pd.DataFrame(rows)).iloc[0]
+    assert (difference["low"], difference["high"]) == pytest.approx((0.3, 0.3))
+    assert not recwarn.list
