@@ -61,12 +61,10 @@ def savings_studies(parameters: Parameters) -> list[list[Record]]:
     The first holds also the narrow networks that were trained for as long as a lottery ticket costs.
     """
     found = [committed_records("prune", "savings", parameters, profile) for profile in _study_profiles()]
-    found[0] += [record for record in start_records(parameters) if _name(record) == "narrow long"]
+    found[0] += [
+        record for record in start_records(parameters) if tables.method_name(record.settings) == "narrow long"
+    ]
     return [group for group in found if any(record.settings.get("onward") for record in group)]
-
-
-def _name(record: Record) -> str:
-    return tables.method_name(record.settings)
 
 
 def _coin(parameters: Parameters) -> Rows:

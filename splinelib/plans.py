@@ -77,8 +77,9 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     if sweep == "tickets":
         return [*dense, *_tickets(profile, dense)]
     if sweep == "birds":
-        birds = [run for ratio in _middle_first(profile.ratios) for run in _birds(profile, ratio)]
-        return [*dense, *slimming_runs(profile), *birds]
+        slim = slimming_runs(profile)
+        birds = [bird for ratio in _middle_first(profile.ratios) for bird in _birds(dense, slim, ratio)]
+        return [*dense, *slim, *birds]
     if sweep == "savings":
         return _savings(profile, dense)
     if sweep in ("layerwise", "global"):
@@ -184,7 +185,7 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
     runs: list[Run] = [*dense, *slim]
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
-        runs += _birds(profile, ratio)
+        runs += _birds(dense, slim, ratio)
         runs += _scratch(part, dense)
         runs += _tuned(part, dense, {"scope": "layerwise"}, ("spline",))
         runs += _tuned(part, slim, {"scope": "layerwise"}, ("bn_scale",))
@@ -205,9 +206,8 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
     return list(dict.fromkeys(runs))  # where little is cut, the longer training is the standard one
 
 
-def _birds(profile: Profile, ratio: float) -> list[PruneRun]:
+def _birds(dense: list[DenseRun], slim: list[DenseRun], ratio: float) -> list[PruneRun]:
     """The early birds of both detectors: the partition's, and EB Train's on networks with its L1 on the scales."""
-    dense, slim = dense_runs(profile), slimming_runs(profile)
     scopes: tuple[Scope, ...] = ("layerwise", "global")
     return [
         bird

@@ -201,7 +201,7 @@ def test_early_tickets_and_their_price_have_names_of_their_own():
         saving("random", 0, 0.7, start="fresh", finetune={"epochs": 80}),
     ]
     table = tables.savings_table(records)
-    assert table["criterion"].tolist() == ["narrow long", "narrow longer", "spline", "spline at epoch 4"]
+    assert table["criterion"].tolist() == ["narrow early", "narrow long", "spline", "spline at epoch 4"]
     assert tables.label_of("spline at epoch 4") == "spline ticket of epoch 4, schedule anew"
     assert tables.bird_ratios(table) == []
     assert tables.savings_table([]).empty

@@ -314,9 +314,7 @@ def test_the_plan_of_savings_shares_its_runs_with_the_other_sweeps():
     savings = set(plan("savings", profile))
     assert set(plan("scratch", profile)) <= savings
     assert len(savings & set(plan("methods", profile))) == 6 + 2 * 9  # dense runs, spline and slimming
-    assert (
-        len(savings & set(plan("tickets", profile))) == 3 + 2 * 9
-    )  # dense runs, two moments of the spline's
+    assert len(savings & set(plan("tickets", profile))) == 3 + 2 * 9  # dense runs, two moments
 
 
 def test_birds_are_the_early_birds_of_the_plan_of_savings():

@@ -12,7 +12,6 @@ from splinelib.plots.pruning import forest_by_ratio as forest_by_ratio
 from splinelib.plots.pruning import layer_widths as layer_widths
 from splinelib.plots.pruning import method_dots as method_dots
 from splinelib.plots.pruning import ratio_curves as ratio_curves
-from splinelib.plots.savings import legend_below as legend_below
 from splinelib.plots.savings import pareto as pareto
 from splinelib.plots.savings import phase_bars as phase_bars
 from splinelib.plots.savings import ticket_outcomes as ticket_outcomes
@@ -23,6 +22,7 @@ from splinelib.plots.settling import rule_map as rule_map
 from splinelib.plots.settling import schedule_curves as schedule_curves
 from splinelib.plots.settling import schedule_draws as schedule_draws
 from splinelib.plots.style import columns as columns
+from splinelib.plots.style import legend_below as legend_below
 from splinelib.plots.style import panels as panels
 from splinelib.plots.style import reference_line as reference_line
 from splinelib.plots.style import save_figure as save_figure

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from splinelib.plots.style import style_of, whole_epochs
 from splinelib.tables.names import AFTER, label_of
@@ -81,15 +79,6 @@ def _without_epoch(criterion: str) -> str:
     """The name of a method without the number behind :data:`AFTER`."""
     base, ticket, _ = criterion.partition(AFTER)
     return base + ticket
-
-
-def legend_below(figure: Figure, columns: int = 3) -> None:
-    """One legend for all panels of a figure, each label once."""
-    found: dict[str, Artist] = {}
-    for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        found |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in found}
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
 def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ _FAMILIES = {  # colour of a family of methods, and the marker of each in it
         "narrow lsuv": "^",
         "narrow through_data": "P",
         "narrow layerwise": "s",
-        "narrow longer": "d",
+        "narrow early": "d",
         "narrow long": "D",
     },
 }
@@ -120,6 +121,15 @@ def columns(count: int, height: float) -> tuple[Figure, list[Axes]]:
     size = (3.2 + 2.6 * max(count, 1), height)
     figure, grid = plt.subplots(1, max(count, 1), figsize=size, sharey=True, squeeze=False)
     return figure, list(grid[0])
+
+
+def legend_below(figure: Figure, columns: int = 3) -> None:
+    """One legend for all panels of a figure, each label once."""
+    found: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in found}
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
 def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) -> Figure:

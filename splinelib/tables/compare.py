@@ -67,9 +67,8 @@ def paired_differences(
 def _interval(differences: np.ndarray) -> tuple[float, float]:
     if len(differences) < 2:
         return float("nan"), float("nan")
-    if (
-        np.ptp(differences) < 1e-12
-    ):  # no spread but rounding: the interval is the point, where scipy divides by zero
+    # Without a spread, but for rounding, the interval is the point; scipy would divide by zero.
+    if np.ptp(differences) < 1e-12:
         return float(differences[0]), float(differences[0])
     interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)

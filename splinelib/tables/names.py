@@ -33,7 +33,7 @@ _LABELS = {
     "narrow lsuv": "narrow, LSUV",
     "narrow through_data": "narrow, boundaries through data",
     "narrow layerwise": "narrow, pretrained layerwise",
-    "narrow longer": "narrow, as long as an early ticket costs",
+    "narrow early": "narrow, as long as an early ticket costs",
     "narrow long": "narrow, as long as a lottery ticket costs",
     "spline early bird": "spline early bird",
     "EB Train": "EB Train",

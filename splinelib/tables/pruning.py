@@ -20,9 +20,9 @@ def method_name(settings: Mapping[str, Any]) -> str:
 
     For example ``"spline"``, ``"spline + least_squares"``, ``"slimming"`` (batch-norm scale after training with L1 on
     it), ``"ticket initial"`` and ``"ticket early"`` (rewound weights), ``"narrow"`` (new weights in the pruned shape),
-    ``"narrow lsuv"`` (a clever start), ``"narrow longer"`` and ``"narrow long"`` (more epochs than the dense run, for
-    fewer operations and for more of them), ``"snip at start"`` (chosen before any training), ``"spline early bird"``
-    and ``"EB Train"`` (drawn by a detector).
+    ``"narrow lsuv"`` (a clever start), ``"narrow early"`` and ``"narrow long"`` (more epochs than the dense run, for
+    fewer operations than it, as an early ticket, and for more, as a lottery ticket), ``"snip at start"`` (chosen before
+    any training), ``"spline early bird"`` and ``"EB Train"`` (drawn by a detector).
     """
     start, draw = settings.get("start", "trained"), settings.get("draw", "end")
     if start == "fresh":
@@ -46,7 +46,7 @@ def _fresh_name(settings: Mapping[str, Any]) -> str:
     epochs, standard = settings["finetune"]["epochs"], settings["dense"]["train"]["epochs"]
     if epochs <= standard:
         return "narrow"
-    return "narrow long" if epochs * (1 - settings["ratio"]) ** 2 > standard else "narrow longer"
+    return "narrow early" if epochs * (1 - settings["ratio"]) ** 2 < standard else "narrow long"
 
 
 def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def is_start(record: Record) -> bool:
     settings = record.settings
     name = method_name(settings) + _AGAIN * _retrained(record)
     whole = settings["scope"] == "layerwise" and settings.get("draw", "end") == "end"
-    return whole and (name in STARTS or name.startswith("narrow")) and name != "narrow longer"
+    return whole and (name in STARTS or name.startswith("narrow"))
 
 
 def _retrained(record: Record) -> bool:

@@ -11,6 +11,9 @@ from splinelib.tables.names import AFTER, GLOBAL, label_of
 from splinelib.tables.phases import PHASES, phase_table
 from splinelib.tables.pruning import method_name, pruning_table
 
+_BIRDS = "early bird|EB Train"
+"""Pattern of the names of methods whose tickets a detector draws."""
+
 
 def savings_table(records: Sequence[Record]) -> pd.DataFrame:
     """The columns of :func:`pruning_table` for the records of both scopes, with ``scope``.
@@ -75,7 +78,7 @@ def dense_spread(table: pd.DataFrame) -> tuple[float, float]:
 
 def bird_ratios(table: pd.DataFrame) -> list[float]:
     """The ratios of :func:`savings_table` at which early birds were drawn, in order."""
-    return sorted(set(table.loc[table["criterion"].str.contains("early bird|EB Train"), "ratio"]))
+    return sorted(set(table.loc[table["criterion"].str.contains(_BIRDS), "ratio"]))
 
 
 def pareto_front(summary: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +114,7 @@ def _name(record: Record) -> str:
 
 def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str, str]:
     """Claim C7 beside what the records show, in words made from their numbers alone."""
-    birds = summary[summary["criterion"].str.contains("early bird|EB Train")]
+    birds = summary[summary["criterion"].str.contains(_BIRDS)]
     free = summary[summary["no_loss"]]
     best = summary.loc[summary["loss"].idxmin()] if free.empty else free.loc[free["saving"].idxmax()]
     method = f"*{label_of(best['criterion'])}* at ratio {best['ratio']:g}"
