@@ -10,9 +10,9 @@ from functools import partial
 import torch
 
 from splinelib.bars import progress_bar
-from splinelib.execution import execute
+from splinelib.execution import dense_epochs, execute
 from splinelib.records import Record, RecordStore, provenance, run_key
-from splinelib.runs import DenseRun, Run, needed_run
+from splinelib.runs import DenseRun, PruneRun, Run, needed_run
 
 _LOG = logging.getLogger(__name__)
 _WAIT = 2.0  # seconds between looks at runs that other processes compute
@@ -117,7 +117,7 @@ def _compute(
     dense = needed_run(run)
     if (
         dense is not None
-        and not _has_weights(dense, store)
+        and not _enough_kept(run, dense, store)
         and _compute(dense, store, device, profile, progress) is None
     ):
         return None
@@ -141,5 +141,13 @@ def _compute(
         return record
 
 
-def _has_weights(run: DenseRun, store: RecordStore) -> bool:
-    return store.weights_path(run).exists() and store.load(run) is not None
+def _enough_kept(run: Run, dense: DenseRun, store: RecordStore) -> bool:
+    """Whether ``store`` holds what ``run`` needs of its dense run: the record, and the weights if it starts at its end.
+
+    A network drawn earlier is trained again up to that moment only.
+    """
+    record = store.load(dense)
+    if record is None:
+        return False
+    early = isinstance(run, PruneRun) and dense_epochs(run, record)[0] < dense.train.epochs
+    return early or store.weights_path(dense).exists()

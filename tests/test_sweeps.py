@@ -246,6 +246,17 @@ def test_the_dense_run_comes_first_wherever_it_is_missing(tmp_path, executed):
     assert executed[3:] == [DENSE_1, SPLINE_1]
 
 
+def test_an_early_draw_needs_the_dense_record_alone(complete, tmp_path):
+    store = RecordStore(tmp_path)
+    store.path(DENSE_0).parent.mkdir(parents=True)
+    shutil.copy(RecordStore(complete[0]).path(DENSE_0), store.path(DENSE_0))
+    early = dataclasses.replace(SPLINE_0, draw=1)
+    assert sweep_tiny(tmp_path, [early]).failed == []
+    assert not store.weights_path(DENSE_0).exists()
+    sweep_tiny(tmp_path, [SPLINE_0])  # which starts from the end
+    assert store.weights_path(DENSE_0).exists()
+
+
 def test_a_failed_run_is_reported_and_the_others_go_on(tmp_path, executed, caplog):
     executed.failing = (SPLINE_0,)
     with caplog.at_level(logging.ERROR):
