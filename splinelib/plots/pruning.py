@@ -70,7 +70,7 @@ def difference_forest(
         )
     names = [f"{label_of(row.against)}, ratio {row.ratio:g}" for row in differences.itertuples()]
     _name_rows(axes, names if order is None else [label_of(name) for name in order])
-    axes.set(title=title, xlabel=f"{criterion} − other (points;\ngrey: ±{100 * margin:g})")
+    axes.set(title=title, xlabel=f"{criterion} − other\n(points; grey: ±{100 * margin:g})")
     return axes
 
 

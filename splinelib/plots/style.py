@@ -123,7 +123,7 @@ def columns(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(grid[0])
 
 
-def legend_below(figure: Figure, columns: int = 3) -> None:
+def legend_below(figure: Figure, columns: int) -> None:
     """One legend for all panels of a figure, each label once."""
     found: dict[str, Artist] = {}
     for axes in figure.axes:
