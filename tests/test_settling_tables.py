@@ -324,7 +324,7 @@ def test_tickets_of_several_moments_share_a_sign(axes):
     records = [saving("spline", 0, 0.5 + epoch / 100, draw=epoch, finetune={"epochs": 8}) for epoch in (4, 8)]
     summary = tables.savings_summary(tables.savings_table(records))
     plots.pareto(axes, summary, tables.pareto_front(summary), (0.9, 0.1))
-    plots.legend_below(axes.figure)
+    plots.legend_below(axes.figure, columns=1)
     assert [text.get_text() for text in axes.texts] == ["4", "8"]
     shown = [text.get_text() for text in axes.figure.legends[0].get_texts()]
     assert shown == ["spline ticket of epoch (number), schedule anew", "dense"]
