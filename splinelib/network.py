@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
+# Steps of a ChannelSelection that has dropped channels of a channels_last map; Torch-Pruning knows the last as it.
+_SELECTING = ("IndexSelectBackward", "PermuteBackward")
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ def _writer(names: dict[Any, str], node: Any) -> Writer:
 def _normalised_sum(selection: Any) -> tuple[Any, list[Any]]:
     """The batch norm in front of a selection and the modules whose sum that norm reads."""
     (norm,) = selection.inputs
+    while any(step in norm.name for step in _SELECTING):
+        (norm,) = norm.inputs
     if not isinstance(norm.module, _BATCH_NORM):
         raise UnsupportedModuleError(
             f"{selection.name} reads {norm.name}: a ChannelSelection must follow a batch norm"

@@ -265,3 +265,19 @@ def test_a_selection_must_follow_a_batch_norm():
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), ChannelSelection(3), nn.Linear(3, 2))
     with pytest.raises(UnsupportedModuleError, match="^2 .*ReluBackward.* must follow a batch norm"):
         read_layers(model, torch.zeros(2, 2))
+
+
+def test_a_selection_that_dropped_channels_reads_alike_in_channels_last():
+    model = build_model("preresnet20", num_classes=10, width=0.25, seed=0)
+    example = torch.zeros(2, 3, 32, 32)
+    for module in model.modules():
+        if isinstance(module, ChannelSelection):
+            module.indexes = module.indexes[::2].clone()
+    for block in model.modules():
+        if hasattr(block, "select") and hasattr(block, "conv1") and block is not model:
+            half = nn.Conv2d(block.conv1.in_channels // 2, block.conv1.out_channels, 1, bias=False)
+            block.conv1 = half
+    model.head = nn.Linear(model.head.in_features // 2, 10)
+    usual = read_layers(model, example)
+    assert usual == read_layers(model.to(memory_format=torch.channels_last), example)
+    assert "bn" in {layer.norm for layer in usual}
