@@ -1,6 +1,6 @@
 """What pruning gains in time beside what it saves in FLOPs: ``python -m benchmarks.step_time``; writes JSON.
 
-VGG-16 at several widths and PreResNet-20 lose the same share of each layer's units. Dense and pruned networks are timed
+VGG-16 and PreResNet-20 at several widths lose the same share of each layer's units. Dense and pruned networks are timed
 in turn, round after round, of which the least time of each counts: a step of :func:`splinelib.training.train` (forward
 pass, cross-entropy, backward pass, SGD) and an inference pass, on 32×32 images in channels-last memory, in float32 and
 under bfloat16 autocast, on the CPU and on a GPU if there is one. The *realised share* of the theoretical speed-up is
@@ -138,7 +138,8 @@ def main():
     torch.set_num_threads(given.threads)
     devices = [CPU] + [torch.device("cuda")] * torch.cuda.is_available()
     rows = []
-    for arch, width in [*(("vgg16_bn", width) for width in given.widths), ("preresnet20", 1.0)]:
+    residual = [("preresnet20", 0.5), ("preresnet20", 1.0)]
+    for arch, width in [*(("vgg16_bn", width) for width in given.widths), *residual]:
         for device in devices:
             models = networks(arch, width, given.ratios)
             for precision in PRECISIONS:

@@ -4,10 +4,10 @@ from splinelib.baselines import FPGM as FPGM
 from splinelib.baselines import BatchNormScale as BatchNormScale
 from splinelib.baselines import FilterNorm as FilterNorm
 from splinelib.baselines import Random as Random
+from splinelib.canvases import two_image_canvas as two_image_canvas
 from splinelib.codes import PackedCode as PackedCode
 from splinelib.codes import code_distance as code_distance
 from splinelib.codes import sign_codes as sign_codes
-from splinelib.codes import two_image_canvas as two_image_canvas
 from splinelib.compensation import merge_units as merge_units
 from splinelib.cost import Cost as Cost
 from splinelib.cost import cost as cost

@@ -2,24 +2,57 @@
 
 Every function returns a batch ``[N, ...]`` that goes as it is into :func:`splinelib.codes.sign_codes` or a detector.
 Build the canvas once and keep it for the whole training: codes read on different canvases cannot be compared. The
-paper's canvas, the grid between two images, is :func:`splinelib.codes.two_image_canvas`, also to be had from here.
+paper's canvas is the grid between two images, :func:`two_image_canvas`.
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from splinelib.codes import two_image_canvas as two_image_canvas
-from splinelib.data import Dataset, normalize, subset
 from splinelib.errors import SettingError
 
+if TYPE_CHECKING:
+    from splinelib.data import Dataset
 
-def image_canvas(data: Dataset, count: int, seed: int) -> Tensor:
+
+def two_image_canvas(first: Tensor, second: Tensor, side: int = 16) -> Tensor:
+    """The paper's canvas: all ``α·first + β·second`` for α, β on an even grid of [0, 1]² [side², ...].
+
+    ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest. On
+    CIFAR-10 the default grid costs less than half a per cent of an epoch's training.
+
+    The paper's ``side`` is 100. In this book's records (chapter *Early birds*) the three birds of CIFAR-10 are drawn
+    after the same epochs, 8, 9 and 9, at all sides from 4 on; on Fashion-MNIST sides of 4 to 32 draw 4, 3, 3 where 100
+    draws 4, 4, 3. The default has a fortieth of the paper's points and is more than the draw needs, since the distances
+    themselves should be the paper's: on CIFAR-10 they are off by 0.0005 (root mean square over the matrix), with side
+    4 by 0.0030.
+
+    Raises :class:`SettingError` for images of different shapes or no float dtype, or a ``side`` below 2.
+    """
+    if first.shape != second.shape:
+        raise SettingError(
+            f"canvas images have shapes {tuple(first.shape)} and {tuple(second.shape)}: use equal ones"
+        )
+    if not first.is_floating_point():
+        raise SettingError(f"canvas images are {first.dtype}: normalise them to a float dtype first")
+    if side < 2:
+        raise SettingError(f"canvas side is {side}: it must be at least 2")
+    steps = torch.linspace(0, 1, side, dtype=first.dtype, device=first.device)
+    alpha, beta = torch.meshgrid(steps, steps, indexing="ij")
+    shape = (-1, *[1] * first.ndim)
+    return alpha.reshape(shape) * first + beta.reshape(shape) * second
+
+
+def image_canvas(data: "Dataset", count: int, seed: int) -> Tensor:
     """A batch of real test images, normalised: float32 [count, C, H, W] on the device of ``data.test``.
 
     The images are drawn with ``seed``, the classes as balanced as ``count`` allows (:func:`splinelib.data.subset`), so
     a smaller canvas of one seed is part of every larger one. Unlike the two-image grid, this canvas lies where
     the data lie. Raises :class:`SettingError` if ``count`` is below 1 or above the number of test images.
     """
+    from splinelib.data import normalize, subset  # without which ``import splinelib`` does
+
     return normalize(subset(data.test, count, seed).images, data)
 
 

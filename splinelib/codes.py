@@ -10,8 +10,10 @@ at most sqrt(d(1 - d) / N).
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,55 +158,124 @@ def _word_blocks(rows: list[np.ndarray], block_bytes: int) -> Iterator[np.ndarra
         yield block.view(np.uint64)
 
 
-def _sample(total: int, bits: int, layer: int) -> Tensor | None:
-    """Positions, in order, of a fixed random sample of ``bits`` out of ``total``; None when all are kept.
+def _sample(total: int, bits: int, layer: int) -> np.ndarray:
+    """Positions, in order, of a fixed random sample of ``bits`` out of more, ``total``: int64 [bits].
 
     One position from each of ``bits`` equally long stretches: in order without sorting, which took half as long as
     reading the signs, and with a standard error at most that of positions drawn anywhere. The sample depends on
     (total, bits, layer) alone, so codes of different epochs and processes compare.
     """
-    if total <= bits:
-        return None
-    offsets = torch.rand(bits, generator=torch.Generator().manual_seed(layer), dtype=torch.float64)
-    return ((torch.arange(bits) + offsets) * (total / bits)).long().clamp(max=total - 1)
+    generator = torch.Generator().manual_seed(layer)
+    positions = torch.rand(bits, generator=generator, dtype=torch.float64).numpy()
+    positions += np.arange(bits)
+    positions *= total / bits
+    return np.minimum(positions.astype(np.int64), total - 1)
 
 
-def sign_codes(model: nn.Module, canvas: Tensor, bits: int = 2**17) -> PackedCode:
+Places = dict[tuple[Any, ...], Tensor]
+
+
+def sign_codes(
+    model: nn.Module, canvas: Tensor, bits: int = 2**17, places: Places | None = None
+) -> PackedCode:
     """Codes of ``model`` on ``canvas`` [points, ...] (any input shape), in eval mode, at most ``bits`` a layer.
 
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
     The standard error of a distance d estimated so is at most sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default.
-    Layers are the non-linearities in execution order, each read at its input; smooth ones (GELU) have no code and are
-    left out.
+    Layers are the non-linearities in execution order, each read at its input [points, ...]; smooth ones (GELU) have no
+    code and are left out, as is what does not run over the points (the absolute value of a parameter, say). A sample
+    holds the same entries in the same order whatever a layer's memory format.
+
+    ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
+    each: finding them takes longer than reading them. A detector has one of its own.
 
     Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,
-    :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, and
-    :class:`TrainingError` if a pre-activation is NaN.
+    :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones
+    all over the canvas, and :class:`TrainingError` if a pre-activation is NaN.
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
     if bits < 1:
         raise SettingError(f"bits is {bits}: keep at least one bit a layer")
-    kept: list[list[Tensor]] = []
-    samples: list[Tensor | None] = []
-    for start in range(0, len(canvas), _CHUNK):
-        points = canvas[start : start + _CHUNK]
-
-        def observe(layer: int, pre_activation: Tensor, start: int = start, count: int = len(points)) -> None:
-            width = pre_activation.numel() // count
-            if layer == len(kept):
-                kept.append([])
-                samples.append(_sample(width * len(canvas), bits, layer))
-            kept[layer].append(_signs(pre_activation, samples[layer], start * width, layer))
-
-        with evaluating(model), tapped(observe), _naming_the_canvas(model, canvas):
-            model(points)
-    if not kept:
+    reader = _Reader(len(canvas), bits, {} if places is None else places)
+    with evaluating(model), _naming_the_canvas(model, canvas):
+        pieces = [
+            reader.read(model, canvas[first : first + _CHUNK], first)
+            for first in range(0, len(canvas), _CHUNK)
+        ]
+    numbers = sorted({len(piece) for piece in pieces})
+    if numbers[0] == 0:
         raise UnsupportedModuleError(
-            f"{type(model).__name__} has no piecewise linear non-linearity (ReLU, leaky ReLU, abs), hence no codes"
+            f"{type(model).__name__} has no piecewise linear non-linearity (ReLU, leaky ReLU, abs) of tensors "
+            "[points, ...], hence no codes"
         )
-    signs = [torch.cat(parts) for parts in kept]
+    if len(numbers) > 1:
+        raise UnsupportedModuleError(
+            f"{type(model).__name__} has {numbers[0]} non-linearities on a part of the canvas and {numbers[1]} on "
+            "another: codes need a network that does the same to every point"
+        )
+    signs = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
     return PackedCode(tuple(pack_bits(s) for s in signs), tuple(s.numel() for s in signs))
+
+
+class _Reader:
+    """Reads the sampled signs off a canvas of so many points, piece after piece of it."""
+
+    def __init__(self, points: int, bits: int, places: Places) -> None:
+        self._points, self._bits, self._places = points, bits, places
+        self._sample = functools.cache(_sample)  # all pieces share the sample of a layer
+
+    def read(self, model: nn.Module, points: Tensor, first: int) -> list[Tensor]:
+        """Signs of every layer on ``points``, which begin with number ``first`` of the canvas."""
+        signs: list[Tensor] = []
+
+        def observe(_: int, z: Tensor) -> None:
+            if z.shape[:1] == points.shape[:1] and not isinstance(z, nn.Parameter):
+                signs.append(self._signs(z, first, layer=len(signs)))
+
+        with tapped(observe):
+            model(points)
+        return signs
+
+    def _signs(self, z: Tensor, first: int, layer: int) -> Tensor:
+        width = z.numel() // len(z)
+        if width * self._points <= self._bits:
+            kept = z.flatten()
+        else:  # in memory order, since flattening channels-last memory would copy all of it
+            key = (self._points, self._bits, layer, first, z.shape, z.stride(), z.device)
+            if key not in self._places:
+                sample = self._sample(width * self._points, self._bits, layer)
+                self._places[key] = _places_in_memory(sample, z, first * width)
+            kept = z.as_strided((_extent(z),), (1,)).index_select(0, self._places[key])
+        # A NaN is the least; six times faster than looking at each.
+        if kept.numel() and bool(kept.amin().isnan()):
+            raise TrainingError(
+                f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr"
+            )
+        return kept > 0
+
+
+def _extent(z: Tensor) -> int:
+    """Number of entries of memory from the first to the last of ``z``."""
+    return 1 + sum((size - 1) * step for size, step in zip(z.shape, z.stride(), strict=True))
+
+
+def _places_in_memory(sample: np.ndarray, z: Tensor, offset: int) -> Tensor:
+    """Where in memory, counted from its first entry, the entries of ``z`` lie that belong to an ordered sample.
+
+    ``offset`` is the position in the layer of the first entry of ``z``, a piece of it.
+    """
+    low, high = np.searchsorted(sample, [offset, offset + z.numel()])
+    small = max(z.numel(), _extent(z)) < 2**31
+    rest = (sample[low:high] - offset).astype(
+        np.int32 if small else np.int64
+    )  # half the memory, twice the speed
+    places = np.zeros_like(rest)
+    for size, step in zip(reversed(z.shape), reversed(z.stride()), strict=True):
+        quotient = rest // size
+        places += (rest - quotient * size) * step  # several times faster than divmod
+        rest = quotient
+    return torch.from_numpy(places).to(z.device)
 
 
 @contextlib.contextmanager
@@ -219,44 +290,3 @@ def _naming_the_canvas(model: nn.Module, canvas: Tensor) -> Iterator[None]:
             f"{type(model).__name__} cannot take the canvas, {canvas.dtype} of shape {tuple(canvas.shape)} on "
             f"{canvas.device}: give it the shape, dtype and device of the network's inputs ({error})"
         ) from error
-
-
-def _signs(pre_activation: Tensor, sample: Tensor | None, offset: int, layer: int) -> Tensor:
-    """Signs of the sampled entries of one chunk, whose first entry has position ``offset`` in the layer."""
-    if sample is None:
-        flat = pre_activation.flatten()
-    else:
-        low, high = np.searchsorted(sample.numpy(), [offset, offset + pre_activation.numel()])
-        positions = (sample[low:high] - offset).to(pre_activation.device)
-        if pre_activation.is_contiguous():
-            flat = pre_activation.view(-1).index_select(0, positions)
-        else:  # by coordinates, since flattening channels-last memory would copy all of it
-            flat = pre_activation[torch.unravel_index(positions, pre_activation.shape)]
-    if flat.numel() and bool(
-        flat.amin().isnan()
-    ):  # a NaN is the least; six times faster than looking at each
-        raise TrainingError(
-            f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr"
-        )
-    return flat > 0
-
-
-def two_image_canvas(first: Tensor, second: Tensor, side: int = 16) -> Tensor:
-    """The paper's canvas: all ``α·first + β·second`` for α, β on an even grid of [0, 1]² [side², ...].
-
-    ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest. The
-    paper's ``side`` is 100; the default has a fortieth of its points and, in this book's records, draws the same epochs
-    (chapter *Early birds*). On CIFAR-10 it costs less than half a per cent of an epoch's training.
-    """
-    if first.shape != second.shape:
-        raise SettingError(
-            f"canvas images have shapes {tuple(first.shape)} and {tuple(second.shape)}: use equal ones"
-        )
-    if not first.is_floating_point():
-        raise SettingError(f"canvas images are {first.dtype}: normalise them to a float dtype first")
-    if side < 2:
-        raise SettingError(f"canvas side is {side}: it must be at least 2")
-    steps = torch.linspace(0, 1, side, dtype=first.dtype, device=first.device)
-    alpha, beta = torch.meshgrid(steps, steps, indexing="ij")
-    shape = (-1, *[1] * first.ndim)
-    return alpha.reshape(shape) * first + beta.reshape(shape) * second

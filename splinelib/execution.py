@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.anatomy import norm_ranks
 from splinelib.artifacts import atomic_path
-from splinelib.codes import two_image_canvas
+from splinelib.canvases import two_image_canvas
 from splinelib.cost import cost, counted_flops
 from splinelib.data import Dataset, normalize
 from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
@@ -21,11 +22,11 @@ from splinelib.records import Record, RecordStore
 from splinelib.runs import (
     EARLY,
     FRESH_SEED,
-    WATCHED_BITS,
     DenseRun,
     OneShotRun,
     PruneRun,
     Run,
+    SensitivityRun,
     SettlingRun,
     calibration,
     canvas_pair,
@@ -56,6 +57,8 @@ def execute(run: Run, store: RecordStore, device: torch.device, progress: bool =
         return _execute_settling(run, data, store, device, progress)
     if isinstance(run, OneShotRun):
         return _execute_one_shot(run, data, store, device)
+    if isinstance(run, SensitivityRun):
+        return _execute_sensitivity(run, data, store, device)
     return _execute_prune(run, data, store, device, progress)
 
 
@@ -65,7 +68,7 @@ class _Watch:
     def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
         pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
         first, second = normalize(data.test.images[pair], data)
-        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side), bits=WATCHED_BITS)
+        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
         # A network without batch norm has no such mask; the spline detector needs none.
         has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}
@@ -137,7 +140,7 @@ def _execute_settling(
     return {"epochs": rows, **watch.results()}
 
 
-def _dense_record(run: PruneRun | OneShotRun, store: RecordStore) -> Record:
+def _dense_record(run: PruneRun | OneShotRun | SensitivityRun, store: RecordStore) -> Record:
     """What is known of the dense run that a run starts from."""
     record = store.load(run.dense)
     if record is None:
@@ -165,10 +168,32 @@ def _execute_one_shot(
     dense = trained_model(run.dense, data, store, device)
     known = calibration(data, run.dense.seed)
     started = time.monotonic()
-    pruned = shrink(dense, run.criterion, run.ratio, run.scope, run.compensate, run.dense.seed, known)
+    pruned = shrink(
+        dense, run.criterion, run.ratio, run.scope, run.compensate, run.dense.seed, known, run.ratio_of
+    )
     seconds = time.monotonic() - started
     measured = _measured(dense, pruned, data, known.images)
     return {"dense_accuracy": dense_accuracy, "seconds": seconds, **measured}
+
+
+def _execute_sensitivity(
+    run: SensitivityRun, data: Dataset, store: RecordStore, device: torch.device
+) -> dict[str, Any]:
+    """Test accuracy with one layer cut, and the mean rank of the cut units by folded norm: by criterion and layer."""
+    dense_accuracy = _dense_record(run, store).results["epochs"][-1]["accuracy"]
+    dense = trained_model(run.dense, data, store, device)
+    known = calibration(data, run.dense.seed)
+    layers = read_layers(dense, known.images[:2])
+    results: dict[str, Any] = {"dense_accuracy": dense_accuracy, "accuracy": {}, "norm_rank": {}}
+    for name in run.criteria:
+        chosen = choose_units(dense, name, run.ratio, "layerwise", run.dense.seed, known)
+        cuts = {layer.name: {layer.name: chosen[layer.name]} for layer in layers if chosen.get(layer.name)}
+        results["accuracy"][name] = {
+            layer: evaluate(remove_units(dense, known.images[:2], cut), data) for layer, cut in cuts.items()
+        }
+        ranks = norm_ranks(dense, [layer for layer in layers if layer.name in cuts], chosen)
+        results["norm_rank"][name] = dict(zip(cuts, ranks, strict=True))
+    return results
 
 
 def _execute_prune(

@@ -50,8 +50,7 @@ def start_records(parameters: Parameters) -> list[Record]:
 
 def dense_studies(parameters: Parameters) -> list[list[Record]]:
     """Committed dense networks whose partition was watched, network by network."""
-    profiles = (get_profile("reference"), *_study_profiles())
-    found = [committed_records("dense", "early_bird", parameters, profile) for profile in profiles]
+    found = [committed_records("dense", "early_bird", parameters, profile) for profile in _study_profiles()]
     return [records for records in found if records]
 
 
@@ -124,16 +123,11 @@ def _settling(parameters: Parameters) -> Rows:
     return rows
 
 
-def _criterion(claim: str, scope: str, sweeps: tuple[str, str], parameters: Parameters) -> Rows:
-    """The comparison of few criteria at profile ``reference``, then the studies of all methods."""
-    rows = []
-    if own := committed_records("prune", sweeps[0], parameters):
-        differences = tables.paired_differences(tables.pruning_table(own, scope))
-        rows.append(tables.pruning_claim(claim, own, differences))
-    for study in studies(sweeps[1], parameters):
-        differences = tables.paired_differences(tables.pruning_table(study, scope))
-        rows.append(tables.study_claim(claim, study, differences))
-    return rows
+def _criterion(claim: str, scope: str, name: str, parameters: Parameters) -> Rows:
+    return [
+        tables.study_claim(claim, study, tables.paired_differences(tables.pruning_table(study, scope)))
+        for study in studies(name, parameters)
+    ]
 
 
 def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
@@ -143,8 +137,8 @@ def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
 
 
 def _study_profiles() -> list[Profile]:
-    """The networks of the committed studies: two on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
-    named = [get_profile(name) for name in ("study", "residual", "breadth")]
+    """The networks of the committed studies: three on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
+    named = [get_profile(name) for name in ("study", "reference", "residual", "breadth")]
     return [*named, get_profile("breadth", dataset="mnist")]
 
 
@@ -175,8 +169,8 @@ _CLAIMS: dict[str, Callable[[Parameters], Rows]] = {
     "C2": _pinpointed,
     "C3": _contributing,
     "C4": _settling,
-    "C5": lambda parameters: _criterion("C5", "layerwise", ("layerwise", "methods"), parameters),
-    "C6": lambda parameters: _criterion("C6", "global", ("global", "methods_flops"), parameters),
+    "C5": lambda parameters: _criterion("C5", "layerwise", "methods", parameters),
+    "C6": lambda parameters: _criterion("C6", "global", "methods_flops", parameters),
     "C7": _savings,
     "C8": _explained,
 }

@@ -1,4 +1,4 @@
-"""Early-bird detection as a callback of Lightning (optional: ``pip install lightning``).
+"""Early-bird detection as a callback of Lightning (optional: the extra ``lightning``, or ``pip install lightning``).
 
 Nothing else in splinelib imports this module, so nothing else needs the package::
 
@@ -28,18 +28,20 @@ class SplineEarlyBirdCallback(Callback):
     """Lets a :class:`~splinelib.earlybird.SplineEarlyBird` watch a module that Lightning trains.
 
     Args:
-        canvas: batch of inputs [points, ...] that the module's ``forward`` takes. Its device and dtype follow the
-            module's parameters.
+        canvas: batch of inputs [points, ...] that the module's ``forward`` takes. Its device follows the module's
+            parameters, and its dtype too unless it holds integers.
         threshold: the bird is drawn when the distances to the ``window`` observations before are below it.
         window: number of observations looked back at.
-        every_n_steps: observe after every n-th optimiser step, counted over the whole training; None observes at the
-            end of every epoch. The window counts observations, whatever their interval.
+        every_n_steps: observe after every n-th batch at whose end a step is made, counted over the whole training;
+            steps of several optimisers in one batch count as one. None observes at the end of every epoch. The window
+            counts observations, whatever their interval.
         stop: end the training once the bird is drawn (Lightning's own ``min_epochs`` and ``min_steps`` still hold).
         name: tells apart, in a checkpoint, callbacks of one trainer that differ in nothing but the canvas or ``stop``.
+        bits: signs kept of each layer (:func:`splinelib.codes.sign_codes`).
 
     Attributes:
         detector: the detector with its codes and distances; ``detector.epoch`` is an index of observations.
-        steps: optimiser steps done at each observation.
+        steps: optimiser steps done at each observation, Lightning's ``global_step``, in which each optimiser's count.
         epochs: Lightning's epoch, from 0, at each observation.
 
     The state travels in Lightning's checkpoints: a resumed training draws as if never interrupted. With several
@@ -56,15 +58,17 @@ class SplineEarlyBirdCallback(Callback):
         every_n_steps: int | None = None,
         stop: bool = False,
         name: str = "",
+        bits: int = 2**17,
     ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise SettingError(f"every_n_steps is {every_n_steps}: use at least 1, or None for every epoch")
-        self.detector = SplineEarlyBird(canvas, threshold, window)
+        self.detector = SplineEarlyBird(canvas, threshold, window, bits)
         self.every_n_steps = every_n_steps
         self.stop = stop
         self.name = name
         self.steps: list[int] = []
         self.epochs: list[int] = []
+        self._stepped = self._last = 0  # batches that made a step; ``global_step`` at the end of the latest
 
     @property
     def drawn(self) -> bool:
@@ -87,6 +91,7 @@ class SplineEarlyBirdCallback(Callback):
         return self._generate_state_key(
             threshold=self.detector.threshold,
             window=self.detector.window,
+            bits=self.detector.bits,
             every_n_steps=self.every_n_steps,
             name=self.name,
         )
@@ -94,10 +99,12 @@ class SplineEarlyBirdCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Observe if ``every_n_steps`` more optimiser steps are done (several batches may make one step)."""
-        step = trainer.global_step
-        due = self.every_n_steps is not None and step > 0 and step % self.every_n_steps == 0
-        if due and step not in self.steps[-1:]:
+        """Observe if ``every_n_steps`` more batches have made a step (several batches may make one)."""
+        if trainer.global_step == self._last:
+            return
+        self._last = trainer.global_step
+        self._stepped += 1
+        if self.every_n_steps is not None and self._stepped % self.every_n_steps == 0:
             self._observe(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,8 +113,10 @@ class SplineEarlyBirdCallback(Callback):
             self._observe(trainer, pl_module)
 
     def _observe(self, trainer: Trainer, module: LightningModule) -> None:
-        parameter = next(module.parameters())
-        self.detector.canvas = self.detector.canvas.to(parameter.device, parameter.dtype)
+        canvas = self.detector.canvas
+        parameter = next(module.parameters(), canvas)
+        dtype = parameter.dtype if canvas.is_floating_point() else canvas.dtype
+        self.detector.canvas = canvas.to(parameter.device, dtype)
         drawn = self.detector.update(module)
         self.steps.append(trainer.global_step)
         self.epochs.append(trainer.current_epoch)
@@ -117,16 +126,19 @@ class SplineEarlyBirdCallback(Callback):
             trainer.should_stop = trainer.should_stop or together
 
     def state_dict(self) -> dict[str, Any]:
-        """The detector's state, and the steps and epochs of its observations."""
+        """The detector's state, the steps and epochs of its observations, and the count of steps."""
         return {
             "detector": self.detector.state_dict(),
             "steps": list(self.steps),
             "epochs": list(self.epochs),
+            "stepped": self._stepped,
+            "last": self._last,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state made by :meth:`state_dict`. Raises :class:`RecordError` if entries are missing."""
-        if missing := {"detector", "steps", "epochs"} - state_dict.keys():
+        """Take over a state made by :meth:`state_dict`. Raises :class:`RecordError` as the detector does."""
+        if missing := {"detector", "steps", "epochs", "stepped", "last"} - state_dict.keys():
             raise RecordError(f"callback state lacks {sorted(missing)}: it was not made by state_dict()")
         self.detector.load_state_dict(state_dict["detector"])
         self.steps, self.epochs = list(state_dict["steps"]), list(state_dict["epochs"])
+        self._stepped, self._last = state_dict["stepped"], state_dict["last"]

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,12 @@ def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
     if parameters["records"] and not folder.is_dir():
         raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
     return RecordStore(folder)
+
+
+def committed_step_times() -> list[dict[str, Any]]:
+    """Rows of ``benchmarks/results/step_time.json`` beside the package's source; none where it is not there."""
+    path = Path(splinelib.__file__).parents[1] / "benchmarks" / "results" / "step_time.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
 def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:

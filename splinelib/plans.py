@@ -7,8 +7,8 @@ from typing import Any
 from splinelib.errors import SettingError
 from splinelib.methods import ABLATIONS, FRESH
 from splinelib.profiles import Profile, dense_runs
-from splinelib.pruning import Compensate
-from splinelib.runs import DenseRun, Draw, OneShotRun, PruneRun, Run
+from splinelib.pruning import Compensate, RatioOf
+from splinelib.runs import DenseRun, Draw, OneShotRun, PruneRun, Run, SensitivityRun
 from splinelib.schedules import SCHEDULES, chosen_schedules, settling_runs
 from splinelib.surgery import Scope
 from splinelib.training import TrainSettings
@@ -28,7 +28,9 @@ SWEEPS = (
     "initialisations",
     "one_shot",
     "compensation",
+    "compensation_global",
     "ablation",
+    "sensitivity",
 )
 
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
@@ -52,8 +54,9 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``settling``: dense training on several schedules, watched on several canvases and with averaged weights.
     * ``tickets``: pruned at moments all along the dense run, each trained equally long afterwards.
     * ``birds``: early birds of both detectors, layerwise and globally, with all their training.
-    * ``savings``: the same, pruning at initialisation, lottery tickets, the narrow network, pruning at the end, early
-      tickets with a schedule of their own, and the narrow network for their price; every one with all its training.
+    * ``savings``: the same, pruning at initialisation, lottery tickets, the narrow network, pruning at the end, tickets
+      with a schedule of their own, the widths of the global spline early bird with new weights, and the narrow network
+      for the price of an early ticket; every one with all its training.
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
     * ``methods``, ``methods_global``, ``methods_flops``: layerwise, globally, and globally at equal FLOPs (those of the
       layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them in
@@ -64,6 +67,8 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
       lottery ticket last.
     * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
       Model Folding, those in :data:`COMPENSATED` with either compensation, variants of the spline criterion.
+    * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
+    * ``sensitivity``: no training, one layer cut at a time.
 
     Raises :class:`SettingError` for another name.
     """
@@ -91,6 +96,10 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
         return [*dense, *_initialisations(profile, dense)]
     if sweep == "scratch":
         return [*dense, *_scratch(profile, dense)]
+    if sweep == "sensitivity":
+        return [*dense, *(SensitivityRun(run, SENSITIVE, 0.3) for run in dense)]
+    if sweep == "compensation_global":
+        return [*dense, *_untrained_globally(profile, dense)]
     return [*dense, *_untrained(sweep, profile, dense)]
 
 
@@ -102,6 +111,9 @@ EARLY = MOMENTS[2]
 
 TICKETS = ("spline", "random")
 """Criteria of those tickets: the paper's, and a control that knows nothing of the moment."""
+
+SENSITIVE = ("spline", "spline same_side", "l1", "random")
+"""Criteria by which single layers are cut: the paper's, with and without pairs that face opposite ways, and controls."""
 
 AT_START = ("snip", "synflow", "grasp")
 """Criteria made for untrained networks."""
@@ -133,7 +145,11 @@ def _tuned(
 
 def _by_flops(profile: Profile) -> Profile:
     """The shares of FLOPs that layers lose, about, where each loses the profile's ratios of its units."""
-    return dataclasses.replace(profile, ratios=tuple(round(1 - (1 - r) ** 2, 2) for r in profile.ratios))
+    return dataclasses.replace(profile, ratios=tuple(_flops_of(ratio) for ratio in profile.ratios))
+
+
+def _flops_of(ratio: float) -> float:
+    return round(1 - (1 - ratio) ** 2, 2)
 
 
 def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> list[Run]:
@@ -191,7 +207,8 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
         runs += _tuned(part, slim, {"scope": "layerwise"}, ("bn_scale",))
         for criterion in AT_START:
             runs += [PruneRun(run, criterion, "layerwise", ratio, run.train, draw=0) for run in dense]
-        runs += _tickets(part, dense, ("spline",), (EARLY, 1 / 2))
+        runs += _tickets(part, dense, ("spline",), (EARLY, 1 / 2, 1))
+        runs += _reborn(dense, ratio)
         runs += [
             PruneRun(
                 run,
@@ -234,6 +251,16 @@ def _early_birds(
             onward=True,
         )
         for run in dense
+    ]
+
+
+def _reborn(dense: list[DenseRun], ratio: float) -> list[PruneRun]:
+    """The widths of the global early bird with new weights on the dense schedule: is it the shape that counts?
+
+    The layerwise shape with new weights is the narrow network.
+    """
+    return [
+        PruneRun(run, "spline", "global", ratio, run.train, draw="spline", start="fresh") for run in dense
     ]
 
 
@@ -294,4 +321,19 @@ def _untrained(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneS
         for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
         for run in dense
         for name, how in methods
+    ]
+
+
+def _untrained_globally(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+    """The two middle ratios first, by units and by FLOPs."""
+    shares: list[tuple[float, RatioOf]] = [
+        share
+        for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
+        for share in ((ratio, "units"), (_flops_of(ratio), "flops"))
+    ]
+    return [
+        OneShotRun(run, name, "global", ratio, "least_squares", ratio_of)
+        for ratio, ratio_of in shares
+        for run in dense
+        for name in _compensated(profile)
     ]

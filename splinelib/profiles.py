@@ -117,7 +117,7 @@ PROFILES = {
         seeds=(0, 1, 2),
         epochs=16,
         finetune_epochs=4,
-        criteria=("spline", "l1", "bn_scale", "fpgm", "random"),
+        criteria=("spline", "l1", "bn_scale", "fpgm", "random", "reconstruction"),
         precision="bfloat16",
     ),
     # The same for every method on a smaller network: the committed study.

@@ -89,12 +89,17 @@ class PruneRun:
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, self.start, self.scope)
         _check_draw(self)
-        check_ratio_of(self.ratio_of)
-        if self.ratio_of != "units" and (self.draw == "mask" or self.criterion in PROCEDURES):
-            raise SettingError(
-                f"ratio_of is {self.ratio_of!r} with draw {self.draw!r} and criterion {self.criterion!r}: masks, "
-                f"{' and '.join(PROCEDURES)} count units"
-            )
+        _check_ratio_of(self)
+        if self.ratio_of != "units" and self.draw == "mask":
+            raise SettingError(f"ratio_of is {self.ratio_of!r} with draw 'mask': masks count units")
+
+
+def _check_ratio_of(run: "PruneRun | OneShotRun") -> None:
+    check_ratio_of(run.ratio_of)
+    if run.ratio_of != "units" and run.criterion in PROCEDURES:
+        raise SettingError(
+            f"ratio_of is {run.ratio_of!r} with criterion {run.criterion!r}: {' and '.join(PROCEDURES)} count units"
+        )
 
 
 def _check_draw(run: PruneRun) -> None:
@@ -134,10 +139,37 @@ class OneShotRun:
     scope: Scope
     ratio: float
     compensate: Compensate = "none"
+    ratio_of: RatioOf = field(default="units", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, "trained", self.scope)
+        _check_ratio_of(self)
+
+
+@dataclass(frozen=True)
+class SensitivityRun:
+    """Cut one layer at a time of a dense run's network, without any training: where does a criterion do harm?
+
+    Attributes:
+        dense: the run whose network is cut.
+        criteria: those of :data:`splinelib.methods.CRITERIA` that are compared.
+        ratio: share of its units that the one layer loses.
+    """
+
+    kind: ClassVar[str] = "sensitivity"
+    dense: DenseRun
+    criteria: tuple[str, ...]
+    ratio: float
+
+    def __post_init__(self) -> None:
+        check_ratio(self.ratio)
+        for name in self.criteria:
+            if name in PROCEDURES:
+                raise SettingError(
+                    f"criteria hold {name!r}, a method of its own: it has no ranking of one layer"
+                )
+            check_method(name, "none", "trained", "layerwise")
 
 
 @dataclass(frozen=True)
@@ -179,12 +211,12 @@ class SettlingRun:
             raise SettingError("canvases are empty: give at least one")
 
 
-Run = DenseRun | PruneRun | OneShotRun | SettlingRun
+Run = DenseRun | PruneRun | OneShotRun | SensitivityRun | SettlingRun
 
 
 def needed_run(run: Run) -> DenseRun | None:
     """The dense run whose weights ``run`` starts from, if any."""
-    return run.dense if isinstance(run, PruneRun | OneShotRun) else None
+    return run.dense if isinstance(run, PruneRun | OneShotRun | SensitivityRun) else None
 
 
 def dense_settings(run: Run) -> DenseRun:
@@ -193,9 +225,6 @@ def dense_settings(run: Run) -> DenseRun:
         return run
     return run.training if isinstance(run, SettlingRun) else run.dense
 
-
-WATCHED_BITS = 2**18
-"""Bits a layer that runs watch, twice the detector's default: short runs have the memory for it."""
 
 EARLY = 2
 """Epochs after which weights are taken for a lottery ticket that starts from early weights."""

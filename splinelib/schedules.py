@@ -23,6 +23,15 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 """Changes of the dense training under which settling is watched: ``lr`` and ``batch_size`` are factors."""
 
+DROPS = ("standard", "constant", "constant, a tenth", "early drop", "late drop", "cosine")
+"""Schedules that tell whether the partition settles or the steps shrink: the rate falls at other times, or never."""
+
+STEPS = ("standard", "lr × 0.3", "lr × 3", "batch × 0.5", "batch × 4")
+"""The standard schedule with other learning rates and batch sizes."""
+
+ON_ALL_CANVASES = ("standard", "constant")
+"""Schedules whose runs watch every canvas: with a drop, which may decide the epoch by itself, and without one."""
+
 
 def chosen_schedules(names: Iterable[str]) -> tuple[str, ...]:
     """``names`` as they are; :class:`SettingError` if one is not in :data:`SCHEDULES`, or if there are none."""
@@ -34,18 +43,31 @@ def chosen_schedules(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def schedule_name(run: SettlingRun, profile: Profile) -> str:
-    """Which of :data:`SCHEDULES` a settling run has, at that profile."""
-    standard = {run.seed: run.train for run in dense_runs(profile)}[run.training.seed]
-    return next(name for name in SCHEDULES if _rescheduled(standard, name) == run.training.train)
+    """Which of :data:`SCHEDULES` a settling run has, at that profile; :class:`SettingError` for a run not of it."""
+    seed, train = run.training.seed, run.training.train
+    standard = {dense.seed: dense.train for dense in dense_runs(profile)}
+    if seed not in standard:
+        raise SettingError(
+            f"the run has seed {seed}, the profile's are {profile.seeds}: pass the run's own profile"
+        )
+    names = [name for name in SCHEDULES if _rescheduled(standard[seed], name) == train]
+    if not names:
+        raise SettingError(
+            f"the run trains with {train}, on none of {', '.join(SCHEDULES)}: pass the run's own profile"
+        )
+    return names[0]
 
 
 def settling_runs(profile: Profile, schedules: Iterable[str]) -> list[SettlingRun]:
-    """Schedule by schedule, so that a study cut short has whole schedules; all canvases on the standard one alone."""
+    """Schedule by schedule, so that a study cut short has whole schedules.
+
+    Those in :data:`ON_ALL_CANVASES` are watched on all canvases, the others on the profile's own alone.
+    """
     canvases = _canvases(profile)
     return [
         SettlingRun(
             dataclasses.replace(run, train=_rescheduled(run.train, name)),
-            canvases if name == "standard" else canvases[:1],
+            canvases if name in ON_ALL_CANVASES else canvases[:1],
         )
         for name in schedules
         for run in dense_runs(profile)

@@ -13,7 +13,7 @@ from splinelib.codes import distances_to_final, settled_share
 from splinelib.data import Dataset, normalize
 from splinelib.earlybird import SplineEarlyBird
 from splinelib.reconstruction import reestimate_norms
-from splinelib.runs import WATCHED_BITS, Canvas, SettlingRun, calibration, canvas_pair
+from splinelib.runs import Canvas, SettlingRun, calibration, canvas_pair
 from splinelib.training import evaluate
 
 AVERAGING = 0.75
@@ -42,10 +42,8 @@ class SettlingWatch:
     def __init__(self, run: SettlingRun, data: Dataset) -> None:
         seed = run.training.seed
         self.canvases = run.canvases
-        self.live = [
-            SplineEarlyBird(make_canvas(canvas, data, seed), bits=WATCHED_BITS) for canvas in run.canvases
-        ]
-        self.averaged = SplineEarlyBird(self.live[0].canvas, bits=WATCHED_BITS)
+        self.live = [SplineEarlyBird(make_canvas(canvas, data, seed)) for canvas in run.canvases]
+        self.averaged = SplineEarlyBird(self.live[0].canvas)
         self.seconds = [0.0 for _ in run.canvases]
         self._average: AveragedModel | None = None
         self._saved: dict[str, Any] | None = None

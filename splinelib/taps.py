@@ -14,21 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Functions with a kink at zero. ReLU6 has a second one at 6, which the sign code leaves out; ``nn.ReLU6`` calls
-# ``F.hardtanh``, which counts only where it clips at zero from below.
+# Functions with a kink at zero. ReLU6 has a second one at 6, which the sign code leaves out.
 _NONLINEARITIES: frozenset[Any] = frozenset(
     {
         F.relu,
         F.relu_,
         F.relu6,
-        F.hardtanh,
-        F.hardtanh_,
         F.leaky_relu,
         F.leaky_relu_,
         F.prelu,
+        F.rrelu,
+        F.rrelu_,
         torch.relu,
         torch.relu_,
         torch.prelu,
+        torch.rrelu,
+        torch.rrelu_,
         torch.abs,
         torch.abs_,
         torch.absolute,
@@ -41,12 +42,23 @@ _NONLINEARITIES: frozenset[Any] = frozenset(
         Tensor.prelu,
     }
 )
-_CLIPS: frozenset[Any] = frozenset({F.hardtanh, F.hardtanh_})
+# Functions that count only where their first argument after the input, of this name, is zero; ``nn.ReLU6`` calls
+# ``F.hardtanh``.
+_CLIPS: dict[Any, str] = {
+    **dict.fromkeys((F.hardtanh, F.hardtanh_), "min_val"),
+    **dict.fromkeys((F.threshold, F.threshold_, torch.threshold), "threshold"),
+    **dict.fromkeys((torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_), "min"),
+    **dict.fromkeys((torch.clip, torch.clip_, Tensor.clip, Tensor.clip_), "min"),
+    **dict.fromkeys((torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_), "min"),
+}
 
 
-def _lower_bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """Where a call of ``F.hardtanh`` clips from below."""
-    return args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
+def _clips_at_zero(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call cuts off, at zero, what lies below; a bound that is a tensor is not looked at."""
+    if func not in _CLIPS:
+        return False
+    bound = args[1] if len(args) > 1 else kwargs.get(_CLIPS[func])
+    return isinstance(bound, int | float) and bound == 0
 
 
 class _Tap(TorchFunctionMode):
@@ -61,7 +73,7 @@ class _Tap(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _NONLINEARITIES and (func not in _CLIPS or _lower_bound(args, kwargs) == 0):
+        if func in _NONLINEARITIES or _clips_at_zero(func, args, kwargs):
             self._observe(self._index, args[0] if args else kwargs["input"])
             self._index += 1
         return func(*args, **kwargs)

@@ -202,7 +202,8 @@ class _Trainer:
         self.model.train()
         before, started, saved = state.seconds, time.monotonic(), time.monotonic()
         device = dataset.train.images.device
-        used, meter = state.joules or 0.0, EnergyMeter(device)
+        # What was trained without a counter has no energy, and so has not the whole.
+        used, meter = state.joules if state.seconds else 0.0, EnergyMeter(device)
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         for images, labels in stream:
             # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
@@ -213,12 +214,10 @@ class _Trainer:
             if self.checkpoint is not None and time.monotonic() - saved > self.every:
                 saved = time.monotonic()
                 state.seconds = before + saved - started
-                state.loss_sum = self._finite(loss_sum)
+                state.loss_sum, state.joules = self._finite(loss_sum), _added(used, meter.joules())
                 self.save()
-        state.loss_sum = self._finite(loss_sum)
+        state.loss_sum, state.joules = self._finite(loss_sum), _added(used, meter.joules())
         state.seconds = before + time.monotonic() - started
-        joules = meter.joules()
-        state.joules = None if joules is None else used + joules
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of SGD; the batch's mean loss, detached."""
@@ -273,6 +272,10 @@ class _Trainer:
         for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
             callback.load_state_dict(state)
         self.state = _Progress(**content["progress"])
+
+
+def _added(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 @contextlib.contextmanager

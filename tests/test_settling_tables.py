@@ -6,14 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from test_tables import pruned, with_results
+import torch
+from test_tables import DENSE, pruned, with_results
 
 from splinelib import SplineEarlyBird, plots, tables
 from splinelib.earlybird import first_settled
+from splinelib.errors import SettingError
 from splinelib.plans import plan
 from splinelib.profiles import get_profile
 from splinelib.records import Record, run_key, settings_dict
-from splinelib.schedules import SCHEDULES, chosen_schedules
+from splinelib.schedules import DROPS, SCHEDULES, STEPS, chosen_schedules, schedule_name
 
 PROFILE = get_profile("study", images=100, seeds=[0, 1], epochs=8)
 
@@ -50,16 +52,17 @@ def settling():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_rule_applied_afterwards_draws_as_the_detector_does(seed, generator):
-    matrix = np.random.default_rng(seed).uniform(0.1, 0.25, (12, 12))
+def test_the_rule_applied_afterwards_draws_as_the_detector_does(seed):
+    """At the zero point a unit's sign is that of its bias: on every update one in seven or so is negative."""
+    random = np.random.default_rng(seed)
     threshold, window = [0.2, 0.24][seed % 2], 1 + seed % 3
-    detector = SplineEarlyBird(None, threshold, window)
-    for epoch in range(12):
-        detector._history.append(None)
-        detector._distances.append(matrix[epoch, :epoch, None])
-        if detector.epoch is None and detector._settled():
-            detector.epoch = epoch
-    assert first_settled(matrix, threshold, window) == detector.epoch
+    detector = SplineEarlyBird(torch.zeros(1, 1), threshold, window)
+    model = torch.nn.Sequential(torch.nn.Linear(1, 40), torch.nn.ReLU())
+    for _ in range(12):
+        signs = torch.from_numpy(np.where(random.uniform(size=40) < 0.14, -1.0, 1.0))
+        model[0].bias.data.copy_(signs)
+        detector.update(model)
+    assert first_settled(detector.distances, threshold, window) == detector.epoch
 
 
 def test_schedules_have_their_measures(settling):
@@ -88,13 +91,43 @@ def test_draws_stand_beside_the_drop(settling):
     assert np.isnan(table.loc[("constant", 0), "first_drop"])
 
 
+def test_the_order_of_records_does_not_matter(settling):
+    for table in (tables.schedule_table, tables.draw_table, tables.canvas_table):
+        assert table(settling[::-1], PROFILE).equals(table(settling, PROFILE))
+
+
 def test_canvases_are_compared_with_the_largest(settling):
-    table = tables.canvas_table(settling)
-    assert len(table) == 2 * 13
+    table = tables.canvas_table(settling, PROFILE)
+    assert len(table) == 2 * 2 * 13
+    assert table["schedule"].unique().tolist() == ["standard", "constant"]
     assert set(table["difference"]) == {0.0}
-    assert table.query("canvas == 'pair, 32 × 32'")["cost"].tolist() == [1024 / 300] * 2
+    assert table.query("canvas == 'pair, 32 × 32'")["cost"].tolist() == [1024 / 300] * 4
     assert {"pair 2, 32 × 32", "64 test images", "1024 noise images"} <= set(table["canvas"])
-    assert tables.canvas_table(settling[2:]).empty
+    assert tables.canvas_table(settling[4:], PROFILE).empty
+
+
+def test_the_cost_of_a_canvas_is_a_share_of_the_data_set_s_own_images():
+    profile = get_profile("breadth", seeds=[0], epochs=4)
+    (run,) = plan("settling", profile, ["standard"])
+    table = tables.canvas_table([settling_record(run, 0.1)], profile).set_index("canvas")
+    assert table.loc["pair, 100 × 100", "cost"] == 10_000 / (3 * 60_000)
+
+
+def test_runs_of_another_profile_are_named(settling):
+    other = get_profile("study", images=100, seeds=[1, 2], epochs=8)
+    (run,) = plan("settling", dataclasses.replace(PROFILE, seeds=(0,)), ["standard"])
+    with pytest.raises(SettingError, match=r"the run has seed 0, the profile's are \(1, 2\)"):
+        schedule_name(run, other)
+    with pytest.raises(SettingError, match=r"epochs=8.* on none of standard, constant, .* own profile"):
+        schedule_name(run, dataclasses.replace(PROFILE, epochs=9))
+    for table in (tables.schedule_table, tables.draw_table, tables.canvas_table, tables.matrices_by_schedule):
+        with pytest.raises(SettingError, match=r"record \w+ \(vgg16_bn ×0.125, cifar10, 100 images\) is not"):
+            table(settling, other)
+
+
+def test_groups_of_schedules_share_the_standard_one_alone():
+    assert set(DROPS) | set(STEPS) == set(SCHEDULES)
+    assert set(DROPS) & set(STEPS) == {"standard"}
 
 
 def test_rules_are_applied_to_every_run(settling):
@@ -106,22 +139,43 @@ def test_rules_are_applied_to_every_run(settling):
     assert table[0.4].tolist() == [1, 3]
 
 
+def settling_claim(records):
+    drawn, epochs = tables.draw_table(records, PROFILE), tables.schedule_table(records, PROFILE)
+    return tables.settling_claim(records, drawn, epochs)
+
+
 def test_the_claim_follows_from_the_constant_schedule(settling):
     def claim(records):
-        drawn, epochs = tables.draw_table(records, PROFILE), tables.schedule_table(records, PROFILE)
-        return tables.settling_claim(records, drawn, epochs)["ours"]
+        return settling_claim(records)["ours"]
 
-    assert "does not settle by itself" in claim(settling)  # drawn in one of two runs
+    assert "drawn at epoch 3, never, in the first half in 1 of 2 runs" in claim(settling)
+    assert "does not settle by itself" in claim(settling)
     still = [record if number % 2 == 0 else settling[number - 1] for number, record in enumerate(settling)]
     still = [
         dataclasses.replace(a, key=b.key, settings=b.settings) for a, b in zip(still, settling, strict=True)
     ]
     assert "the first half in 2 of 2 runs" in claim(still)
     # 0.2 away from the final partition, on average over layers: too far.
-    assert "then 0.20 away from the final partition: the partition does not settle" in claim(still)
+    far = "then 0.20 away from the final partition, with 40 % of all bits still to change: the partition does not"
+    assert far in claim(still)
     for record in still:
         record.results["watched"][0]["to_final"] = [[0.1, 0.1]] * 8
-    assert "the partition settles by itself" in claim(still)
+    assert "still to change: the partition settles by itself" in claim(still)
+
+
+def test_the_claim_says_what_moves_where_nothing_is_drawn(settling):
+    moving = [record for number, record in enumerate(settling) if number % 2]
+    claim = settling_claim(moving)["ours"]
+    assert "drawn at epoch never, in the first half in 0 of 1 runs; half-way 40 % of all bits will" in claim
+
+
+def test_the_claim_does_not_judge_what_was_not_run(settling):
+    claim = settling_claim(settling[:2] + settling[4:])
+    assert claim["ours"].startswith(
+        "at a constant learning rate: not run; standard: epoch 3.0 (first drop at 4)"
+    )
+    assert "settle" not in claim["ours"]
+    assert claim["records"] == "vgg16_bn ×0.125, cifar10, 100 images, profile tiny, 2 seeds a schedule"
 
 
 def test_schedules_can_be_chosen():
@@ -149,8 +203,78 @@ def test_early_tickets_are_paired_with_the_last():
     cut_short = [with_results(pruned("random", 0, 0.4, draw=2), dense_epochs=2)]
     both = tables.pruning_table([*lost, *kept, *last, *cut_short], "layerwise")
     assert tables.early_tickets(both).equals(early)  # there is no last random ticket to compare with
-    claim = tables.ticket_claim(last, early)["ours"]
-    assert "worse after 2 (-19.9), on par after 8 (+0.0)" in claim
+    claim = tables.ticket_claim(last, early)
+    assert "worse after 2 (-19.9), on par after 8 (+0.0)" in claim["ours"]
+    assert claim["records"] == "a ×1, d, 200 images, profile tiny, 3 seeds"
+
+
+def dense_record(seed, matrix):
+    """A dense record of which only what tables of distances read is there; two layers, one mask."""
+    count = len(matrix)
+    results = {
+        "epochs": [{"epoch": e, "lr": 0.1, "loss": 1.0, "accuracy": 0.1 * e} for e in range(count)],
+        "spline": {
+            "epoch": first_settled(matrix),
+            "distances": matrix.tolist(),
+            "consecutive_by_layer": [
+                [0.5 * matrix[e, e - 1], 1.5 * matrix[e, e - 1]] for e in range(1, count)
+            ],
+        },
+        "masks": [{"ratio": 0.3, "epoch": None, "distances": (matrix / 2).tolist()}],
+    }
+    settings = DENSE | {"seed": seed, "train": {"epochs": count}}
+    return Record("dense", f"{seed}", settings, results, {"profile": "tiny"})
+
+
+@pytest.fixture
+def dense():
+    """Every epoch moves a network by 0.02 or 0.03 away from all before, and from epoch 6 on by a tenth of that."""
+    time = np.minimum(np.arange(9), 5) + 0.1 * np.maximum(np.arange(9) - 5, 0)
+    gap = np.abs(time[:, None] - time[None, :])
+    return [dense_record(seed, gap * rate) for seed, rate in enumerate((0.02, 0.03))]
+
+
+def test_detections_are_summed_up_over_the_runs_that_draw(dense):
+    dense[1].results["masks"][0]["epoch"] = 5
+    summary = tables.detection_summary(tables.detection_table(dense)).set_index("detector")
+    assert summary["n"].tolist() == [2, 2]
+    assert summary["drawn"].tolist() == [2, 1]
+    assert summary.loc["spline", ["epoch_mean", "epoch_std"]].tolist() == [3, 0]
+    mask = summary.loc["mask 0.3"]
+    assert mask[["share_of_schedule", "accuracy_at_draw_mean"]].tolist() == pytest.approx([6 / 9, 0.5])
+    assert np.isnan(mask["share_of_schedule_std"])
+    assert mask[["final_accuracy_mean", "final_accuracy_std"]].tolist() == pytest.approx([0.8, 0])
+
+
+def test_consecutive_distances_by_layer_and_by_detector(dense):
+    layers = tables.layer_table(dense)
+    assert len(layers) == 2 * 8 * 2
+    assert layers.query("seed == 1 and epoch == 2 and layer == 2")["distance"].item() == pytest.approx(0.045)
+    means = layers.groupby(["seed", "epoch"])["distance"].mean()
+    detectors = tables.detector_distances(dense).set_index(["detector", "seed", "epoch"])["distance"]
+    assert detectors["spline"].to_dict() == pytest.approx(means.to_dict())
+    assert detectors["mask 0.3", 0, 8] == pytest.approx(0.001)
+    for record in dense:
+        record.results["masks"] = []  # a network without batch norm
+    assert set(tables.detector_distances(dense)["detector"]) == {"spline"}
+
+
+def test_thresholds_are_judged_by_the_tickets_nearest_to_their_draws(dense):
+    early = {(2, 0): 0.5, (4, 0): 0.6, (4, 1): 0.61, (6, 0): 0.66, (6, 1): 0.72, (16, 0): 0.7, (16, 1): 0.75}
+    records = [ticket(epochs, seed, accuracy) for (epochs, seed), accuracy in early.items()]
+    found = tables.threshold_outcomes(
+        dense, tables.pruning_table(records, "layerwise"), [0.01, 0.025, 0.05, 0.07, 0.2], window=2
+    ).set_index("threshold")
+    # Drawn where the distance to two epochs before falls below the threshold; after epoch 5 that takes two steps.
+    assert found["drawn"].tolist() == [2, 2, 2, 2, 2]
+    assert found["epoch_mean"].tolist() == [7, 6.5, 4, 2, 2]
+    assert found["ticket_after"].tolist() == ["16", "16", "4 or 16", "4", "4"]
+    assert found["n"].tolist() == [0, 0, 1, 2, 2]
+    assert found.loc[0.05, "difference_mean"] == pytest.approx(-0.1)
+    assert found.loc[0.2, ["difference_mean", "difference_std"]].tolist() == pytest.approx(
+        [-0.12, 0.04 / 2**0.5]
+    )
+    assert np.isnan(found.loc[0.01, "difference_mean"])
 
 
 def saving(criterion, seed, accuracy, scope="layerwise", **settings):
@@ -239,7 +363,49 @@ def test_the_saving_claim_names_the_largest_saving_without_loss(savings):
 def test_energy_is_said_where_it_was_counted(savings):
     assert "not measured" in tables.energy_note(savings)
     counted = with_results(savings[0], dense_joules=500.0, epochs=[{"joules": 1500.0}])
-    assert tables.energy_note([counted, *savings]) == "* spline early bird: 2.0 kJ"
+    assert tables.energy_note([counted, *savings]) == "* spline early bird, ratio 0.5: 2.0 kJ"
+
+
+def test_the_narrow_network_does_not_pay_for_energy_that_it_did_not_need(savings):
+    counted = {"dense_joules": 500.0, "epochs": [{"joules": 1500.0}]}
+    narrow = with_results(saving("random", 0, 0.7, start="fresh"), **counted)
+    assert tables.energy_note([narrow]) == "* narrow network from scratch, ratio 0.5: 1.5 kJ"
+
+
+def test_seconds_saved_by_hand(savings):
+    times = {"arch": "a", "width": 1.0, "precision": "float32", "device": "cpu", "ratio": 0.5, "pass": "step"}
+    times |= {"wall_dense": 4.0, "wall_pruned": 3.0}
+    others = [times | {key: value} for key, value in (("ratio", 0.3), ("pass", "inference"), ("width", 2.0))]
+    for record in savings:
+        record.settings["dense"] |= {"arch": "a", "width": 1.0, "dataset": "cifar10"}
+        record.settings["dense"]["train"] |= {"precision": "float32"}
+    table = tables.wall_savings(savings, [times, *others]).set_index("criterion")
+    assert set(table.index) == {"spline early bird", "narrow", "ticket early"}  # none that cuts globally
+    assert set(table["n"]) == {3}
+    assert table.loc["spline early bird", "seconds_mean"] == pytest.approx(16 * 4 / (8 * 4 + 8 * 3))
+    assert table.loc["narrow", "seconds_mean"] == pytest.approx(16 * 4 / (4 * 3))
+    assert table.loc["ticket early", "seconds_mean"] == pytest.approx(16 * 4 / (16 * 4 + 16 * 3))
+    summary = tables.savings_summary(tables.savings_table(savings)).set_index("criterion")
+    assert table["saving_mean"].to_dict() == pytest.approx(summary["saving"][table.index].to_dict())
+    assert tables.wall_savings(savings, []).empty
+
+
+def test_networks_retrained_at_the_full_rate_have_a_name_of_their_own():
+    full = saving("spline", 0, 0.9, finetune={"epochs": 8, "lr": 0.1})
+    short = saving("spline", 0, 0.8, draw="end")
+    assert tables.savings_table([full, short])["criterion"].tolist() == ["spline", "spline retrained"]
+
+
+def test_birds_stand_beside_their_control(savings):
+    summary = tables.savings_summary(tables.savings_table(savings))
+    birds = tables.early_birds(summary)
+    assert set(birds["criterion"]) == {"spline early bird", "spline early bird (global)", "narrow"}
+    table = tables.savings_table(savings)
+    assert tables.whole_ratios(table) == [0.5]
+    assert tables.whole_ratios(table[table["criterion"] != "narrow"]) == []
+    _, axes = plt.subplots()
+    plots.bird_curves(axes, birds, (0.9, 0.01))
+    assert [text.get_text() for text in axes.texts] == ["0.5"] * 3
 
 
 def test_one_seed_is_never_without_loss(savings):
@@ -275,6 +441,43 @@ def test_every_schedule_is_drawn(axes, settling):
     assert len({(line.get_color(), str(line.get_linestyle())) for line in axes.lines}) == len(SCHEDULES)
 
 
+def test_layers_have_a_line_each_and_their_mean_a_band(axes, dense):
+    layers = tables.summarise(tables.layer_table(dense), ["layer", "epoch"], ["distance"])
+    mean = tables.summarise(tables.epoch_table(dense)[lambda t: t["epoch"] > 0], ["epoch"], ["distance"])
+    plots.layer_distances(axes, layers, mean, 0.16)
+    assert len(axes.lines) == 2 + 1 + 1
+    assert axes.lines[0].get_ydata()[:2].tolist() == pytest.approx([0.0125, 0.0125])
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(0.025 + 0.01 / 2**0.5)
+    assert heights.min() == pytest.approx(0.0025 - 0.001 / 2**0.5)
+
+
+def test_every_detector_has_a_line_of_its_own(axes, dense):
+    for record in dense:
+        record.results["masks"] += [record.results["masks"][0] | {"ratio": ratio} for ratio in (0.5, 0.7)]
+    summary = tables.summarise(tables.detector_distances(dense), ["detector", "epoch"], ["distance"])
+    plots.detector_distances(axes, summary)
+    assert [line.get_label() for line in axes.lines] == ["spline", "mask 0.3", "mask 0.5", "mask 0.7"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 4
+
+
+@pytest.mark.parametrize("drawn", [None, 20])
+def test_looks_stand_beside_whole_epochs(axes, drawn):
+    looks = pd.DataFrame({"step": [0, 10, 20], "previous": [np.nan, 0.2, 0.1], "last": [0.3, 0.1, 0.0]})
+    epochs = pd.DataFrame({"step": [15, 30], "previous": [0.4, 0.3]})
+    plots.step_distances(axes, looks, epochs, 0.16, drawn)
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown[:4] == [
+        "to the last look",
+        "to the look before",
+        "whole epochs, to the one before",
+        "threshold 0.16",
+    ]
+    assert shown[4:] == ([] if drawn is None else ["drawn, looking every few steps"])
+    assert [line.get_ydata()[-1] for line in axes.lines[:3]] == [0.0, 0.1, 0.3]
+
+
 def test_draws_have_a_row_each(axes, settling):
     plots.schedule_draws(axes, tables.draw_table(settling, PROFILE))
     assert labels(axes.get_yticklabels()) == list(SCHEDULES)
@@ -297,7 +500,7 @@ def test_panels_stand_two_in_a_row(count, rows):
 
 
 def test_canvases_have_a_row_each(axes, settling):
-    table = tables.canvas_table(settling)
+    table = tables.canvas_table(settling[:2], PROFILE)
     plots.canvas_draws(axes, table, 8)
     assert labels(axes.get_yticklabels()) == list(table["canvas"].unique())
 

@@ -9,7 +9,7 @@ from splinelib import plots, tables
 from splinelib.plots.style import family_colour, style_of
 from splinelib.records import Record
 
-TRAIN = {"epochs": 16, "norm_l1": 0.0}
+TRAIN = {"epochs": 16, "lr": 0.1, "norm_l1": 0.0}
 DENSE = {
     "dataset": "d",
     "arch": "a",
@@ -29,7 +29,8 @@ def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1
         "criterion": criterion,
         "scope": "layerwise",
         "ratio": ratio,
-        "finetune": {"epochs": 4},
+        **settings,
+        "finetune": {"epochs": 4, "lr": 0.01} | settings.get("finetune", {}),
     }
     results = {
         "dense_accuracy": 0.9,
@@ -42,7 +43,7 @@ def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1
         "dense_widths": {"x": 2, "y": 8},
     }
     provenance = {"profile": "tiny", "seconds": 7.0, "hardware": "h", "finished": "2026-01-01"}
-    return Record(kind, f"{criterion}{seed}", content | settings, results, provenance)
+    return Record(kind, f"{criterion}{seed}", content, results, provenance)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,7 @@ def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1
         ({"draw": "mask", "criterion": "bn_scale", "l1": 1e-4}, "EB Train"),
         ({"draw": 0, "criterion": "snip"}, "snip at start"),
         ({"draw": 4}, "spline"),
+        ({"start": "fresh", "scope": "global", "draw": "spline"}, "spline early bird anew"),
     ],
 )
 def test_methods_are_named_by_their_settings(settings, name):
@@ -112,6 +114,11 @@ def test_phases_by_hand():
     assert tables.phase_flops(masked)["detection"] == 0
     assert tables.phase_flops(masked)["dense"] == 3 * 100 * 8 * 100
     fresh = with_results(pruned(start="lsuv"), dense_epochs=16, scoring_flops=5)
+    widths = pruned(start="fresh", scope="global", draw="spline")  # which only the trained network could tell
+    assert (
+        tables.phase_flops(with_results(widths, dense_epochs=8, training_images=100))["dense"]
+        == 3 * 100 * 8 * 100
+    )
     assert tables.phase_flops(fresh) == {
         "dense": 0,
         "detection": 0,

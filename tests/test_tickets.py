@@ -290,14 +290,14 @@ def test_the_watch_goes_on_from_a_checkpoint(tmp_path):
 # --- plans ----------------------------------------------------------------------------------------------------
 
 
-def test_every_schedule_has_its_name_and_the_standard_one_every_canvas():
+def test_every_schedule_has_its_name_and_two_have_every_canvas():
     profile = get_profile("study")
     planned = plan("settling", profile)
     assert [schedule_name(run, profile) for run in planned] == [
         name for name in SCHEDULES for _ in profile.seeds
     ]
-    (canvases,) = {run.canvases for run in planned[:3]}
-    assert {run.canvases for run in planned[3:]} == {canvases[:1]} == {(Canvas("pair", 1024),)}
+    (canvases,) = {run.canvases for run in planned[:6]}  # a schedule with drops and one without
+    assert {run.canvases for run in planned[6:]} == {canvases[:1]} == {(Canvas("pair", 1024),)}
     assert len(set(canvases)) == len(canvases) == 13
     assert {canvas.inputs for canvas in canvases} == {"pair", "images", "noise"}
 
@@ -314,7 +314,7 @@ def test_the_plan_of_savings_shares_its_runs_with_the_other_sweeps():
     savings = set(plan("savings", profile))
     assert set(plan("scratch", profile)) <= savings
     assert len(savings & set(plan("methods", profile))) == 6 + 2 * 9  # dense runs, spline and slimming
-    assert len(savings & set(plan("tickets", profile))) == 3 + 2 * 9  # dense runs, two moments
+    assert len(savings & set(plan("tickets", profile))) == 3 + 3 * 9  # dense runs, three moments
 
 
 def test_birds_are_the_early_birds_of_the_plan_of_savings():
@@ -388,7 +388,9 @@ def test_energy_is_not_guessed(monkeypatch, module):
     assert EnergyMeter(CPU).joules() is None
 
 
-def test_joules_join_the_rows_where_they_are_counted(monkeypatch):
+def count_five_joules(monkeypatch):
+    """Every meter reads five joules."""
+
     class Meter:
         def __init__(self, device):
             pass
@@ -397,6 +399,23 @@ def test_joules_join_the_rows_where_they_are_counted(monkeypatch):
             return 5.0
 
     monkeypatch.setitem(train.__globals__["_Trainer"].run_epoch.__globals__, "EnergyMeter", Meter)
+
+
+def test_joules_join_the_rows_where_they_are_counted(monkeypatch):
+    count_five_joules(monkeypatch)
     model = runs.new_model(DENSE, tiny_dataset(), CPU)
     rows = train(model, tiny_dataset(), SETTINGS, seed=0, progress=False)
     assert [row["joules"] for row in rows] == [5.0, 10.0, 15.0]
+
+
+def test_a_training_counted_in_part_has_no_energy(monkeypatch, tmp_path):
+    def run(stop):
+        model = runs.new_model(DENSE, tiny_dataset(), CPU)
+        checkpoint = tmp_path / "c.pt"
+        return train(
+            model, tiny_dataset(), SETTINGS, seed=0, checkpoint=checkpoint, stop=stop, progress=False
+        )
+
+    run(1)  # where nothing counts
+    count_five_joules(monkeypatch)
+    assert not any("joules" in row for row in run(3))

@@ -1,6 +1,7 @@
 """Figures. Each function draws on axes it is given and returns them; nothing is computed here. Needs seaborn."""
 
 from splinelib.plots.anatomy import alignment_by_layer as alignment_by_layer
+from splinelib.plots.early_bird import detector_distances as detector_distances
 from splinelib.plots.early_bird import distance_and_accuracy as distance_and_accuracy
 from splinelib.plots.early_bird import epoch_matrix as epoch_matrix
 from splinelib.plots.early_bird import layer_distances as layer_distances
@@ -12,8 +13,10 @@ from splinelib.plots.pruning import forest_by_ratio as forest_by_ratio
 from splinelib.plots.pruning import layer_widths as layer_widths
 from splinelib.plots.pruning import method_dots as method_dots
 from splinelib.plots.pruning import ratio_curves as ratio_curves
+from splinelib.plots.savings import bird_curves as bird_curves
 from splinelib.plots.savings import pareto as pareto
 from splinelib.plots.savings import phase_bars as phase_bars
+from splinelib.plots.savings import seconds_saved as seconds_saved
 from splinelib.plots.savings import ticket_outcomes as ticket_outcomes
 from splinelib.plots.settling import canvas_draws as canvas_draws
 from splinelib.plots.settling import detected_epochs as detected_epochs
@@ -21,6 +24,7 @@ from splinelib.plots.settling import exact_and_sampled as exact_and_sampled
 from splinelib.plots.settling import rule_map as rule_map
 from splinelib.plots.settling import schedule_curves as schedule_curves
 from splinelib.plots.settling import schedule_draws as schedule_draws
+from splinelib.plots.settling import step_distances as step_distances
 from splinelib.plots.style import columns as columns
 from splinelib.plots.style import legend_below as legend_below
 from splinelib.plots.style import panels as panels

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from splinelib.plots.style import style_of, whole_epochs
 from splinelib.tables.names import AFTER, label_of
@@ -47,25 +48,70 @@ def pareto(
         front["training_mean"], front["accuracy_mean"], where="post", color="#999999", linewidth=3, alpha=0.5
     )
     for criterion, part in summary.groupby(summary["criterion"].map(_without_epoch), sort=False):
-        colour, marker, _ = style_of(str(criterion))
+        colour = _signs(axes, part, str(criterion), "training", "accuracy", "none")
         for row in part.itertuples():
             if epoch := row.criterion.partition(AFTER)[2]:
-                place = (row.training_mean, row.accuracy_mean)
-                axes.annotate(
-                    epoch, place, (7, 5), textcoords="offset points", color=colour, fontsize="small"
-                )
-        axes.errorbar(
-            part["training_mean"],
-            part["accuracy_mean"],
-            xerr=part["training_std"].fillna(0),
-            yerr=part["accuracy_std"].fillna(0),
-            color=colour,
-            marker=marker,
-            markerfacecolor="white" if "global" in str(criterion) else colour,
-            linestyle="none",
-            capsize=2.5,
-            label=label_of(str(criterion)),
-        )
+                _beside(axes, row.training_mean, row.accuracy_mean, epoch, colour)
+    return _against_dense(axes, dense, title)
+
+
+def bird_curves(axes: Axes, summary: pd.DataFrame, dense: tuple[float, float], title: str = "") -> Axes:
+    """Accuracy against total training cost, mean ± std over seeds: a line through the ratios of each method, named.
+
+    Args:
+        summary: some rows of ``tables.savings_summary``.
+        dense: mean and standard deviation of the dense network's accuracy.
+    """
+    _ratio_lines(axes, summary, "training", "accuracy")
+    return _against_dense(axes, dense, title)
+
+
+def seconds_saved(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """Saving in seconds against saving in operations (from ``tables.wall_savings``), as in :func:`bird_curves`."""
+    _ratio_lines(axes, table, "saving", "seconds")
+    most = table["saving_mean"].max()
+    axes.plot([1, most], [1, most], color="#999999", linewidth=1, linestyle=(0, (6, 3)))
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set(
+        title=title, xlabel="saving in operations", ylabel="saving in seconds", xscale="log", yscale="log"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(2))
+        axis.set_major_formatter(StrMethodFormatter("{x:g} ×"))
+        axis.set_minor_locator(NullLocator())
+    return axes
+
+
+def _ratio_lines(axes: Axes, summary: pd.DataFrame, x: str, y: str) -> None:
+    for criterion, part in summary.sort_values("ratio").groupby("criterion", sort=False):
+        colour = _signs(axes, part, str(criterion), x, y, "--" if "global" in str(criterion) else "-")
+        for row in part.itertuples():
+            _beside(axes, getattr(row, f"{x}_mean"), getattr(row, f"{y}_mean"), f"{row.ratio:g}", colour)
+
+
+def _signs(axes: Axes, part: pd.DataFrame, criterion: str, x: str, y: str, linestyle: str) -> str:
+    """One method's means and spreads of two measures, open signs where it prunes globally; returns the colour."""
+    colour, marker, _ = style_of(criterion)
+    axes.errorbar(
+        part[f"{x}_mean"],
+        part[f"{y}_mean"],
+        xerr=part[f"{x}_std"].fillna(0),
+        yerr=part[f"{y}_std"].fillna(0),
+        color=colour,
+        marker=marker,
+        markerfacecolor="white" if "global" in criterion else colour,
+        linestyle=linestyle,
+        capsize=2.5,
+        label=label_of(criterion),
+    )
+    return colour
+
+
+def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    axes.annotate(text, (x, y), (7, 5), textcoords="offset points", color=colour, fontsize="small")
+
+
+def _against_dense(axes: Axes, dense: tuple[float, float], title: str) -> Axes:
     axes.errorbar(
         1, dense[0], yerr=np.nan_to_num(dense[1]), color="black", marker="*", markersize=11, label="dense"
     )

@@ -114,6 +114,43 @@ def rule_map(axes: Axes, table: pd.DataFrame, last: int, title: str = "") -> Axe
     return axes
 
 
+def step_distances(
+    axes: Axes,
+    looks: pd.DataFrame,
+    epochs: pd.DataFrame,
+    threshold: float,
+    drawn: int | None = None,
+    title: str = "",
+) -> Axes:
+    """Distances between looks at a partition every few optimiser steps, beside those of whole epochs.
+
+    Args:
+        looks: a row for each look: step, previous (distance to the look before, NaN for the first), last (distance to
+            the last look).
+        epochs: a row for each epoch: step (at its end), previous (distance to the epoch before).
+        threshold: of the rule, a dashed line.
+        drawn: step of the look at which the rule draws, if it does.
+    """
+    axes.plot(looks["step"], looks["last"], color="#009E73", linestyle="--", label="to the last look")
+    axes.plot(looks["step"], looks["previous"], color="#0072B2", marker=".", label="to the look before")
+    axes.plot(
+        epochs["step"],
+        epochs["previous"],
+        color="#D55E00",
+        marker="s",
+        linestyle="none",
+        label="whole epochs, to the one before",
+    )
+    axes.axhline(
+        threshold, color="black", linewidth=1, linestyle=(0, (6, 3)), label=f"threshold {threshold:g}"
+    )
+    if drawn is not None:
+        axes.axvline(drawn, color="#666666", linestyle=":", label="drawn, looking every few steps")
+    axes.set(title=title, xlabel="optimiser steps", ylabel="code distance", ylim=(0, None))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes
+
+
 def exact_and_sampled(
     axes: Axes,
     epochs: np.ndarray,

@@ -29,6 +29,7 @@ _FAMILIES = {  # colour of a family of methods, and the marker of each in it
         "spline_geometric": "P",
         "code_distance": "8",
         "spline early bird": "*",
+        "spline early bird anew": "D",
         "spline retrained": "X",
     },
     "#D55E00": {

@@ -36,6 +36,7 @@ _LABELS = {
     "narrow early": "narrow, as long as an early ticket costs",
     "narrow long": "narrow, as long as a lottery ticket costs",
     "spline early bird": "spline early bird",
+    "spline early bird anew": "spline early bird, new weights",
     "EB Train": "EB Train",
     "snip at start": "SNIP at initialisation",
     "grasp at start": "GraSP at initialisation",

@@ -1,4 +1,4 @@
-"""What a pruned network has cost in all: operations and seconds, phase by phase."""
+"""What a pruned network has cost in all: operations, phase by phase."""
 
 from collections.abc import Sequence
 
@@ -18,13 +18,13 @@ PHASES = ("dense", "detection", "scoring", "retraining")
 
 def dense_training_flops(record: Record) -> float:
     """Operations of the whole dense training behind a prune record."""
-    return STEP * _images(record) * _dense_epochs_in_all(record) * record.results["dense_cost"]["flops"]
+    return STEP * _images(record) * all_dense_epochs(record) * record.results["dense_cost"]["flops"]
 
 
 def phase_flops(record: Record) -> dict[str, float]:
     """Operations behind a prune record, for each of :data:`PHASES`.
 
-    * *dense*: training the dense network until the units were chosen; nothing for new weights in a narrow shape.
+    * *dense*: training the dense network until the units were chosen; nothing where it was not needed (:func:`needed`).
     * *detection*: the canvas's forward pass after each of these epochs, where the partition's detector drew. A mask
       costs nothing that is counted.
     * *scoring*: choosing the units, compensating, initialising; as counted while it ran, 0 in records that lack it
@@ -33,15 +33,23 @@ def phase_flops(record: Record) -> dict[str, float]:
     """
     settings, results = record.settings, record.results
     dense, small = results["dense_cost"]["flops"], results["cost"]["flops"]
-    epochs = 0 if settings.get("start", "trained") in FRESH else dense_epochs_before(record)
+    epochs = dense_epochs_before(record) if needed(record) else 0
     canvas = settings["dense"]["canvas_side"] ** 2 if settings.get("draw") == "spline" else 0
     width = dense if settings["criterion"] == "sfp" else small
     return {
         "dense": STEP * _images(record) * epochs * dense,
         "detection": canvas * epochs * dense,
         "scoring": results.get("scoring_flops", 0),
-        "retraining": STEP * _images(record) * _retraining_epochs(record) * width,
+        "retraining": STEP * _images(record) * retraining_epochs(record) * width,
     }
+
+
+def needed(record: Record) -> bool:
+    """Whether the dense network had to be trained: not for new weights where every layer loses the same share.
+
+    That shape can be named beforehand, whatever chose the units. The widths that a global choice leaves cannot.
+    """
+    return record.settings.get("start", "trained") not in FRESH or record.settings["scope"] == "global"
 
 
 def phase_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -67,15 +75,17 @@ def _images(record: Record) -> int:
     return dense["images"] or ENTRIES[dense["dataset"]].counts[0]
 
 
-def _dense_epochs_in_all(record: Record) -> int:
+def all_dense_epochs(record: Record) -> int:
+    """Epochs of the whole dense training."""
     return record.settings["dense"]["train"]["epochs"]
 
 
 def dense_epochs_before(record: Record) -> int:
     """Epochs before the units were chosen; records from before there were draws are all from the end."""
-    return record.results.get("dense_epochs", _dense_epochs_in_all(record))
+    return record.results.get("dense_epochs", all_dense_epochs(record))
 
 
-def _retraining_epochs(record: Record) -> int:
+def retraining_epochs(record: Record) -> int:
+    """Epochs of training the small network."""
     first = dense_epochs_before(record) if record.settings.get("onward") else 0
     return record.settings["finetune"]["epochs"] - first

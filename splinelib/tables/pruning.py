@@ -22,7 +22,8 @@ def method_name(settings: Mapping[str, Any]) -> str:
     it), ``"ticket initial"`` and ``"ticket early"`` (rewound weights), ``"narrow"`` (new weights in the pruned shape),
     ``"narrow lsuv"`` (a clever start), ``"narrow early"`` and ``"narrow long"`` (more epochs than the dense run, for
     fewer operations than it, as an early ticket, and for more, as a lottery ticket), ``"snip at start"`` (chosen before
-    any training), ``"spline early bird"`` and ``"EB Train"`` (drawn by a detector).
+    any training), ``"spline early bird"`` and ``"EB Train"`` (drawn by a detector), ``"spline early bird anew"`` (the
+    shape of the draw with new weights).
     """
     start, draw = settings.get("start", "trained"), settings.get("draw", "end")
     if start == "fresh":
@@ -43,6 +44,8 @@ def method_name(settings: Mapping[str, Any]) -> str:
 
 
 def _fresh_name(settings: Mapping[str, Any]) -> str:
+    if settings.get("draw", "end") in ("spline", "mask"):
+        return f"{settings['criterion']} early bird anew"
     epochs, standard = settings["finetune"]["epochs"], settings["dense"]["train"]["epochs"]
     if epochs <= standard:
         return "narrow"
@@ -88,8 +91,8 @@ def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
 STARTS = ("spline", "spline retrained", "l1", "l1 retrained", "ticket initial", "ticket early")
 """Beginnings of a narrow network that come from the trained dense one; all others are called ``narrow …``."""
 
-
-_AGAIN = " retrained"
+AGAIN = " retrained"
+"""Behind the name of a method whose network is retrained at the full rate, where others fine-tune."""
 
 
 def starts_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -101,20 +104,21 @@ def starts_table(records: Sequence[Record]) -> pd.DataFrame:
     shown = [record for record in records if is_start(record)]
     parts = []
     for again in (False, True):
-        table = pruning_table([record for record in shown if _retrained(record) == again], "layerwise")
-        parts.append(table.assign(criterion=table["criterion"] + _AGAIN * again))
+        table = pruning_table([record for record in shown if is_retrained(record) == again], "layerwise")
+        parts.append(table.assign(criterion=table["criterion"] + AGAIN * again))
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
 def is_start(record: Record) -> bool:
     """Whether :func:`starts_table` shows the record."""
     settings = record.settings
-    name = method_name(settings) + _AGAIN * _retrained(record)
+    name = method_name(settings) + AGAIN * is_retrained(record)
     whole = settings["scope"] == "layerwise" and settings.get("draw", "end") == "end"
     return whole and (name in STARTS or name.startswith("narrow"))
 
 
-def _retrained(record: Record) -> bool:
+def is_retrained(record: Record) -> bool:
+    """Whether a network that keeps its trained weights is trained on at the dense run's full rate."""
     settings = record.settings
     trained = settings.get("start", "trained") == "trained"
     return trained and settings["finetune"]["lr"] == settings["dense"]["train"]["lr"]

@@ -1,41 +1,99 @@
 """What early pruning saves: accuracy against the operations of all training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from splinelib.records import Record
 from splinelib.tables.claims import network_name, seeds_of
+from splinelib.tables.compare import summarise
 from splinelib.tables.names import AFTER, GLOBAL, label_of
-from splinelib.tables.phases import PHASES, phase_table
-from splinelib.tables.pruning import method_name, pruning_table
+from splinelib.tables.phases import (
+    PHASES,
+    all_dense_epochs,
+    dense_epochs_before,
+    dense_training_flops,
+    needed,
+    phase_flops,
+    phase_table,
+    retraining_epochs,
+)
+from splinelib.tables.pruning import AGAIN, is_retrained, method_name, pruning_table
 
 _BIRDS = "early bird|EB Train"
 """Pattern of the names of methods whose tickets a detector draws."""
+
+_CONTROL = "narrow"
+"""The method without any choice: only studies of every method have it."""
 
 
 def savings_table(records: Sequence[Record]) -> pd.DataFrame:
     """The columns of :func:`pruning_table` for the records of both scopes, with ``scope``.
 
-    Behind the names of methods stand :data:`AFTER` and the dense epochs where tickets are drawn at a fixed moment, and
-    :data:`GLOBAL` where they prune globally.
+    Behind the names of methods stand :data:`AFTER` and the dense epochs where tickets are drawn at a fixed moment,
+    ``" retrained"`` where that is the end, and :data:`GLOBAL` where they prune globally.
     """
     parts = [_row(record) for record in records] or [pruning_table([], "layerwise").assign(scope="")]
     return pd.concat(parts).sort_values(["ratio", "criterion", "seed"], ignore_index=True)
 
 
 def energy_note(records: Sequence[Record]) -> str:
-    """One line for each method: the energy of its trainings, mean over seeds and ratios, where it was counted."""
+    """One line for each method and ratio: the energy of its trainings, mean over seeds, where it was counted."""
     found: dict[str, list[float]] = {}
     for record in records:
-        rows, dense = record.results["epochs"], record.results.get("dense_joules")
+        rows = record.results["epochs"]
+        dense = record.results.get("dense_joules") if needed(record) else 0.0
         if dense is not None and rows and "joules" in rows[-1]:
-            found.setdefault(_name(record), []).append(dense + rows[-1]["joules"])
+            name = f"{label_of(_name(record))}, ratio {record.settings['ratio']:g}"
+            found.setdefault(name, []).append(dense + rows[-1]["joules"])
     if not found:
         return "Energy: not measured, since no device of these runs counts it."
     means = {name: np.mean(joules) / 1000 for name, joules in found.items()}
     return "\n".join(f"* {name}: {kilojoules:.1f} kJ" for name, kilojoules in means.items())
+
+
+def wall_savings(records: Sequence[Record], step_times: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What is saved in operations and in seconds, for methods that cut every layer alike on networks that were timed.
+
+    Seconds are those of training steps alone: the epochs of each phase times what a step of its network takes.
+
+    Args:
+        records: prune records; those whose network and ratio were not timed are left out.
+        step_times: rows of ``benchmarks/results/step_time.json``.
+
+    Returns:
+        Columns: device, ratio, criterion, n, saving_mean and saving_std in operations, seconds_mean and seconds_std
+        (the same quotients in seconds). Above 1 less is spent than on the dense network.
+    """
+    rows = []
+    for record in records:
+        settings, dense = record.settings, all_dense_epochs(record)
+        alike = settings["scope"] == "layerwise" and settings["criterion"] != "sfp"
+        for times in step_times if alike else ():
+            if _timed(settings, times):
+                before = dense_epochs_before(record) if needed(record) else 0
+                spent = before * times["wall_dense"] + retraining_epochs(record) * times["wall_pruned"]
+                rows.append(
+                    {
+                        "device": times["device"],
+                        "ratio": settings["ratio"],
+                        "criterion": _name(record),
+                        "saving": dense_training_flops(record) / sum(phase_flops(record).values()),
+                        "seconds": dense * times["wall_dense"] / spent,
+                    }
+                )
+    table = pd.DataFrame(rows, columns=["device", "ratio", "criterion", "saving", "seconds"])
+    return summarise(table, ["device", "ratio", "criterion"], ["saving", "seconds"])
+
+
+def _timed(settings: Mapping[str, Any], times: Mapping[str, Any]) -> bool:
+    """Whether a row of step times is about the network, precision and ratio of a prune record."""
+    dense = settings["dense"]
+    run = (dense["arch"], dense["width"], dense["train"]["precision"], settings["ratio"])
+    timed = (times["arch"], times["width"], times["precision"], times["ratio"])
+    return times["pass"] == "step" and dense["dataset"].startswith("cifar") and run == timed
 
 
 def savings_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -81,6 +139,17 @@ def bird_ratios(table: pd.DataFrame) -> list[float]:
     return sorted(set(table.loc[table["criterion"].str.contains(_BIRDS), "ratio"]))
 
 
+def whole_ratios(table: pd.DataFrame) -> list[float]:
+    """The ratios of :func:`savings_table` at which the control was run too, as in studies of every method, in order."""
+    return sorted(set(table.loc[table["criterion"] == _CONTROL, "ratio"]))
+
+
+def early_birds(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`savings_summary` of early birds, and of the narrow network from scratch as their control."""
+    names = summary["criterion"]
+    return summary[names.str.contains(_BIRDS) | (names == _CONTROL)]
+
+
 def pareto_front(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`savings_summary` that no other row beats in both mean accuracy and mean training cost."""
     ordered = summary.sort_values(["training_mean", "accuracy_mean"], ascending=[True, False])
@@ -109,7 +178,13 @@ def _name(record: Record) -> str:
     name, draw = method_name(record.settings), record.settings.get("draw", "end")
     if isinstance(draw, int) and draw > 0:
         name += f"{AFTER}{draw}"
+    elif draw == "end" and is_retrained(record):
+        name += AGAIN
     return name + GLOBAL if record.settings["scope"] == "global" else name
+
+
+def _error(value: float) -> str:
+    return "" if np.isnan(value) else f" ± {100 * value:.1f}"
 
 
 def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str, str]:
@@ -127,12 +202,11 @@ def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str,
     else:
         parts = [f"largest saving without loss: {best['saving']:.2f} ×, {method}"]
     for name, part in birds.groupby("criterion", sort=False):
-        best = part.loc[part["loss"].idxmin()]
-        spread = "" if np.isnan(best["loss_se"]) else f" ± {100 * best['loss_se']:.1f}"
-        parts.append(
-            f"*{label_of(name)}*: saving {best['saving']:.2f} ×, loss {100 * best['loss']:.1f}{spread} points "
-            f"(ratio {best['ratio']:g})"
+        found = ", ".join(
+            f"{row.saving:.2f} × with {100 * row.loss:.1f}{_error(row.loss_se)} points lost at {row.ratio:g}"
+            for row in part.sort_values("ratio").itertuples()
         )
+        parts.append(f"*{label_of(str(name))}* saves {found}")
     return {
         "claim": "C7",
         "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",

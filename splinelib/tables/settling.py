@@ -5,12 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from splinelib.codes import distance_per_rate
+from splinelib.data.catalogue import ENTRIES
 from splinelib.earlybird import first_settled
+from splinelib.errors import SettingError
 from splinelib.plans import plan
 from splinelib.profiles import Profile
 from splinelib.records import Record, run_key
 from splinelib.runs import SettlingRun
 from splinelib.schedules import SCHEDULES, schedule_name
+from splinelib.tables.claims import network_name
 from splinelib.tables.compare import paired_differences, verdict
 
 
@@ -22,26 +26,26 @@ def schedule_table(records: Sequence[Record], profile: Profile) -> pd.DataFrame:
     last epoch), moved (share of bits that will still change), averaged_to_final (as to_final, of the averaged
     weights).
     """
-    names = _names(profile)
-    rows = [
-        {"schedule": names[record.key], "seed": record.settings["training"]["seed"], **row}
-        for record in records
-        for row in _epochs(record)
-    ]
-    return _in_order(pd.DataFrame(rows))
+    return pd.DataFrame(
+        [
+            {"schedule": name, "seed": record.settings["training"]["seed"], **row}
+            for name, record in _in_order(records, profile)
+            for row in _epochs(record)
+        ]
+    )
 
 
 def _epochs(record: Record) -> list[dict[str, float]]:
     watched, averaged = record.results["watched"][0], record.results["averaged"]
     distances = np.array(watched["distances"])
+    per_rate = distance_per_rate(distances, [row["lr"] for row in record.results["epochs"]])
     rows = []
     for epoch, measured in enumerate(record.results["epochs"]):
-        distance = distances[epoch, epoch - 1] if epoch else np.nan
         rows.append(
             {name: measured[name] for name in ("epoch", "lr", "accuracy", "averaged_accuracy")}
             | {
-                "distance": distance,
-                "per_rate": distance / measured["lr"],
+                "distance": distances[epoch, epoch - 1] if epoch else np.nan,
+                "per_rate": per_rate[epoch - 1] if epoch else np.nan,
                 "to_final": np.mean(watched["to_final"][epoch]),
                 "moved": 1 - np.mean(watched["settled"][epoch]),
                 "averaged_to_final": np.mean(averaged["to_final"][epoch]),
@@ -54,14 +58,13 @@ def draw_table(records: Sequence[Record], profile: Profile) -> pd.DataFrame:
     """One row for each settling record: schedule, seed, epoch (drawn, NaN if never), first_drop (the first epoch with
     a lower learning rate, NaN if there is none), epochs (of the run), final_accuracy.
     """
-    names = _names(profile)
     rows = []
-    for record in records:
+    for name, record in _in_order(records, profile):
         epochs = record.results["epochs"]
         lower = [row["epoch"] for row in epochs if row["lr"] < epochs[0]["lr"]]
         rows.append(
             {
-                "schedule": names[record.key],
+                "schedule": name,
                 "seed": record.settings["training"]["seed"],
                 "epoch": _or_nan(record.results["watched"][0]["epoch"]),
                 "first_drop": lower[0] if lower else np.nan,
@@ -69,22 +72,22 @@ def draw_table(records: Sequence[Record], profile: Profile) -> pd.DataFrame:
                 "final_accuracy": epochs[-1]["accuracy"],
             }
         )
-    return _in_order(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
-def canvas_table(records: Sequence[Record]) -> pd.DataFrame:
+def canvas_table(records: Sequence[Record], profile: Profile) -> pd.DataFrame:
     """One row for each canvas of each record that has several.
 
-    Columns: canvas (in words), inputs, points, draw, seed, epoch (drawn, NaN if never), difference (root mean square
-    over pairs of epochs between its distances and those of the largest pair canvas), cost (its points times a forward
-    pass, as a share of an epoch's training).
+    Columns: schedule, canvas (in words), inputs, points, draw, seed, epoch (drawn, NaN if never), difference (root mean
+    square over pairs of epochs between its distances and those of the largest pair canvas), cost (its points times a
+    forward pass, as a share of an epoch's training).
     """
     rows = []
-    for record in records:
+    for name, record in _in_order(records, profile):
         watched = record.results["watched"]
         if len(watched) > 1:
-            rows += _canvases(record, watched)
-    columns = ["canvas", "inputs", "points", "draw", "seed", "epoch", "difference", "cost"]
+            rows += [{"schedule": name, **row} for row in _canvases(record, watched)]
+    columns = ["schedule", "canvas", "inputs", "points", "draw", "seed", "epoch", "difference", "cost"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -92,12 +95,13 @@ def _canvases(record: Record, watched: list[dict]) -> list[dict[str, object]]:
     own = [canvas for canvas in watched if (canvas["inputs"], canvas["draw"]) == ("pair", 0)]
     largest = np.array(max(own, key=lambda canvas: canvas["points"])["distances"])
     upper = np.triu_indices(len(largest), 1)
-    images = record.settings["training"]["images"] or 50_000
+    training = record.settings["training"]
+    images = training["images"] or ENTRIES[training["dataset"]].counts[0]
     return [
         {
             "canvas": _in_words(canvas),
             **{name: canvas[name] for name in ("inputs", "points", "draw")},
-            "seed": record.settings["training"]["seed"],
+            "seed": training["seed"],
             "epoch": _or_nan(canvas["epoch"]),
             "difference": np.sqrt(np.mean((np.array(canvas["distances"]) - largest)[upper] ** 2)),
             "cost": canvas["points"] / (3 * images),
@@ -117,10 +121,9 @@ def _in_words(canvas: dict) -> str:
 
 def matrices_by_schedule(records: Sequence[Record], profile: Profile) -> dict[str, list[np.ndarray]]:
     """For each schedule the distances [epochs, epochs] of its runs, on their first canvas."""
-    names = _names(profile)
     found: dict[str, list[np.ndarray]] = {}
-    for record in records:
-        found.setdefault(names[record.key], []).append(np.array(record.results["watched"][0]["distances"]))
+    for name, record in _in_order(records, profile):
+        found.setdefault(name, []).append(np.array(record.results["watched"][0]["distances"]))
     return found
 
 
@@ -165,18 +168,10 @@ def settling_claim(
 
     It *settles* if at a constant learning rate the rule draws in the first half of the schedule in most runs, and the
     partition at that moment is nearer to the final one than ``threshold``; else it does *not*. The rule was fixed
-    before any of these runs.
+    before any of these runs. Beside it stands the share of bits that will still change.
     """
     own = draws[draws["schedule"] == "constant"]
-    first_half = own["epoch"] < own["epochs"] / 2
-    early = own.loc[first_half, ["seed", "schedule", "epoch"]]
-    near = epochs.merge(early, on=["seed", "schedule", "epoch"])["to_final"].mean()
-    settles = bool(first_half.mean() > 0.5 and near < threshold)
-    parts = [
-        f"at a constant learning rate drawn in the first half in {int(first_half.sum())} of {len(own)} runs"
-        + ("" if early.empty else f", then {near:.2f} away from the final partition")
-        + f": the partition {'settles' if settles else 'does not settle'} by itself"
-    ]
+    parts = ["at a constant learning rate: not run" if own.empty else _by_itself(own, epochs, threshold)]
     for schedule, part in draws[draws["schedule"] != "constant"].groupby("schedule", sort=False):
         found = part["epoch"].dropna()
         when = f"epoch {found.mean():.1f}" if len(found) else "never"
@@ -186,9 +181,31 @@ def settling_claim(
     return {
         "claim": "C4",
         "paper": "the partition converges early in training",
-        "records": f"profile {records[0].provenance['profile']}, {draws['seed'].nunique()} seeds a schedule",
+        "records": f"{_named(records)}, {draws['seed'].nunique()} seeds a schedule",
         "ours": "; ".join(parts),
     }
+
+
+def _by_itself(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float) -> str:
+    """The verdict of :func:`settling_claim`, in words, from the draws at a constant rate."""
+    first_half = draws["epoch"] < draws["epochs"] / 2
+    early = draws.loc[first_half, ["seed", "schedule", "epoch"]]
+    then = epochs.merge(early, on=["seed", "schedule", "epoch"])[["to_final", "moved"]].mean()
+    settles = bool(first_half.mean() > 0.5 and then["to_final"] < threshold)
+    drawn = ", ".join("never" if np.isnan(epoch) else f"{epoch:.0f}" for epoch in draws["epoch"])
+    if early.empty:
+        half_way = epochs[epochs["epoch"] == epochs["epoch"].max() // 2]
+        moved = half_way.loc[half_way["schedule"] == "constant", "moved"].mean()
+        beside = f"; half-way {100 * moved:.0f} % of all bits will still change"
+    else:
+        beside = (
+            f", then {then['to_final']:.2f} away from the final partition, "
+            f"with {100 * then['moved']:.0f} % of all bits still to change"
+        )
+    return (
+        f"at a constant learning rate drawn at epoch {drawn}, in the first half in {int(first_half.sum())} of "
+        f"{len(draws)} runs{beside}: the partition {'settles' if settles else 'does not settle'} by itself"
+    )
 
 
 def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, str]:
@@ -203,24 +220,32 @@ def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, st
     return {
         "claim": "C4",
         "paper": "early-bird tickets can be detected from the spline",
-        "records": f"profile {records[0].provenance['profile']}, {early['n'].max()} seeds",
+        "records": f"{_named(records)}, {early['n'].max()} seeds",
         "ours": "early tickets against the last one, retrained equally long (epochs, mean difference in points): "
         + "; ".join(parts),
     }
 
 
-def _names(profile: Profile) -> dict[str, str]:
-    """Key of every settling run of the profile's plan -> name of its schedule."""
+def _named(records: Sequence[Record]) -> str:
+    return f"{network_name(records[0])}, profile {records[0].provenance['profile']}"
+
+
+def _in_order(records: Sequence[Record], profile: Profile) -> list[tuple[str, Record]]:
+    """Every record with the name of its schedule, in the order of :data:`SCHEDULES` and then of seeds.
+
+    Raises :class:`SettingError` for a record that is not of the profile's plan.
+    """
     planned = [run for run in plan("settling", profile) if isinstance(run, SettlingRun)]
-    return {run_key(run): schedule_name(run, profile) for run in planned}
-
-
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of :data:`SCHEDULES`."""
-    if table.empty:
-        return table
-    order = {name: place for place, name in enumerate(SCHEDULES)}
-    return table.sort_values("schedule", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    names = {run_key(run): schedule_name(run, profile) for run in planned}
+    for record in records:
+        if record.key not in names:
+            raise SettingError(
+                f"settling record {record.key} ({network_name(record)}) is not of this profile's plan: "
+                "pass the profile that it was planned with"
+            )
+    order = list(SCHEDULES)
+    named = [(names[record.key], record) for record in records]
+    return sorted(named, key=lambda pair: (order.index(pair[0]), pair[1].settings["training"]["seed"]))
 
 
 def _or_nan(epoch: int | None) -> float:
