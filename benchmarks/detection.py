@@ -1,20 +1,25 @@
-"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--side 100]``; writes JSON.
+"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--sides 16 100]``; writes JSON.
 
 Three ways through the same canvas, timed in turn, round after round, of which the least time of each counts; CPU time
 stands beside wall time, since other work on the machine stretches only the latter.
 
 * ``forward``: the canvas's forward pass alone, in the pieces that detection uses;
-* ``codes``: sign codes, sampled and packed, which include that forward pass; then the distances to all earlier codes,
-  and, as ``matrix``, those of every two;
+* ``codes``: sign codes, sampled and packed, which include that forward pass, as a detector reads them at every look
+  but its first; then the distances that its rule needs, as ``window``, those to all earlier codes, and, as ``matrix``,
+  those of every two;
 * ``floats``: the authors' way, with every batch norm's float output moved to the host's memory and kept, and the
   distance of two epochs by comparing signs of all of them.
 
-Peak memory is that of a fresh process which keeps ``--epochs`` epochs in its way. Networks are untrained, and one epoch
-is copied to make many: neither time nor memory depends on what the codes say.
+Peak memory is that of a fresh process which keeps ``--epochs`` epochs in its way. Networks are untrained, in
+channels_last as training leaves them, and one epoch is copied to make many: neither time nor memory depends on what the
+codes say.
+
+The first canvas is the page's; the rows of the others stand under ``more`` by their sides.
 """
 
 import argparse
 import copy
+import functools
 import json
 import subprocess
 import sys
@@ -25,7 +30,8 @@ from torch import nn
 
 from benchmarks.machine import least, machine, peak_memory, timed
 from splinelib.artifacts import atomic_path
-from splinelib.codes import _CHUNK, code_distance, pairwise_distances, sign_codes, two_image_canvas
+from splinelib.canvases import two_image_canvas
+from splinelib.codes import _CHUNK, code_distance, pairwise_distances, sign_codes
 from splinelib.models import build_model
 from splinelib.taps import evaluating
 
@@ -33,12 +39,14 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "detection.json"
 ARCHS = ("vgg16_bn", "preresnet101")
 WAYS = ("forward", "codes", "floats")
+WINDOW = 3  # the detector's default
 MB = 2**20
 
 
 def setting(arch, width, side, device):
-    """An untrained network and a two-image canvas of ``side``² points between two random images."""
-    model = build_model(arch, num_classes=10, width=width, image_size=32, seed=0).to(device)
+    """An untrained network in channels_last and a two-image canvas of ``side``² points between two random images."""
+    model = build_model(arch, num_classes=10, width=width, image_size=32, seed=0)
+    model = model.to(device, memory_format=torch.channels_last)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     return model, two_image_canvas(images[0], images[1], side)
 
@@ -97,14 +105,17 @@ def to_earlier(history):
 
 def measure(cases, epochs, rounds, max_bytes, device):
     """Name -> row of least times in seconds, bytes kept per epoch, and what detection adds to the forward pass."""
-    rows = {name: {} for name in cases}
+    rows, places = {name: {} for name in cases}, {name: {} for name in cases}
     for round_ in range(rounds):
         for name, (model, canvas) in cases.items():
             row = rows[name]
             least(row, timed(lambda m=model, c=canvas: forward(m, c), device)[1:], "forward_")
-            code, *seconds = timed(lambda m=model, c=canvas: sign_codes(m, c), device)
+            code, *seconds = timed(
+                lambda m=model, c=canvas, p=places[name]: sign_codes(m, c, places=p), device
+            )
             least(row, seconds, "codes_")
             history = copies(code, epochs)
+            least(row, timed(lambda h=history: pairwise_distances(h[-1 - WINDOW :]))[1:], "window_")
             least(row, timed(lambda h=history: to_earlier(h))[1:], "distances_")
             least(row, timed(lambda h=history: pairwise_distances(h))[1:], "matrix_")
             del history
@@ -119,7 +130,7 @@ def measure(cases, epochs, rounds, max_bytes, device):
                 del floats
     for row in rows.values():
         for kind in ("wall", "cpu"):
-            detection = row[f"codes_{kind}"] + row[f"distances_{kind}"]
+            detection = row[f"codes_{kind}"] + row[f"window_{kind}"]
             row[f"overhead_{kind}"] = detection / row[f"forward_{kind}"] - 1
     return rows
 
@@ -127,7 +138,9 @@ def measure(cases, epochs, rounds, max_bytes, device):
 def keep_epochs(arch, width, side, way, epochs):
     """Peak memory in MB of this process after keeping ``epochs`` epochs in one of ``WAYS``, on the CPU."""
     model, canvas = setting(arch, width, side, torch.device("cpu"))
-    see = {"forward": forward, "codes": sign_codes, "floats": float_activations}[way]
+    places = {}  # which a detector keeps as well
+    codes = functools.partial(sign_codes, places=places)
+    see = {"forward": forward, "codes": codes, "floats": float_activations}[way]
     kept = copies(see(model, canvas), epochs)
     return {"epochs": len(kept), "peak_mb": peak_memory()}
 
@@ -145,7 +158,13 @@ def arguments_of_the_command_line():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--width", type=float, default=1.0, help="width factor of the networks")
-    parser.add_argument("--side", type=int, default=24, help="points a side of the canvas (the paper's: 100)")
+    parser.add_argument(
+        "--sides",
+        type=int,
+        nargs="+",
+        default=[16, 100],
+        help="points a side of each canvas: ours, the paper's",
+    )
     parser.add_argument("--epochs", type=int, default=160, help="epochs kept and compared")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -155,22 +174,32 @@ def arguments_of_the_command_line():
     return parser.parse_args()
 
 
-def main():
-    given = arguments_of_the_command_line()
-    torch.set_num_threads(given.threads)
-    cases = {arch: setting(arch, given.width, given.side, given.device) for arch in ARCHS}
+def rows_of(given, side):
+    """What :func:`measure` finds on a canvas of ``side``² points, and the peaks of memory beside it."""
+    cases = {arch: setting(arch, given.width, side, given.device) for arch in ARCHS}
     rows = measure(cases, given.epochs, given.rounds, given.max_bytes, given.device)
     for arch, row in rows.items():
         fits = row["float_bytes"] * given.epochs <= given.max_bytes
         for way in WAYS if fits else WAYS[:2]:
-            row[f"{way}_peak_mb"] = memory(arch, given.width, given.side, way, given.epochs)["peak_mb"]
-    keys = ("width", "side", "epochs", "rounds", "max_bytes")
+            row[f"{way}_peak_mb"] = memory(arch, given.width, side, way, given.epochs)["peak_mb"]
+    return rows
+
+
+def main():
+    given = arguments_of_the_command_line()
+    torch.set_num_threads(given.threads)
+    canvases = {side: rows_of(given, side) for side in given.sides}
+    first, *others = given.sides
+    keys = ("width", "epochs", "rounds", "max_bytes")
     result = {
         "machine": machine(given.threads, given.device),
-        "settings": {key: getattr(given, key) for key in keys},
+        "settings": {"side": first} | {key: getattr(given, key) for key in keys},
+        "rows": canvases[first],
+        "more": {str(side): canvases[side] for side in others},
     }
-    result["rows"] = rows
-    sys.stdout.write(table(rows) + f"\nmachine: {result['machine']}\n")
+    for side, rows in canvases.items():
+        sys.stdout.write(f"canvas of {side} points a side\n{table(rows)}\n")
+    sys.stdout.write(f"machine: {result['machine']}\n")
     with atomic_path(given.output) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     sys.stdout.write(f"written to {given.output}\n")
@@ -179,7 +208,7 @@ def main():
 def table(rows):
     """One line for each network: seconds of CPU time, megabytes kept an epoch, peak megabytes."""
     missing = float("nan")
-    columns = [f"{name}_cpu" for name in ("forward", "codes", "distances", "floats", "overhead")]
+    columns = [f"{name}_cpu" for name in ("forward", "codes", "window", "floats", "overhead")]
     peaks = [f"{way}_peak_mb" for way in WAYS]
     lines = [f"{'network':14}" + "".join(f"{name:>17}" for name in (*columns, "code MB", "float MB", *peaks))]
     for name, row in rows.items():

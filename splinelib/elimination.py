@@ -11,9 +11,12 @@ from splinelib.criterion import falling_scores
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.groups import reading_columns
 from splinelib.network import Layer, dependency_graph
-from splinelib.reconstruction import RIDGE, covariances, equations, solvable
+from splinelib.reconstruction import RIDGE, check_images, covariances, equations, solvable
 from splinelib.taps import evaluating
 
+_MOST_INPUTS = (
+    10_000  # of a reader: its covariance, float64, takes 0.8 GB with so many, and several copies are held
+)
 _CONSTANT = 1e-6  # share of its mean square up to which the variance of an output is float32 rounding
 
 
@@ -57,18 +60,13 @@ class _OnReaders:
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_images(model, self.images)
         graph = dependency_graph(model, self.images[:2])
+        found = [_solvable_readers(graph, layer) for layer in layers]
         scores = []
-        for layer in layers:
-            columns = reading_columns(graph, layer.name, layer.units)
-            found = [(graph._module2name[module], index) for module, index in columns if solvable(module)]
-            if not found:
-                raise UnsupportedModuleError(
-                    f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a "
-                    "convolution of one group: use a criterion that looks at weights"
-                )
+        for columns in found:
             with evaluating(model):
-                readers = [self._reader(model, name, index) for name, index in found]
+                readers = [self._reader(model, name, index) for name, index in columns]
             scores.append(_scores(self._fall(readers)))
         return scores
 
@@ -89,6 +87,26 @@ class _OnReaders:
         return (gram / count)[order][:, order] - torch.outer(mean, mean), mean, weight[order]
 
 
+def _solvable_readers(graph: Any, layer: Layer) -> list[tuple[str, Tensor]]:
+    """Names of the modules that least squares can solve among a layer's readers, each with its columns by unit."""
+    columns = reading_columns(graph, layer.name, layer.units)
+    found = [(graph._module2name[module], index) for module, index in columns if solvable(module)]
+    if not found:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a "
+            "convolution of one group: use a criterion that looks at weights"
+        )
+    for name, _ in found:
+        inputs = graph.model.get_submodule(name).weight[0].numel()
+        if inputs > _MOST_INPUTS:
+            raise UnsupportedModuleError(
+                f"{name!r}, which reads layer {layer.name!r}, has {inputs:,} inputs, and their covariance would need "
+                f"{8e-9 * inputs**2:.1f} GB: use a criterion that looks at weights, or a network with at most "
+                f"{_MOST_INPUTS:,} inputs a module (pooled before its first linear module)"
+            )
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class ReconstructionCost(_OnReaders):
     """Greedy elimination: the unit falls first whose removal costs the layer's readers least *after re-solving them*.
@@ -103,7 +121,9 @@ class ReconstructionCost(_OnReaders):
         seed: of the positions of feature maps looked at.
         ridge: of the regression (see :data:`splinelib.reconstruction.RIDGE`).
 
-    Raises :class:`UnsupportedModuleError` for a layer that no convolution (of one group) or linear module reads.
+    Raises :class:`UnsupportedModuleError` for a layer that no convolution (of one group) or linear module reads, or
+    that one of more than 10,000 inputs reads; and :class:`SettingError` for images that
+    :func:`splinelib.reconstruction.check_images` refuses or that a reader gives a constant output on.
     """
 
     ridge: float = RIDGE
@@ -116,7 +136,15 @@ class ReconstructionCost(_OnReaders):
                 f"{name!r} gives a constant output on the {len(self.images)} images: give others"
             )
         pull = self.ridge * gram.diagonal().mean()
-        inverse = torch.linalg.inv(gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        try:
+            inverse = torch.linalg.inv(
+                gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+            )
+        except torch.linalg.LinAlgError as error:
+            raise SettingError(
+                f"the {len(self.images)} images do not determine the weights of {name!r} with ridge {self.ridge:g}: "
+                "give more images or a larger ridge"
+            ) from error
         return _Reader(inverse, weight, len(gram) // len(index), energy)
 
     def _fall(self, readers: list[_Reader]) -> tuple[list[int], list[float]]:

@@ -15,6 +15,7 @@ from splinelib.criterion import Drop, ranking_score
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.models import ChannelSelection
 from splinelib.network import Layer, folded
+from splinelib.reconstruction import check_fit
 from splinelib.taps import Observer, evaluating, watched
 
 _CHUNK = 64  # images in one forward pass: bounds memory, leaves the result as it is
@@ -146,8 +147,10 @@ def observe_moments(
         codes: False looks at the values at all readers; True at the codes, ±1, as :class:`CodeDistance` explains.
 
     Raises :class:`UnsupportedModuleError` where a unit cannot be told from what a module reads (a concatenation, a
-    grouped convolution over other channels, no reader), and :class:`TrainingError` for values that are not finite.
+    grouped convolution over other channels, no reader), :class:`TrainingError` for values that are not finite, and
+    :class:`SettingError` for images that are not, or that the model does not take.
     """
+    check_fit(model, images)
     seen = []
     inputs: dict[str, Observer] = {}
     outputs: dict[str, Observer] = {}

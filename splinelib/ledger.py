@@ -26,6 +26,10 @@ STARTS = ("initialisations", "scratch", "methods", "tickets")
 """Sweeps whose networks the comparison of starts takes together."""
 
 
+WITHOUT_CRITERION = ("narrow", "ticket initial", "ticket early")
+"""Ways to the shape of a layerwise cut that need no criterion, or only a mask: what papers forget to compare with."""
+
+
 def claim_rows(claim: str, parameters: Parameters) -> Rows:
     """What the committed records say about ``claim``: rows of claim, paper, records, ours; none without records.
 
@@ -64,6 +68,14 @@ def savings_studies(parameters: Parameters) -> list[list[Record]]:
         record for record in start_records(parameters) if tables.method_name(record.settings) == "narrow long"
     ]
     return [group for group in found if any(record.settings.get("onward") for record in group)]
+
+
+def same_shape(parameters: Parameters) -> list[Record]:
+    """Committed networks of the study that end where every layer has lost the same share, whatever led there."""
+    study = get_profile("study")
+    sweeps = ("methods", "savings")
+    found = [record for sweep in sweeps for record in committed_records("prune", sweep, parameters, study)]
+    return list({record.key: record for record in found if record.settings["scope"] == "layerwise"}.values())
 
 
 def _coin(parameters: Parameters) -> Rows:
@@ -130,6 +142,17 @@ def _criterion(claim: str, scope: str, name: str, parameters: Parameters) -> Row
     ]
 
 
+def _layerwise(parameters: Parameters) -> Rows:
+    rows = _criterion("C5", "layerwise", "methods", parameters)
+    if records := same_shape(parameters):
+        table = tables.savings_table(records)
+        differences = tables.paired_differences(
+            table[table["criterion"].isin(("spline", *WITHOUT_CRITERION))]
+        )
+        rows.append(tables.pruning_claim("C5", records, differences))
+    return rows
+
+
 def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
     """Committed studies of methods, network by network; those with records."""
     found = [committed_records("prune", sweep, parameters, profile) for profile in _study_profiles()]
@@ -169,7 +192,7 @@ _CLAIMS: dict[str, Callable[[Parameters], Rows]] = {
     "C2": _pinpointed,
     "C3": _contributing,
     "C4": _settling,
-    "C5": lambda parameters: _criterion("C5", "layerwise", "methods", parameters),
+    "C5": _layerwise,
     "C6": lambda parameters: _criterion("C6", "global", "methods_flops", parameters),
     "C7": _savings,
     "C8": _explained,

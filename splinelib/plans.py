@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from splinelib.errors import SettingError
-from splinelib.methods import ABLATIONS, FRESH
+from splinelib.methods import FRESH
 from splinelib.profiles import Profile, dense_runs
-from splinelib.pruning import Compensate, RatioOf
-from splinelib.runs import DenseRun, Draw, OneShotRun, PruneRun, Run, SensitivityRun
+from splinelib.runs import DenseRun, Draw, PruneRun, Run
 from splinelib.schedules import SCHEDULES, chosen_schedules, settling_runs
 from splinelib.surgery import Scope
 from splinelib.training import TrainSettings
+from splinelib.untrained import compensated, flops_share, untrained_runs
 
 SWEEPS = (
     "early_bird",
@@ -40,9 +40,6 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What the sweeps that compare all methods set."""
 
-COMPENSATED = ("spline", "l1", "random", "thinet", "reconstruction")
-"""Criteria that are compared with compensation as well."""
-
 SLIMMING_L1 = 1e-4
 """L1 on batch-norm scales with which network slimming trains [code, eb]."""
 
@@ -60,13 +57,13 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
     * ``methods``, ``methods_global``, ``methods_flops``: layerwise, globally, and globally at equal FLOPs (those of the
       layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them in
-      :data:`COMPENSATED` with least squares, the spline criterion with merging, network slimming, and layerwise also
+      :data:`.COMPENSATED` with least squares, the spline criterion with merging, network slimming, and layerwise also
       Model Folding and soft filter pruning.
     * ``scratch``: the pruned shape trained from the initial, the early, and from new weights, on the dense schedule.
     * ``initialisations``: the narrow network with clever starts, and trained for as long as the operations of a
       lottery ticket last.
     * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
-      Model Folding, those in :data:`COMPENSATED` with either compensation, variants of the spline criterion.
+      Model Folding, those in :data:`.COMPENSATED` with either compensation, variants of the spline criterion.
     * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
     * ``sensitivity``: no training, one layer cut at a time.
 
@@ -96,11 +93,7 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
         return [*dense, *_initialisations(profile, dense)]
     if sweep == "scratch":
         return [*dense, *_scratch(profile, dense)]
-    if sweep == "sensitivity":
-        return [*dense, *(SensitivityRun(run, SENSITIVE, 0.3) for run in dense)]
-    if sweep == "compensation_global":
-        return [*dense, *_untrained_globally(profile, dense)]
-    return [*dense, *_untrained(sweep, profile, dense)]
+    return [*dense, *untrained_runs(sweep, profile, dense)]
 
 
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
@@ -111,9 +104,6 @@ EARLY = MOMENTS[2]
 
 TICKETS = ("spline", "random")
 """Criteria of those tickets: the paper's, and a control that knows nothing of the moment."""
-
-SENSITIVE = ("spline", "spline same_side", "l1", "random")
-"""Criteria by which single layers are cut: the paper's, with and without pairs that face opposite ways, and controls."""
 
 AT_START = ("snip", "synflow", "grasp")
 """Criteria made for untrained networks."""
@@ -145,11 +135,7 @@ def _tuned(
 
 def _by_flops(profile: Profile) -> Profile:
     """The shares of FLOPs that layers lose, about, where each loses the profile's ratios of its units."""
-    return dataclasses.replace(profile, ratios=tuple(_flops_of(ratio) for ratio in profile.ratios))
-
-
-def _flops_of(ratio: float) -> float:
-    return round(1 - (1 - ratio) ** 2, 2)
+    return dataclasses.replace(profile, ratios=tuple(flops_share(ratio) for ratio in profile.ratios))
 
 
 def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> list[Run]:
@@ -160,7 +146,7 @@ def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> li
         part = dataclasses.replace(profile, ratios=(ratio,))
         runs += _tuned(part, dense, how, profile.criteria)
         runs += _tuned(part, slim, how, ("bn_scale",))
-        runs += _tuned(part, dense, how | {"compensate": "least_squares"}, _compensated(profile))
+        runs += _tuned(part, dense, how | {"compensate": "least_squares"}, compensated(profile))
         runs += _tuned(part, dense, how | {"compensate": "merge"}, ("spline",))
         if how["scope"] == "layerwise":
             runs += _tuned(part, dense, how, ("folding", "sfp"))
@@ -300,40 +286,3 @@ def _for_the_price(
     """
     shares = ticket + dense / (1 - ratio) ** 2
     return dataclasses.replace(standard, epochs=max(1, round(shares * standard.epochs)))
-
-
-def _compensated(profile: Profile) -> tuple[str, ...]:
-    return tuple(name for name in profile.criteria if name in COMPENSATED)
-
-
-def _untrained(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
-    """Ratio by ratio, the two middle ones first; at each, seed by seed."""
-    methods: list[tuple[str, Compensate]]
-    if sweep == "one_shot":
-        methods = [(name, "none") for name in (*profile.criteria, "folding")]
-    elif sweep == "ablation":
-        methods = [(name, "none") for name in ("spline", "spline_geometric", *ABLATIONS)]
-    else:
-        methods = [(name, "least_squares") for name in _compensated(profile)]
-        methods += [(name, "merge") for name in _compensated(profile)]
-    return [
-        OneShotRun(run, name, "layerwise", ratio, how)
-        for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
-        for run in dense
-        for name, how in methods
-    ]
-
-
-def _untrained_globally(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
-    """The two middle ratios first, by units and by FLOPs."""
-    shares: list[tuple[float, RatioOf]] = [
-        share
-        for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
-        for share in ((ratio, "units"), (_flops_of(ratio), "flops"))
-    ]
-    return [
-        OneShotRun(run, name, "global", ratio, "least_squares", ratio_of)
-        for ratio, ratio_of in shares
-        for run in dense
-        for name in _compensated(profile)
-    ]

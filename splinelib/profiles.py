@@ -246,6 +246,11 @@ def _checked(profile: Profile) -> Profile:
         value = getattr(profile, field)
         if not 0 < value < math.inf:
             raise SettingError(f"{field} is {value}: it must be positive and finite")
+    if profile.arch == "resnet18" and profile.width != 1:
+        raise SettingError(
+            f"arch is 'resnet18' and width {profile.width:g}: its basic blocks come in width 1 only; set width=1 as well "
+            "(in a notebook `-p width 1`), or choose another architecture"
+        )
     return profile
 
 

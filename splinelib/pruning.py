@@ -12,7 +12,7 @@ from splinelib.criterion import Criterion, Spline
 from splinelib.errors import SettingError
 from splinelib.network import Layer, read_layers
 from splinelib.reconstruction import check_images, reconstruct
-from splinelib.surgery import Scope, Selection, check_ratio, remove_units, select_units
+from splinelib.surgery import Scope, Selection, check_ratio, check_scope, remove_units, select_units
 
 Compensate = Literal["none", "merge", "least_squares"]
 COMPENSATIONS: tuple[Compensate, ...] = ("none", "merge", "least_squares")
@@ -46,19 +46,28 @@ def prune(
             a forward pass with them (see :func:`select_flops`), so that criteria compare at equal cost.
 
     Raises:
-        SettingError: for a ratio outside (0, 1), an unknown scope, compensation or ``ratio_of``, or a calibration
-            batch that is missing or does not fit, before any work.
+        SettingError: for a ratio outside (0, 1), an unknown scope, compensation or ``ratio_of``, a criterion that is
+            none, or a calibration batch that is missing, does not fit or says nothing, before any work; and for a ratio
+            too small to remove a unit.
         UnsupportedModuleError: if nothing in the model can be pruned.
     """
     check_ratio(ratio)
     if compensate not in COMPENSATIONS:
         raise SettingError(f"compensate is {compensate!r}: choose one of {', '.join(COMPENSATIONS)}")
     check_ratio_of(ratio_of)
+    check_scope(scope)
+    _check_criterion(criterion)
     if compensate == "least_squares":
-        check_images(model, data)
+        check_images(model, data, example_inputs)
     layers = read_layers(model, example_inputs)
     scores = (criterion or Spline())(model, layers)
     selection = choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of)
+    if not selection:
+        largest = max(layers, key=lambda layer: layer.units)
+        raise SettingError(
+            f"ratio is {ratio!r}: that is no whole unit, not even of the largest layer {largest.name!r} with "
+            f"{largest.units} (each keeps one at least); give a larger ratio or a wider network"
+        )
     return remove_compensated(model, example_inputs, selection, compensate, data)
 
 
@@ -66,6 +75,11 @@ def check_ratio_of(ratio_of: str) -> None:
     """Raise :class:`SettingError` for anything but the names in ``RATIOS_OF``."""
     if ratio_of not in RATIOS_OF:
         raise SettingError(f"ratio_of is {ratio_of!r}: choose one of {', '.join(RATIOS_OF)}")
+
+
+def _check_criterion(criterion: object) -> None:
+    if criterion is not None and (isinstance(criterion, type) or not callable(criterion)):
+        raise SettingError(f"criterion is {criterion!r}: give an object such as splinelib.Spline()")
 
 
 def choose_share(

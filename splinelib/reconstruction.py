@@ -26,6 +26,9 @@ _CHUNK = 50  # images in one forward pass: bounds the memory of unfolded feature
 _ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
 _ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
 _PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
+_ROUNDING = (
+    1e-10  # share of its squared mean up to which a variance counts as zero: float32 leaves about 1e-14
+)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -36,9 +39,11 @@ def reconstruct(
 
     Returns a smaller copy; no gradient step is taken. Convolutions and linear modules are taken in the order in which
     they run. Each gets the weights (and bias) with which its output, from the inputs that the smaller network gives it,
-    is closest to its output in the dense network. Each batch norm's running statistics are set to those of its input
-    before anything behind it is solved. So the errors of earlier layers are seen and made good by later ones. Grouped
-    and depthwise convolutions keep their weights.
+    is closest to its output in the dense network. Each batch norm's running statistics follow, before anything behind it
+    is solved, what its input has become: the mean moves by the difference, the variance is multiplied by the quotient,
+    of the input's statistics on the images in the smaller and in the dense network. So the errors of earlier layers are
+    seen and made good by later ones, and where nothing has changed nothing does, whatever images the running statistics
+    were taken from. Grouped and depthwise convolutions keep their weights.
 
     Args:
         model: the dense network; left as it is.
@@ -48,8 +53,8 @@ def reconstruct(
         seed: of the positions of feature maps that serve as equations.
 
     Raises:
-        SettingError: if there are fewer than two images, or a ridge below 0; and what
-            :func:`splinelib.remove_units` raises.
+        SettingError: for images that :func:`check_images` refuses, a ridge below 0, or images on which the inputs of a
+            module do not determine its weights; and what :func:`splinelib.remove_units` raises.
     """
     check_images(model, images)
     if ridge < 0:
@@ -61,27 +66,49 @@ def reconstruct(
     with evaluating(model), evaluating(smaller):
         for name in _in_order(smaller, example):
             module: Any = modules[name]
+            kept = _complement(lost.get(name, []), _channels(model.get_submodule(name)))
             if isinstance(module, _BATCH_NORM):
-                _set_statistics(smaller, name, images)
+                _shift_statistics(model, smaller, name, kept, images)
             elif solvable(module):
-                kept = _complement(lost.get(name, []), len(module.weight) + len(lost.get(name, [])))
                 _solve(model, smaller, name, kept, images, ridge, seed)
     return smaller
 
 
-def check_images(model: nn.Module, images: Tensor | None) -> None:
-    """Raise :class:`SettingError` unless ``images`` is a batch of two or more inputs that ``model`` takes."""
+def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None = None) -> None:
+    """Raise :class:`SettingError` unless ``images`` can calibrate ``model``: two or more finite inputs, not all alike.
+
+    They must be what ``model`` takes, each of the shape of one of ``example`` [N, ...] where that is given.
+    """
     if images is None or images.ndim < 2 or len(images) < 2:
         shape = None if images is None else tuple(images.shape)
         raise SettingError(
             f"the calibration batch has shape {shape}: give some hundred training images [N, ...] as `data`"
         )
+    if example is not None and images.shape[1:] != example.shape[1:]:
+        raise SettingError(
+            f"the calibration batch has shape {tuple(images.shape)} and the example inputs {tuple(example.shape)}: give "
+            "both of one size"
+        )
+    check_fit(model, images)
+    if bool((images == images[:1]).all()):
+        raise SettingError(
+            f"the calibration batch is {len(images)} times the same image: give some hundred different training images"
+        )
+
+
+def check_fit(model: nn.Module, images: Tensor) -> None:
+    """Raise :class:`SettingError` unless the images [N, ...] are finite and ``model`` takes them."""
+    if not bool(images.isfinite().all()):
+        raise SettingError(
+            f"images of shape {tuple(images.shape)} hold values that are not finite: leave such images out"
+        )
     try:
         with evaluating(model):
             model(images[:2])
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise SettingError(
-            f"{type(model).__name__} does not take a calibration batch of shape {tuple(images.shape)} ({error})"
+            f"{type(model).__name__} does not take images of shape {tuple(images.shape)} ({error}): give a batch "
+            "[N, ...] on its device and of its dtype"
         ) from error
 
 
@@ -96,19 +123,23 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     modules = dict(corrected.named_modules())
     with evaluating(corrected):
         for name in _in_order(corrected, images[:2]):
-            if isinstance(modules[name], _BATCH_NORM):
-                _set_statistics(corrected, name, images)
+            module: Any = modules[name]
+            if isinstance(module, _BATCH_NORM) and module.running_mean is not None:
+                mean, variance = _input_statistics(corrected, name, images)
+                module.running_mean.copy_(mean)
+                module.running_var.copy_(variance)
     return corrected
 
 
 def _lost_outputs(model: nn.Module, example: Tensor, selection: Selection) -> dict[str, list[int]]:
-    """Output channels that each convolution and linear module loses, by its name."""
+    """Output channels that each convolution, linear module and batch norm loses, by its name."""
     graph = dependency_graph(model, example)
     lost: dict[str, list[int]] = {}
     for name, units in selection.items():
         for dependency, indices in removal_group(graph, name, units):
             module = dependency.target.module
-            if solvable(module) and graph.is_out_channel_pruning_fn(dependency.handler):
+            writes = solvable(module) and graph.is_out_channel_pruning_fn(dependency.handler)
+            if writes or isinstance(module, _BATCH_NORM):
                 lost.setdefault(graph._module2name[module], []).extend(indices)
     return lost
 
@@ -161,19 +192,46 @@ def _in_order(model: nn.Module, example: Tensor) -> list[str]:
     return list(order)
 
 
-def _set_statistics(model: nn.Module, name: str, images: Tensor) -> None:
-    """Give a batch norm the mean and variance of its input over all images and positions."""
-    norm: Any = model.get_submodule(name)
+def _channels(module: Any) -> int:
+    """How many channels a convolution or linear module writes, or a batch norm passes on."""
+    return module.num_features if isinstance(module, _BATCH_NORM) else len(module.weight)
+
+
+def _shift_statistics(dense: nn.Module, smaller: nn.Module, name: str, kept: Tensor, images: Tensor) -> None:
+    """Let the running statistics of a batch norm of ``smaller`` follow how its input differs from that in ``dense``.
+
+    The dense network's running statistics come from other, augmented images: those of its input on the calibration
+    images would change the function even where no unit is gone. A channel that is constant on the images, in either
+    network, keeps its variance.
+    """
+    norm: Any = smaller.get_submodule(name)
     if norm.running_mean is None:
         return
-    total, square = torch.zeros_like(norm.running_mean.double()), torch.zeros_like(norm.running_var.double())
+    whole: Any = dense.get_submodule(name)
+    kept = kept.to(images.device)
+    before, spread_before = (values[kept] for values in _input_statistics(dense, name, images))
+    now, spread = _input_statistics(smaller, name, images)
+    varies = _varies(before, spread_before) & _varies(now, spread)
+    factor = torch.where(varies, spread / spread_before, 1.0)
+    norm.running_mean.copy_(whole.running_mean[kept] + (now - before))
+    norm.running_var.copy_(whole.running_var[kept] * factor)
+
+
+def _varies(mean: Tensor, variance: Tensor) -> Tensor:
+    """Whether a variance is more than what rounding leaves of a constant."""
+    return variance > _ROUNDING * mean.square()
+
+
+def _input_statistics(model: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance, float64 [channels], of what a batch norm reads over all images and positions."""
+    total: Any = 0.0
+    square: Any = 0.0
     count = 0
     for chunk in images.split(_CHUNK):
         values = _seen(model, name, chunk, outputs=False).transpose(0, 1).flatten(1).double()
         total, square, count = total + values.sum(1), square + values.square().sum(1), count + values.shape[1]
     mean = total / count
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_((square / count - mean.square()).clamp_min(0))
+    return mean, (square / count - mean.square()).clamp_min(0)
 
 
 def _solve(
@@ -189,8 +247,14 @@ def _solve(
             error = targets[:, kept] - rows @ weight
             yield rows, error if module.bias is None else error - module.bias.detach()
 
-    by_columns = weight.shape[0] <= _PRIMAL
-    change, shift = (_ridge_by_columns if by_columns else _ridge_by_rows)(misses(), ridge)
+    solve = _ridge_by_columns if weight.shape[0] <= _PRIMAL else _ridge_by_rows
+    try:
+        change, shift = solve(misses(), ridge)
+    except torch.linalg.LinAlgError as error:
+        raise SettingError(
+            f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {len(images)} images is constant, "
+            "not finite, or too little; give more and different images, or a larger ridge"
+        ) from error
     module.weight.data.add_(change.T.reshape(module.weight.shape))
     if module.bias is not None:
         module.bias.data.add_(shift)
@@ -234,7 +298,7 @@ def _ridge_by_columns(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) 
     mean, target_mean = total / count, target / count
     gram = gram / count - torch.outer(mean, mean)
     cross = cross / count - torch.outer(mean, target_mean)
-    change = torch.linalg.solve(_with_ridge(gram, ridge), cross)
+    change = _positive_solve(_with_ridge(gram, ridge), cross)
     return change, target_mean - mean @ change
 
 
@@ -265,7 +329,7 @@ def _ridge_by_rows(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> 
     pull = (
         ridge * gram.diagonal().sum() / rows.shape[1]
     )  # as in the other form: the mean square of the inputs
-    dual = torch.linalg.solve(gram + pull * torch.eye(len(gram), device=gram.device), targets.double())
+    dual = _positive_solve(gram + pull * torch.eye(len(gram), device=gram.device), targets.double())
     change = rows.T.double() @ dual
     return change, target_mean - mean.double() @ change
 
@@ -273,3 +337,8 @@ def _ridge_by_rows(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> 
 def _with_ridge(gram: Tensor, ridge: float) -> Tensor:
     pull = (ridge * gram.diagonal().mean()).clamp_min(torch.finfo(gram.dtype).tiny)
     return gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+
+def _positive_solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve with a positive definite matrix; raises ``torch.linalg.LinAlgError`` for one that is not."""
+    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))

@@ -19,6 +19,7 @@ from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.groups import removal_group
 from splinelib.models import ChannelSelection
 from splinelib.network import Layer, dependency_graph
+from splinelib.reconstruction import check_fit
 from splinelib.taps import evaluating
 
 _CHUNK = 64  # images whose graph is held at once: bounds memory, leaves sums over the batch as they are
@@ -29,7 +30,10 @@ Saliency = dict[nn.Parameter, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _OnBatch:
-    """A score that looks at ``images`` [N, ...] with ``labels`` [N] (integer classes), both on the model's device."""
+    """A score that looks at ``images`` [N, ...] with ``labels`` [N] (integer classes), both on the model's device.
+
+    Raises :class:`SettingError` for images that are not finite or that the model does not take.
+    """
 
     images: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
@@ -58,6 +62,7 @@ class Taylor(_OnBatch):
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_fit(model, self.images)
         total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
         for images, labels, share in _chunks(self.images, self.labels, self.batch_size):
             for parameter, slope in _gradient(model, images, labels).items():
@@ -71,6 +76,7 @@ class SNIP(_OnBatch):
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_fit(model, self.images)
         slopes = _gradient(model, self.images, self.labels)
         return unit_sums(model, layers, _products(slopes, Tensor.abs))
 
@@ -101,6 +107,7 @@ class GraSP(_OnBatch):
 
     def signed(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """The sums themselves, of either sign, float64 [units] for each layer."""
+        check_fit(model, self.images)
         slopes = _gradient(model, self.images, self.labels, self.temperature)
         bent = _gradient(model, self.images, self.labels, self.temperature, along=slopes)
         return unit_sums(model, layers, _products(bent))
@@ -120,6 +127,7 @@ class SynFlow:
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_fit(model, torch.ones_like(self.example_inputs[:1]))
         linear = copy.deepcopy(model).double().requires_grad_(True)
         with evaluating(linear):
             for tensor in linear.state_dict().values():
@@ -160,6 +168,7 @@ class TorchPruningScore:
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer. Raises :class:`UnsupportedModuleError` where it gives none."""
+        check_fit(model, self.images)
         scored = copy.deepcopy(model).requires_grad_(True)
         graph = dependency_graph(scored, self.images[:1])
         if self.labels is not None:

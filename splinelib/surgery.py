@@ -6,7 +6,8 @@ for comparison). :func:`splinelib.prune` is the whole way in one call.
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from numbers import Real
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,17 @@ Selection = dict[str, list[int]]
 
 
 def check_ratio(ratio: float) -> None:
-    """Raise :class:`SettingError` unless ``ratio`` lies strictly between 0 and 1."""
-    if not 0 < ratio < 1:
+    """Raise :class:`SettingError` unless ``ratio`` is a number strictly between 0 and 1."""
+    if not isinstance(ratio, Real) or not 0 < ratio < 1:
         raise SettingError(
-            f"ratio is {ratio}: it is the share to prune and must lie strictly between 0 and 1"
+            f"ratio is {ratio!r}: it is the share to prune and must lie strictly between 0 and 1"
         )
+
+
+def check_scope(scope: str) -> None:
+    """Raise :class:`SettingError` for anything but the names in ``Scope``."""
+    if scope not in get_args(Scope):
+        raise SettingError(f"scope is {scope!r}: choose 'layerwise' or 'global'")
 
 
 def select_units(
@@ -51,8 +58,7 @@ def select_units(
             (for ``"global"``, where dividing by a mean needs it) are negative.
     """
     check_ratio(ratio)
-    if scope not in ("layerwise", "global"):
-        raise SettingError(f"scope is {scope!r}: choose 'layerwise' or 'global'")
+    check_scope(scope)
     if len(scores) != len(layers):
         raise SettingError(
             f"{len(scores)} tensors of scores for {len(layers)} layers: a criterion must give one each"

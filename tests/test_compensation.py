@@ -2,10 +2,20 @@ import copy
 
 import pytest
 import torch
+from oracles_scores import seen
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import SettingError, fold_units, merge_units, prune, read_layers, reconstruct, remove_units
+from splinelib import (
+    SettingError,
+    Spline,
+    fold_units,
+    merge_units,
+    prune,
+    read_layers,
+    reconstruct,
+    remove_units,
+)
 from splinelib.criterion import spline_distance
 from splinelib.network import folded
 from splinelib.reconstruction import reestimate_norms
@@ -37,11 +47,105 @@ def test_exact_duplicates_vanish_without_a_trace(compensate, place, unit, twin, 
     if compensate == "merge":
         smaller = merge_units(model, data[:2], selection)
     else:
-        model = reestimate_norms(model, data)  # which least squares does in any case
         smaller = reconstruct(model, selection, data)
     torch.testing.assert_close(smaller(data), model(data), rtol=1e-5, atol=1e-5)
     plain = remove_units(model, data[:2], selection)
     assert not torch.allclose(plain(data), model(data), rtol=1e-2, atol=1e-2)
+
+
+def paired_cnn(generator):
+    """Every layer's second half of units doubles the first half; the norms' statistics are not those of images."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(72, 10),
+        nn.ReLU(),
+        nn.Linear(10, 3),
+    )
+    model = scatter(model, generator).eval()
+    for convolution, norm, half in ((0, 1, 3), (3, 4, 4)):
+        for unit in range(half):
+            double(model, convolution, norm, unit, unit + half, scale=0.5)
+    for tensor in (model[8].weight, model[8].bias):
+        tensor.data[5:] = 2 * tensor.data[:5]
+    return model
+
+
+def test_one_call_takes_duplicates_out_of_every_layer_without_a_trace(generator):
+    model, data = paired_cnn(generator), batch(generator)
+    smaller = prune(model, data[:2], 0.5, "layerwise", Spline(offset="geometric"), "least_squares", data)
+    assert [smaller[place].weight.shape[0] for place in (0, 3, 8)] == [3, 4, 5]
+    torch.testing.assert_close(smaller(data), model(data), rtol=1e-5, atol=1e-5)
+    other = torch.randn(20, *INPUT, generator=generator) + 1.0  # nor on images that were not looked at
+    torch.testing.assert_close(smaller(other), model(other), rtol=1e-4, atol=1e-4)
+
+
+def residual_cnn(generator):
+    """A stream that two blocks write, normalised again where it is read."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.bn = nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5)
+            self.inner, self.inner_bn, self.outer = (
+                nn.Conv2d(5, 6, 3, padding=1),
+                nn.BatchNorm2d(6),
+                nn.Conv2d(6, 5, 1),
+            )
+            self.last, self.head = nn.BatchNorm2d(5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            x = self.stem(x)
+            x = x + self.outer(self.inner_bn(self.inner(self.bn(x).relu())).relu())
+            return self.head(self.last(x).relu().mean((2, 3)))
+
+    return scatter(Residual(), generator).eval()
+
+
+@pytest.mark.parametrize("build", [tiny_cnn, residual_cnn])
+def test_norms_follow_what_their_inputs_become(build, generator):
+    model, data = build(generator), batch(generator)
+    layers = read_layers(model, data[:2])
+    selection = {layer.name: [1, 3] for layer in layers}
+    smaller = reconstruct(model, selection, data)
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = {
+        name: [unit for unit in range(model.get_submodule(name).num_features) if unit not in (1, 3)]
+        for name in norms
+    }
+    for name in norms:
+        old, new = model.get_submodule(name), smaller.get_submodule(name)
+        before, now = (seen(net, data, name, "input").transpose(0, 1).flatten(1) for net in (model, smaller))
+        before = before[kept[name]]
+        mean = old.running_mean[kept[name]] + now.mean(1) - before.mean(1)
+        variance = old.running_var[kept[name]] * now.var(1) / before.var(1)
+        torch.testing.assert_close(new.running_mean, mean, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(new.running_var, variance, rtol=1e-4, atol=1e-4)
+
+
+def test_selections_keep_the_norms_of_their_stream(generator):
+    model, data = small_network("preresnet20", generator), images("preresnet20", generator, count=24)
+    layer = next(layer for layer in read_layers(model, data[:2]) if layer.name == "stage2.1.select")
+    smaller = reconstruct(model, {layer.name: [0, 2]}, data)
+    norm, whole = smaller.stage2[1].bn1, model.stage2[1].bn1
+    torch.testing.assert_close(norm.running_mean, whole.running_mean)  # nothing in front of it has changed
+    torch.testing.assert_close(norm.running_var, whole.running_var)
+
+
+def test_channels_that_are_constant_on_the_images_keep_their_variance(generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    model[0].weight.data[2] = 0.0
+    model[3].weight.data[4] = 0.0
+    smaller = reconstruct(model, {"0": [0]}, data)
+    assert smaller[1].running_var[1] == model[1].running_var[2]
+    assert smaller[4].running_var[4] == model[4].running_var[4]
+    assert smaller(data).isfinite().all()
 
 
 def test_merging_is_that_of_a_double_loop(generator):
@@ -171,12 +275,22 @@ def test_nothing_of_the_model_changes(generator):
         ({"compensate": "magic"}, "compensate is 'magic'"),
         ({"compensate": "least_squares"}, "calibration batch has shape None"),
         ({"compensate": "least_squares", "data": torch.zeros(1, *INPUT)}, r"shape \(1, 2, 6, 6\)"),
-        ({"compensate": "least_squares", "data": torch.zeros(9, 5, 6, 6)}, r"does not take.*\(9, 5, 6, 6\)"),
+        ({"compensate": "least_squares", "data": torch.zeros(9, 5, 6, 6)}, r"\(9, 5, 6, 6\) and the example"),
+        ({"compensate": "least_squares", "data": torch.zeros(9, 2, 7, 7)}, r"\(9, 2, 7, 7\) and the example"),
+        ({"compensate": "least_squares", "data": torch.ones(2, 6, 6)}, r"\(2, 6, 6\) and the example"),
+        ({"compensate": "least_squares", "data": torch.zeros(9, *INPUT).double()}, r"does not take images"),
+        ({"compensate": "least_squares", "data": torch.full((9, *INPUT), torch.inf)}, "not finite"),
+        ({"compensate": "least_squares", "data": torch.ones(9, *INPUT)}, "9 times the same image"),
         ({"ratio": 1.5}, "ratio is 1.5"),
+        ({"ratio": "a"}, "ratio is 'a'"),
+        ({"scope": "local"}, "scope is 'local'"),
+        ({"criterion": "spline"}, r"criterion is 'spline': give an object such as splinelib.Spline\(\)"),
+        ({"criterion": Spline}, r"criterion is <class .*Spline'>: give an object"),
     ],
 )
-def test_what_makes_no_sense_is_named_before_any_work(settings, named, generator):
+def test_what_makes_no_sense_is_named_before_any_work(settings, named, monkeypatch, generator):
     model = tiny_cnn(generator)
+    monkeypatch.setattr("splinelib.pruning.read_layers", lambda *_: pytest.fail("this is work"))
     with pytest.raises(SettingError, match=named):
         prune(model, torch.zeros(2, *INPUT), **({"ratio": 0.5} | settings))
 
@@ -188,6 +302,21 @@ def test_one_call_prunes_and_compensates(compensate, scope, generator):
     smaller = prune(model, data[:2], 0.5, scope, compensate=compensate, data=data)
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
     assert smaller(data).shape == (40, 3)
+
+
+def test_images_without_a_batch_are_named(generator):
+    model = tiny_cnn(generator)
+    with pytest.raises(SettingError, match=r"does not take images of shape \(2, 6, 6\)"):
+        reconstruct(model, {"0": [1]}, torch.randn(INPUT, generator=generator))
+
+
+@pytest.mark.parametrize("primal", [0, 100])
+def test_images_that_do_not_determine_the_weights_are_named(primal, monkeypatch, generator):
+    model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4))
+    data = torch.randn(4, 5, generator=generator)
+    monkeypatch.setattr("splinelib.reconstruction._PRIMAL", primal)
+    with pytest.raises(SettingError, match="cannot be re-solved with ridge 0: what it reads on the 4 images"):
+        reconstruct(model, {"0": [1]}, data, ridge=0.0)
 
 
 def test_folding_duplicates_changes_nothing(generator):

@@ -117,8 +117,43 @@ def test_what_cannot_be_reconstructed_is_named(generator):
     data = torch.randn(8, 2, 3, 3, generator=generator)
     with pytest.raises(UnsupportedModuleError, match=r"layer '0' is read by \['1'\], none of them"):
         ReconstructionCost(data)(model, read_layers(model, data))
+    model[2].weight.data.zero_()
     with pytest.raises(SettingError, match="'2' gives a constant output on the 8 images"):
-        ReconstructionCost(torch.zeros(8, 2, 3, 3))(model, read_layers(model, data)[1:])
+        ReconstructionCost(data)(model, read_layers(model, data)[1:])
+
+
+@pytest.mark.parametrize("criterion", [ReconstructionCost, ThiNet])
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda data: data[:, :1], r"does not take images of shape \(9, 1, 6, 6\)"),
+        (lambda data: data[0], r"does not take images of shape \(2, 6, 6\)"),
+        (lambda data: data[:1], r"shape \(1, 2, 6, 6\)"),
+        (lambda data: data * torch.nan, "not finite"),
+        (lambda data: data[:1].expand(9, -1, -1, -1), "9 times the same image"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(criterion, spoil, named, generator):
+    model, data = tiny_cnn(generator), torch.randn(9, 2, 6, 6, generator=generator)
+    with pytest.raises(SettingError, match=named):
+        criterion(spoil(data))(model, read_layers(model, data))
+
+
+def test_too_few_images_without_a_ridge_are_named(generator):
+    model, data = mlp(generator)
+    with pytest.raises(SettingError, match="3 images do not determine the weights of '2' with ridge 0"):
+        ReconstructionCost(data[:3], ridge=0.0)(*[model, read_layers(model, data)])
+
+
+@pytest.mark.parametrize("criterion", [ReconstructionCost, ThiNet])
+def test_a_reader_of_very_many_inputs_is_named_before_any_work(criterion, monkeypatch, generator):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 401, 1), nn.Flatten(), nn.Linear(401 * 25, 2))
+    data = torch.randn(4, 1, 5, 5, generator=generator)
+    monkeypatch.setattr("splinelib.elimination.covariances", lambda equations: pytest.fail("this is work"))
+    with pytest.raises(
+        UnsupportedModuleError, match=r"'3', which reads layer '1', has 10,025 inputs.*0\.8 GB"
+    ):
+        criterion(data)(model, read_layers(model, data))
 
 
 # --- methods by name ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from oracles_scores import seen, slow_angles, slow_code_distances
 from tiny_nets import images, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import Spline, UnsupportedModuleError, rank_units, read_layers
+from splinelib import SettingError, Spline, UnsupportedModuleError, rank_units, read_layers
 from splinelib.errors import TrainingError
 from splinelib.functional import CodeDistance, OutputAngle, observe_moments
 from splinelib.taps import watched
@@ -212,6 +212,17 @@ def test_what_cannot_be_seen_is_named(cnn):
     lost[0].weight.data[0] = torch.nan
     with pytest.raises(TrainingError, match="'3' meets values that are not finite"):
         OutputAngle(batch)(lost, layers)
+
+
+@pytest.mark.parametrize("criterion", [CodeDistance, OutputAngle])
+def test_images_that_do_not_fit_are_named(cnn, criterion):
+    model, layers, batch = cnn
+    with pytest.raises(SettingError, match=r"does not take images of shape \(9, 2, 7, 7\)"):
+        criterion(torch.zeros(9, 2, 7, 7))(model, layers)
+    with pytest.raises(SettingError, match=r"does not take images of shape \(2, 6, 6\)"):
+        criterion(batch[0])(model, layers)
+    with pytest.raises(SettingError, match=r"images of shape \(9, 2, 6, 6\) hold values that are not finite"):
+        criterion(batch / 0)(model, layers)
 
 
 def test_watching_hands_over_inputs_and_outputs_and_ends_after_an_error(cnn):

@@ -413,6 +413,16 @@ def test_selections_may_hold_numpy_and_torch_numbers(generator):
     assert torch.equal(remove_units(model, example, {"0": torch.tensor([1, 4])})(example), wanted)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_ratios_that_remove_nothing_are_named(scope, generator):
+    model, example = tiny_cnn(generator), torch.randn(2, 2, 6, 6, generator=generator)
+    with pytest.raises(SettingError, match="ratio is 0.02: that is no whole unit.*largest layer '7' with 8 "):
+        prune(model, example, 0.02, scope)
+    single = nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
+    with pytest.raises(SettingError, match="ratio is 0.9.*largest layer '0' with 1 .*wider network"):
+        prune(single, torch.zeros(2, 3), 0.9, scope)
+
+
 # --- the criterion as an importance of Torch-Pruning ----------------------------------------------------------
 
 

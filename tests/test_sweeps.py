@@ -21,13 +21,15 @@ from splinelib import (
     runs,
     sweeps,
 )
+from splinelib.anatomy import norm_ranks
 from splinelib.criterion import Spline
 from splinelib.methods import SoftPruning, choose_units, shrink
-from splinelib.plans import COMPENSATED, SWEEPS, plan
+from splinelib.plans import SWEEPS, plan
 from splinelib.profiles import PROFILES, SCORES, dense_runs, get_profile
 from splinelib.records import RecordStore, run_key, settings_dict
-from splinelib.runs import DenseRun, OneShotRun, calibration, load_run_data, trained_model
+from splinelib.runs import DenseRun, OneShotRun, SensitivityRun, calibration, load_run_data, trained_model
 from splinelib.training import evaluate, train
+from splinelib.untrained import COMPENSATED
 
 DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
 
@@ -192,6 +194,23 @@ def test_networks_are_measured_without_training(complete, tmp_path):
     assert record.results["pruned_accuracy"] == evaluate(pruned, data)
     assert record.results["reestimated_accuracy"] == evaluate(reestimate_norms(pruned, known.images), data)
     assert record.results["seconds"] > 0
+
+
+def test_single_layers_are_cut_alone(complete, tmp_path):
+    shutil.copytree(complete[0], tmp_path / "store")
+    run = SensitivityRun(DENSE_0, ("spline", "l1"), 0.5)
+    (record,) = sweep_tiny(tmp_path / "store", [run]).records
+    data, known = tiny_dataset(), calibration(tiny_dataset(), 0)
+    dense = trained_model(DENSE_0, data, RecordStore(complete[0]), CPU)
+    layers = read_layers(dense, known.images[:2])
+    names = [layer.name for layer in layers]
+    assert record.results["dense_accuracy"] == evaluate(dense, data)
+    for criterion in run.criteria:
+        chosen = choose_units(dense, criterion, 0.5, "layerwise", 0, known)
+        expected = [evaluate(remove_units(dense, known.images[:2], {n: chosen[n]}), data) for n in names]
+        assert record.results["accuracy"][criterion] == dict(zip(names, expected, strict=True))
+        ranks = norm_ranks(dense, layers, chosen)
+        assert record.results["norm_rank"][criterion] == dict(zip(names, ranks, strict=True))
 
 
 def test_soft_pruning_zeroes_filters_that_may_grow_again(complete, tmp_path):
@@ -497,6 +516,19 @@ def test_the_study_of_methods_has_every_method_at_every_ratio():
         assert {(run.criterion, run.dense.train.norm_l1) for run in slim} == {("bn_scale", 1e-4)}
     starts = [run.start for run in plan("scratch", profile) if not isinstance(run, DenseRun)]
     assert sorted(set(starts)) == ["early", "fresh", "initial"]
+
+
+def test_compensation_is_compared_in_both_scopes_at_the_same_cuts():
+    profile = get_profile("study", seeds=[0])
+    runs_of = {name: [run for run in plan(name, profile) if run.kind == "oneshot"] for name in SWEEPS}
+    cuts = {(run.ratio, run.ratio_of) for run in runs_of["compensation_global"]}
+    assert {ratio for ratio, of in cuts if of == "units"} == {run.ratio for run in runs_of["compensation"]}
+    assert {(0.5, "units"), (0.75, "flops"), (0.3, "units"), (0.51, "flops")} <= cuts
+    assert {run.compensate for run in runs_of["compensation_global"]} == {"least_squares"}
+    with pytest.raises(SettingError, match="criteria hold 'folding'"):
+        SensitivityRun(DENSE_0, ("folding",), 0.5)
+    with pytest.raises(SettingError, match="count units"):
+        OneShotRun(DENSE_0, "folding", "layerwise", 0.5, ratio_of="flops")
 
 
 def test_the_papers_profile_is_the_papers():

@@ -1,6 +1,7 @@
 import dataclasses
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,6 +144,24 @@ def test_one_shot_table_takes_the_better_measure():
     table = tables.one_shot_table([record, solved]).set_index("criterion")
     assert table["best_accuracy"].to_dict() == {"spline": 0.3, "spline + least_squares": 0.1}
     assert table["seconds"].tolist() == [3.0, 3.0]
+
+
+def test_sensitivity_has_a_row_for_every_layer():
+    cut = {"spline": {"a": 0.1, "b": 0.2}, "l1": {"a": 0.3, "b": 0.4}}
+    record = with_results(pruned(kind="sensitivity"), accuracy=cut, norm_rank=cut)
+    table = tables.sensitivity_table([record])
+    assert table[["criterion", "layer", "position", "accuracy"]].to_numpy().tolist() == [
+        ["spline", "a", 1, 0.1],
+        ["spline", "b", 2, 0.2],
+        ["l1", "a", 1, 0.3],
+        ["l1", "b", 2, 0.4],
+    ]
+    assert (table["accuracy"] == table["norm_rank"]).all()
+    summary = tables.summarise(table, ["criterion", "position"], ["accuracy"])
+    _, axes = plt.subplots()
+    plots.sensitivity_by_layer(axes, summary, 0.9)
+    assert [text.get_text() for text in axes.legend().get_texts()] == ["dense", "spline", "filter L1 norm"]
+    assert tables.sensitivity_table([]).empty
 
 
 def test_pairs_that_are_not_there_are_left_out():

@@ -1,6 +1,7 @@
 """Figures. Each function draws on axes it is given and returns them; nothing is computed here. Needs seaborn."""
 
 from splinelib.plots.anatomy import alignment_by_layer as alignment_by_layer
+from splinelib.plots.anatomy import sensitivity_by_layer as sensitivity_by_layer
 from splinelib.plots.early_bird import detector_distances as detector_distances
 from splinelib.plots.early_bird import distance_and_accuracy as distance_and_accuracy
 from splinelib.plots.early_bird import epoch_matrix as epoch_matrix

@@ -29,6 +29,7 @@ from splinelib.tables.pruning import is_start as is_start
 from splinelib.tables.pruning import method_name as method_name
 from splinelib.tables.pruning import one_shot_table as one_shot_table
 from splinelib.tables.pruning import pruning_table as pruning_table
+from splinelib.tables.pruning import sensitivity_table as sensitivity_table
 from splinelib.tables.pruning import starts_table as starts_table
 from splinelib.tables.pruning import width_table as width_table
 from splinelib.tables.savings import bird_ratios as bird_ratios

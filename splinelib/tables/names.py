@@ -9,6 +9,7 @@ AFTER = " at epoch "
 _LABELS = {
     "spline": "spline",
     "spline_geometric": "spline, geometric offset",
+    "spline same_side": "spline, pairs that face one way",
     "l1": "filter L1 norm",
     "l2": "filter L2 norm",
     "bn_scale": "batch-norm scale",

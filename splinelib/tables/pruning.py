@@ -74,7 +74,7 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
 
 
 def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy.
+    """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy, and scope and ratio_of.
 
     ``seconds`` are those of choosing, removing and compensating; ``best_accuracy`` is the accuracy a user gets without
     training: as it is after least squares, which sets batch-norm statistics itself, and else with norms re-estimated.
@@ -84,8 +84,33 @@ def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
         row = _shared(record)
         solved = record.settings["compensate"] == "least_squares"
         best = row["pruned_accuracy" if solved else "reestimated_accuracy"]
-        rows.append(row | {"best_accuracy": best, "seconds": record.results["seconds"]})
-    return _sorted(rows, ("best_accuracy", "seconds"))
+        what = {"scope": record.settings["scope"], "ratio_of": record.settings.get("ratio_of", "units")}
+        rows.append(row | what | {"best_accuracy": best, "seconds": record.results["seconds"]})
+    return _sorted(rows, ("scope", "ratio_of", "best_accuracy", "seconds"))
+
+
+def sensitivity_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row for each seed, criterion and layer cut alone.
+
+    Columns: seed, criterion, layer, position (from 1), accuracy, dense_accuracy, norm_rank (mean rank of the cut units
+    by folded norm, 0 the smallest, 1 the largest).
+    """
+    rows = [
+        {
+            "seed": record.settings["dense"]["seed"],
+            "criterion": criterion,
+            "layer": layer,
+            "position": position,
+            "accuracy": accuracy,
+            "dense_accuracy": record.results["dense_accuracy"],
+            "norm_rank": record.results["norm_rank"][criterion][layer],
+        }
+        for record in records
+        for criterion, layers in record.results["accuracy"].items()
+        for position, (layer, accuracy) in enumerate(layers.items(), start=1)
+    ]
+    columns = ["seed", "criterion", "layer", "position", "accuracy", "dense_accuracy", "norm_rank"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 STARTS = ("spline", "spline retrained", "l1", "l1 retrained", "ticket initial", "ticket early")
