@@ -12,6 +12,7 @@ from splinelib.elimination import ReconstructionCost, ThiNet
 from splinelib.errors import SettingError
 from splinelib.folding import fold_units
 from splinelib.functional import CodeDistance, OutputAngle
+from splinelib.models import ChannelSelection
 from splinelib.network import read_layers
 from splinelib.pruning import Compensate, RatioOf, choose_share, remove_compensated
 from splinelib.saliency import SNIP, GraSP, SynFlow, Taylor
@@ -141,7 +142,8 @@ def shrink(
 class SoftPruning:
     """Training callback of soft filter pruning (He et al., IJCAI 2018): zeroes the weakest filters after every epoch.
 
-    The share ``ratio`` of each layer's filters with the smallest L2 norm is set to zero, and free to grow again.
+    The share ``ratio`` of each layer's filters with the smallest L2 norm is set to zero, and free to grow again. A
+    residual stream that blocks only select from stays whole, as it does when they are cut.
     """
 
     ratio: float
@@ -151,9 +153,10 @@ class SoftPruning:
         """Zero the filters in place; measures nothing."""
         selection = choose_units(model, "l2", self.ratio, "layerwise", 0, self.data)
         for layer in read_layers(model, self.data.images[:2]):
-            for writer in layer.writers:
-                module: Any = model.get_submodule(writer.module)
-                module.weight.data[selection.get(layer.name, [])] = 0
+            if not isinstance(model.get_submodule(layer.name), ChannelSelection):
+                for writer in layer.writers:
+                    module: Any = model.get_submodule(writer.module)
+                    module.weight.data[selection.get(layer.name, [])] = 0
         return {}
 
     def state_dict(self) -> dict[str, Any]:

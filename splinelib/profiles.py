@@ -248,8 +248,8 @@ def _checked(profile: Profile) -> Profile:
             raise SettingError(f"{field} is {value}: it must be positive and finite")
     if profile.arch == "resnet18" and profile.width != 1:
         raise SettingError(
-            f"arch is 'resnet18' and width {profile.width:g}: its basic blocks come in width 1 only; set width=1 as well "
-            "(in a notebook `-p width 1`), or choose another architecture"
+            f"arch is 'resnet18' and width {profile.width:g}: its basic blocks come in width 1 only; set width=1 as "
+            "well (in a notebook `-p width 1`), or choose another architecture"
         )
     return profile
 

@@ -39,11 +39,11 @@ def reconstruct(
 
     Returns a smaller copy; no gradient step is taken. Convolutions and linear modules are taken in the order in which
     they run. Each gets the weights (and bias) with which its output, from the inputs that the smaller network gives it,
-    is closest to its output in the dense network. Each batch norm's running statistics follow, before anything behind it
-    is solved, what its input has become: the mean moves by the difference, the variance is multiplied by the quotient,
-    of the input's statistics on the images in the smaller and in the dense network. So the errors of earlier layers are
-    seen and made good by later ones, and where nothing has changed nothing does, whatever images the running statistics
-    were taken from. Grouped and depthwise convolutions keep their weights.
+    is closest to its output in the dense network. Each batch norm's running statistics follow what its input has
+    become, before anything behind it is solved: the mean moves by the difference, the variance is multiplied by the
+    quotient, of the input's statistics on the images in the smaller and in the dense network. So the errors of earlier
+    layers are seen and made good by later ones, and where no input has changed nothing does, whatever images the
+    running statistics were taken from. Grouped and depthwise convolutions keep their weights.
 
     Args:
         model: the dense network; left as it is.
@@ -86,8 +86,8 @@ def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None
         )
     if example is not None and images.shape[1:] != example.shape[1:]:
         raise SettingError(
-            f"the calibration batch has shape {tuple(images.shape)} and the example inputs {tuple(example.shape)}: give "
-            "both of one size"
+            f"the calibration batch has shape {tuple(images.shape)} and the example inputs {tuple(example.shape)}: "
+            "give both of one size"
         )
     check_fit(model, images)
     if bool((images == images[:1]).all()):
@@ -252,8 +252,8 @@ def _solve(
         change, shift = solve(misses(), ridge)
     except torch.linalg.LinAlgError as error:
         raise SettingError(
-            f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {len(images)} images is constant, "
-            "not finite, or too little; give more and different images, or a larger ridge"
+            f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {len(images)} images is "
+            "constant, not finite, or too little; give more and different images, or a larger ridge"
         ) from error
     module.weight.data.add_(change.T.reshape(module.weight.shape))
     if module.bias is not None:

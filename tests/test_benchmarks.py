@@ -1,5 +1,8 @@
 """What the benchmarks compute besides time, at toy size; nothing here is timed against anything."""
 
+import json
+import sys
+
 import pytest
 import torch
 
@@ -34,6 +37,39 @@ def test_authors_way_gives_the_distance_of_codes():
     assert detection.float_bytes(vgg(0), canvas) == 4 * sum(
         piece.numel() for layer in floats[0] for piece in layer
     )
+
+
+def test_networks_are_read_as_training_leaves_them():
+    model, canvas = detection.setting("preresnet101", 0.25, 2, CPU)
+    pieces = detection.float_activations(model, canvas)
+    assert len(pieces) > 90
+    assert all(piece.is_contiguous(memory_format=torch.channels_last) for layer in pieces for piece in layer)
+
+
+def test_the_page_has_the_first_canvas_and_the_file_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        detection, "setting", lambda arch, width, side, device: (vgg(0), torch.zeros(side**2, 3, 32, 32))
+    )
+    monkeypatch.setattr(detection, "memory", lambda *given: {"peak_mb": 1.0})
+    arguments = [
+        "detection",
+        "--sides",
+        "2",
+        "3",
+        "--epochs",
+        "5",
+        "--rounds",
+        "1",
+        "--threads",
+        str(torch.get_num_threads()),
+    ]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--output", str(tmp_path / "detection.json")])
+    detection.main()
+    result = json.loads((tmp_path / "detection.json").read_text())
+    assert result["settings"]["side"] == 2
+    assert {row["points"] for row in result["rows"].values()} == {4}
+    assert {row["points"] for row in result["more"]["3"].values()} == {9}
+    assert "Canvas of 4 points" in cost_page.detection_lines(result)[0]
 
 
 def test_history_is_made_of_codes_of_their_own():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from splinelib import SettingError, codes
+from splinelib import SettingError
 from splinelib.canvases import image_canvas, noise_canvas, two_image_canvas
 from splinelib.data import Dataset, Split, normalize
 
@@ -86,5 +86,24 @@ def test_noise_that_cannot_be_drawn_is_named(images, count, named):
         noise_canvas(images, count, seed=0)
 
 
-def test_the_grid_is_to_be_had_here_too():
-    assert two_image_canvas is codes.two_image_canvas
+def test_canvas_by_hand():
+    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 10.0]])
+    canvas = two_image_canvas(first, second, side=3)
+    assert canvas.shape == (9, 1, 2)
+    expected = [[a, 10 * b] for a in (0, 0.5, 1) for b in (0, 0.5, 1)]
+    assert canvas[:, 0].tolist() == expected
+    assert two_image_canvas(first.double(), second.double()).shape == (256, 1, 2)
+    assert two_image_canvas(first.double(), second.double(), 2).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "side", "named"),
+    [
+        (torch.zeros(1, 2), torch.zeros(2, 1), 3, r"\(1, 2\) and \(2, 1\)"),
+        (torch.zeros(2), torch.zeros(2), 1, "side is 1"),
+        (torch.zeros(2, dtype=torch.uint8), torch.zeros(2, dtype=torch.uint8), 3, "torch.uint8: normalise"),
+    ],
+)
+def test_canvas_images_that_do_not_fit_are_named(first, second, side, named):
+    with pytest.raises(SettingError, match=named):
+        two_image_canvas(first, second, side)

@@ -20,8 +20,8 @@ from splinelib import (
     UnsupportedModuleError,
     code_distance,
     sign_codes,
-    two_image_canvas,
 )
+from splinelib import codes as codes_module
 from splinelib.codes import (
     _sample,
     distance_per_rate,
@@ -238,6 +238,16 @@ def test_codes_are_the_signs_in_front_of_every_relu(arch, points, generator):
         nn.LeakyReLU(0.1, inplace=True),
         nn.PReLU(3),
         nn.ReLU6(inplace=True),
+        nn.RReLU(),
+        nn.RReLU(inplace=True),
+        nn.Threshold(0, 0),
+        nn.Threshold(0.0, 0.0, inplace=True),
+        lambda z: torch.clamp(z, min=0),
+        lambda z: z.clamp(0, 3),
+        lambda z: z.clamp_(min=0.0),
+        lambda z: z.clip(min=0),
+        lambda z: torch.clamp_min(z, 0),
+        lambda z: z.clamp_min_(0),
         abs,
         torch.abs,
         torch.absolute,
@@ -252,7 +262,20 @@ def test_every_spelling_of_a_non_linearity_counts_once(function, generator):
     assert np.array_equal(bits_of(code)[0], expected)
 
 
-@pytest.mark.parametrize("function", [torch.sigmoid, F.gelu, nn.Hardtanh(-1, 1), nn.Identity()])
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.sigmoid,
+        F.gelu,
+        nn.Hardtanh(-1, 1),
+        nn.Identity(),
+        nn.Threshold(0.1, 0),
+        lambda z: z.clamp(max=0),
+        lambda z: z.clamp(-1, 1),
+        lambda z: z.clamp_min(1e-5),
+        lambda z: z.clamp(min=torch.zeros(3)),
+    ],
+)
 def test_a_model_without_codes_is_named(function, generator):
     with pytest.raises(UnsupportedModuleError, match="Function has no piecewise linear non-linearity"):
         sign_codes(Function(function), torch.randn(2, 4, generator=generator))
@@ -285,6 +308,86 @@ def test_memory_format_does_not_matter(bits, generator):
     assert same(code, sign_codes(last, canvas.contiguous(memory_format=torch.channels_last), bits))
     hook.remove()
     assert seen == [True]
+
+
+LAYOUTS = {
+    "channels last": lambda z: z.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda z: z.transpose(1, 3).contiguous().transpose(1, 3),
+    "a slice": lambda z: torch.cat([z, z], dim=3)[:, :, :, : z.shape[3]],
+    "every other": lambda z: z.repeat_interleave(2, dim=1)[:, ::2],
+    "expanded": lambda z: z[:, :1].expand(z.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_sample_is_the_same_in_every_layout_of_memory(layout, generator):
+    lay_out = LAYOUTS[layout]
+    canvas = torch.randn(300, 2, 6, 5, generator=generator)
+    other = lay_out(canvas)
+    assert other.stride() != canvas.stride()
+    places = {}
+    expected = sign_codes(nn.ReLU(), other.contiguous(), 1000)
+    for _ in range(2):  # places found, places known
+        assert same(sign_codes(Laid(lay_out), other.contiguous(), 1000, places), expected)
+    full = (other > 0).flatten().numpy()
+    assert np.array_equal(bits_of(expected)[0], full[_sample(full.size, 1000, 0)])
+
+
+class Laid(nn.Module):
+    """A ReLU of the input in another layout of memory."""
+
+    def __init__(self, lay_out):
+        super().__init__()
+        self.lay_out = lay_out
+
+    def forward(self, x):
+        return F.relu(self.lay_out(x))
+
+
+def test_known_places_are_not_looked_for_again(generator, monkeypatch):
+    model, canvas = tiny_cnn(generator), torch.randn(300, 2, 6, 6, generator=generator)
+    places = {}
+    code = sign_codes(model, canvas, 2000, places)
+    # Two layers of 96 and 20 units have more signs, and the canvas goes through in two pieces.
+    assert sorted({key[2] for key in places}) == [0, 1, 2]
+    assert sum(place.numel() for place in places.values()) == 3 * 2000
+    assert {place.dtype for place in places.values()} == {torch.int32}
+    monkeypatch.setattr(codes_module, "_places_in_memory", None)
+    assert same(sign_codes(model, canvas, 2000, places), code)
+    monkeypatch.undo()
+    fewer = sign_codes(
+        model, canvas[:260], 1000, places
+    )  # another canvas and other bits find places of their own
+    assert same(fewer, sign_codes(model, canvas[:260], 1000))
+
+
+class Weighted(nn.Module):
+    """A linear layer with non-negative weights and a ReLU, on as many points as the weight has rows or not."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 4, generator=generator))
+        self.scale = nn.Parameter(torch.randn(3, generator=generator))
+
+    def forward(self, x):
+        return F.relu(x @ self.weight.abs().T - torch.abs(self.scale * 2).sum())
+
+
+@pytest.mark.parametrize("points", [5, 8, 264])
+def test_what_does_not_run_over_the_points_is_no_layer(points, generator):
+    model, canvas = Weighted(generator), torch.randn(points, 4, generator=generator)
+    assert sign_codes(model, canvas).bits == (points * 8,)
+
+
+def test_layers_that_only_some_points_meet_are_named(generator):
+    class Fickle(nn.Module):
+        def forward(self, x):
+            return F.relu(F.relu(x) - 1) if len(x) == 256 else F.relu(x)
+
+    with pytest.raises(
+        UnsupportedModuleError, match="Fickle has 1 non-linearities on a part .* and 2 on another"
+    ):
+        sign_codes(Fickle(), torch.randn(300, 4, generator=generator))
 
 
 def test_a_sample_holds_entries_of_the_full_code(generator):
@@ -367,26 +470,3 @@ def test_nan_is_named(bits, generator):
 def test_a_canvas_that_cannot_be_used_is_named(canvas, bits, named, generator):
     with pytest.raises(SettingError, match=named):
         sign_codes(tiny_cnn(generator), canvas, bits)
-
-
-def test_canvas_by_hand():
-    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 10.0]])
-    canvas = two_image_canvas(first, second, side=3)
-    assert canvas.shape == (9, 1, 2)
-    expected = [[a, 10 * b] for a in (0, 0.5, 1) for b in (0, 0.5, 1)]
-    assert canvas[:, 0].tolist() == expected
-    assert two_image_canvas(first.double(), second.double()).shape == (256, 1, 2)
-    assert two_image_canvas(first.double(), second.double(), 2).dtype == torch.float64
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "side", "named"),
-    [
-        (torch.zeros(1, 2), torch.zeros(2, 1), 3, r"\(1, 2\) and \(2, 1\)"),
-        (torch.zeros(2), torch.zeros(2), 1, "side is 1"),
-        (torch.zeros(2, dtype=torch.uint8), torch.zeros(2, dtype=torch.uint8), 3, "torch.uint8: normalise"),
-    ],
-)
-def test_canvas_images_that_do_not_fit_are_named(first, second, side, named):
-    with pytest.raises(SettingError, match=named):
-        two_image_canvas(first, second, side)

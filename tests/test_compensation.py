@@ -18,6 +18,7 @@ from splinelib import (
 )
 from splinelib.criterion import spline_distance
 from splinelib.network import folded
+from splinelib.pruning import remove_compensated
 from splinelib.reconstruction import reestimate_norms
 
 INPUT = (2, 6, 6)
@@ -44,10 +45,7 @@ def test_exact_duplicates_vanish_without_a_trace(compensate, place, unit, twin, 
     model, data = tiny_cnn(generator), batch(generator)
     double(model, *place, unit, twin, scale=2.5)
     selection = {str(place[0]): [twin]}
-    if compensate == "merge":
-        smaller = merge_units(model, data[:2], selection)
-    else:
-        smaller = reconstruct(model, selection, data)
+    smaller = remove_compensated(model, data[:2], selection, compensate, data)
     torch.testing.assert_close(smaller(data), model(data), rtol=1e-5, atol=1e-5)
     plain = remove_units(model, data[:2], selection)
     assert not torch.allclose(plain(data), model(data), rtol=1e-2, atol=1e-2)
@@ -192,6 +190,33 @@ def test_streams_that_are_normalised_again_are_not_merged(generator):
     (layer,) = read_layers(model, inputs)
     merged, removed = (f(model, inputs, {layer.name: [1]}) for f in (merge_units, remove_units))
     assert torch.equal(merged(inputs), removed(inputs))
+
+
+@pytest.mark.parametrize(("padding", "bias"), [(0, True), (0, False), (1, True)])
+def test_a_constant_moves_into_the_bias_or_norm_of_its_reader(padding, bias, generator):
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU6(),
+        nn.Conv2d(6, 5, 3, padding=padding, bias=bias),
+        nn.BatchNorm2d(5),
+    )
+    model = scatter(model.extend([nn.ReLU(), nn.Conv2d(5, 2, 1)]), generator).eval()
+    model[1].weight.data[[1, 4]] = 0.0
+    model[1].bias.data[[1, 4]] = torch.tensor([0.7, 9.0])
+    data = batch(generator)
+    merged, removed = (f(model, data[:2], {"0": [1, 4]}) for f in (merge_units, remove_units))
+    inside = slice(padding, -padding or None)
+    wanted = model(data)[..., inside, inside]
+    torch.testing.assert_close(merged(data)[..., inside, inside], wanted, rtol=1e-4, atol=1e-5)
+    assert (removed(data)[..., inside, inside] - wanted).abs().mean() > 0.1
+
+
+def test_constants_behind_a_flattening_move_into_the_bias(generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    model[4].weight.data[2], model[4].bias.data[2] = 0.0, 0.7
+    merged = merge_units(model, data[:2], {"3": [2]})
+    torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-5)
 
 
 def test_groups_are_merged_within(generator):

@@ -1,5 +1,6 @@
 import copy
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from splinelib import (
     SplineEarlyBird,
     TrainingError,
     UnsupportedModuleError,
+    codes,
+    earlybird,
 )
 from splinelib.codes import pack_bits, pairwise_distances
 
@@ -160,6 +163,46 @@ def test_a_fresh_detector_has_no_distances():
     assert mask().distances.shape == (0, 0)
 
 
+@pytest.mark.parametrize("build", [spline, mask])
+def test_an_update_compares_with_the_window_alone(build, monkeypatch):
+    compared = []
+
+    def counting(codes):
+        compared.append(len(codes))
+        return pairwise_distances(codes)
+
+    monkeypatch.setattr(earlybird, "pairwise_distances", counting)
+    detector = build(window=2)
+    detector.feed([code_of(count) for count in range(6)])
+    assert compared == [1, 2, 3, 3, 3, 3]
+    first = detector.distances
+    assert detector.layer_distances.shape == (6, 6, 1)
+    assert compared[6:] == [6]  # all of them, once
+    first[:] = detector.layer_distances[:] = 9
+    detector.feed([code_of(6)])
+    assert compared[7:] == [3]
+    assert detector.distances[:6, 6].tolist() == [0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
+
+
+def test_a_code_of_another_network_is_named_and_not_kept():
+    detector = spline()
+    detector.feed([code_of(3)])
+    with pytest.raises(SettingError, match=r"layers of \(50,\) bits"):
+        detector.feed([code_of(3, bits=50)])
+    assert detector.distances.shape == (1, 1)
+
+
+def test_places_of_sampled_entries_are_found_at_the_first_update(generator, monkeypatch):
+    model, canvas = tiny_cnn(generator), torch.randn(5, 2, 6, 6, generator=generator)
+    detector = SplineEarlyBird(canvas, bits=30)
+    detector.update(model)
+    monkeypatch.setattr(codes, "_places_in_memory", None)
+    detector.update(model)
+    assert detector.distances.tolist() == [[0, 0], [0, 0]]
+    copy.deepcopy(detector).update(model)
+    pickle.loads(pickle.dumps(detector)).update(model)
+
+
 def test_two_detectors_share_no_state(generator):
     models = [tiny_cnn(generator) for _ in range(4)]
     canvas = torch.randn(4, 2, 6, 6, generator=generator)
@@ -191,6 +234,48 @@ def test_a_restored_detector_goes_on_as_if_never_stopped(build, stop):
     assert restored.epoch == whole.epoch is not None
     np.testing.assert_array_equal(restored.distances, whole.distances)
     np.testing.assert_array_equal(saved.distances, whole.distances[:stop, :stop])
+
+
+def test_a_state_of_another_canvas_is_named():
+    canvas = torch.zeros(2, 3)
+    state = SplineEarlyBird(canvas).state_dict()
+    other = canvas.clone()
+    other[1, 2] = 1e-30
+    for changed in (other, torch.zeros(3, 2), canvas.double()):
+        with pytest.raises(RecordError, match=r"canvas .* with CRC-32 \w+ and not .* with CRC-32 \w+"):
+            SplineEarlyBird(changed).load_state_dict(state)
+    SplineEarlyBird(canvas.T.contiguous().T).load_state_dict(state)  # the same values, laid out otherwise
+    SplineEarlyBird(canvas.bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "named"),
+    [
+        (spline, {"bits": 1000}, r"bits 131072 and not 1000"),
+        (spline, {"threshold": 0.2, "window": 4}, r"threshold 0.16 and not 0.2, window 3 and not 4"),
+        (mask, {"window": 4}, r"window 5 and not 4"),
+        (lambda ratio=0.5: MaskEarlyBird(ratio), {"ratio": 0.3}, r"ratio 0.5 and not 0.3"),
+    ],
+)
+def test_a_state_of_other_settings_is_named_and_changes_nothing(build, settings, named):
+    state, detector = build().state_dict(), build(**settings)
+    state["epoch"] = 7
+    with pytest.raises(RecordError, match=named):
+        detector.load_state_dict(state)
+    assert detector.epoch is None
+
+
+def test_a_canvas_that_was_moved_keeps_its_name():
+    detector, again = SplineEarlyBird(CANVAS.double()), SplineEarlyBird(CANVAS.double())
+    detector.canvas = detector.canvas.float()
+    again.load_state_dict(detector.state_dict())
+
+
+def test_a_state_from_before_settings_were_kept_is_named():
+    state = spline().state_dict()
+    del state["settings"]
+    with pytest.raises(RecordError, match=r"lacks \['settings'\]: it was not made by state_dict"):
+        spline().load_state_dict(state)
 
 
 def test_a_state_with_missing_parts_is_named():

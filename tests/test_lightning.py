@@ -51,8 +51,9 @@ def canvas():
     return torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 
 
-def fit(callbacks, frozen, epochs, checkpoint=None, **settings):
-    module = Jumping(frozen)
+def fit(callbacks, epochs, frozen=0, module=None, checkpoint=None, **settings):
+    """Train on a few batches of zeros, by default a network that jumps for ``frozen`` steps."""
+    module = Jumping(frozen) if module is None else module
     trainer = Trainer(
         accelerator="cpu",
         callbacks=callbacks,
@@ -140,6 +141,85 @@ def test_a_canvas_of_another_dtype_follows_the_module():
     fit([bird], frozen=1, epochs=4)
     assert bird.detector.canvas.dtype == torch.float32
     assert bird.epoch == 3
+
+
+class Words(LightningModule):
+    """Looks up integers; two optimisers step in every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = nn.Sequential(
+            nn.Embedding(9, 5), nn.Flatten(), nn.Linear(15, 8), nn.ReLU(), nn.Linear(8, 1)
+        )
+
+    def forward(self, x):
+        return self.network(x)
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(self(batch[0].long()).square().mean())
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.network[part].parameters(), lr=0.1) for part in (0, 2)]
+
+
+def words():
+    return torch.randint(9, (40, 3), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(1, [2, 4, 6, 8, 10, 12, 14, 16]), (3, [6, 12]), (None, [8, 16])]
+)
+def test_steps_of_two_optimisers_in_one_batch_count_once(every, steps):
+    bird = SplineEarlyBirdCallback(words(), every_n_steps=every)
+    fit([bird], module=Words(), epochs=2)
+    assert bird.steps == steps
+
+
+def test_a_canvas_of_integers_stays_one():
+    bird = SplineEarlyBirdCallback(words())
+    fit([bird], module=Words(), epochs=1)
+    assert bird.detector.canvas.dtype == torch.int64
+
+
+class Bare(LightningModule):
+    """Has nothing to train."""
+
+    def forward(self, x):
+        return torch.relu(x)
+
+    def training_step(self, batch, batch_idx):
+        return None
+
+    def configure_optimizers(self):
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`.*")
+def test_a_module_without_parameters_takes_the_canvas_as_it_is():
+    bird = SplineEarlyBirdCallback(canvas().double())
+    fit([bird], module=Bare(), epochs=4)
+    assert bird.epochs == [0, 1, 2, 3]
+    assert bird.detector.canvas.dtype == torch.float64
+    assert bird.drawn
+
+
+def test_bits_reach_the_detector_and_tell_callbacks_apart():
+    few, many = SplineEarlyBirdCallback(canvas(), bits=50), SplineEarlyBirdCallback(canvas())
+    fit([few, many], frozen=1, epochs=1)
+    assert few.detector.codes[0].bits == (50,)
+    assert many.detector.codes[0].bits == (640,)
+
+
+def test_a_canvas_that_follows_the_module_still_fits_its_checkpoint(tmp_path):
+    first, second = SplineEarlyBirdCallback(canvas().half()), SplineEarlyBirdCallback(canvas().half())
+    trainer, _ = fit([first], frozen=1, epochs=2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    fit([second], frozen=1, epochs=4, checkpoint=tmp_path / "half.ckpt")
+    assert second.epoch == 3
 
 
 def test_settings_and_states_that_cannot_be_used_are_named():

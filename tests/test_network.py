@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import UnsupportedModuleError, folded, read_layers
+from splinelib import SettingError, UnsupportedModuleError, folded, read_layers
 from splinelib.models import ChannelSelection, build_model
 from splinelib.network import raw_rows, unit_scales
+from splinelib.profiles import get_profile
 
 
 def close(actual, expected):
@@ -221,6 +222,13 @@ def test_resnet_stream_is_one_layer_of_all_its_writers(generator):
     assert weight.shape == (64, 3 * 9 + 2 * 64 * 9)
     scales = sum(model.get_submodule(w.norm).weight.detach().abs() for w in stream.writers)
     close(unit_scales(model, stream), scales.double())
+
+
+def test_a_network_of_one_width_is_named_before_any_run():
+    with pytest.raises(SettingError, match=r"arch is 'resnet18' and width 0.0625.*set width=1 .*-p width 1"):
+        get_profile("smoke", arch="resnet18")
+    assert get_profile("smoke", arch="resnet18", width=1).width == 1
+    assert get_profile("smoke", arch="resnet50").width == 1 / 16
 
 
 def test_coupled_expansion_and_depthwise_convolution_stand_side_by_side(generator):

@@ -370,6 +370,47 @@ def test_regnets_equal_their_masks(name, scope, generator):
     assert cost(pruned, inputs).flops < 0.5 * cost(model, inputs).flops
 
 
+def short_vgg(build):
+    """torchvision's VGG-16 with a classifier of 512 units: its own holds a hundred million weights."""
+    with torch.device("meta"):
+        model = build(num_classes=10)
+        model.avgpool = nn.AdaptiveAvgPool2d(2)
+        model.classifier[0], model.classifier[3] = nn.Linear(512 * 4, 512), nn.Linear(512, 512)
+        model.classifier[6] = nn.Linear(512, 10)
+    return model.to_empty(device="cpu")
+
+
+OTHERS_NETWORKS = {
+    "vgg16": lambda: short_vgg(torchvision.models.vgg16),
+    "vgg16_bn": lambda: short_vgg(torchvision.models.vgg16_bn),
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
+    "resnet50": lambda: torchvision.models.resnet50(num_classes=10),
+    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10),
+    "regnety_002": lambda: timm.create_model("regnety_002", num_classes=10),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS_NETWORKS)
+def test_one_call_prunes_the_networks_of_others(name, generator):
+    model, inputs = OTHERS_NETWORKS[name](), torch.randn(3, 3, 32, 32, generator=generator).double()
+    for module in model.modules():  # weights with which values keep their size from layer to layer
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+    # In float64, so that what an image adds to deep, saturated outputs is far above rounding.
+    model = scatter(model, generator).double().eval()
+    layers = read_layers(model, inputs[:2])
+    scores = Spline()(model, layers)
+    with torch.no_grad():
+        whole = model(inputs)
+        for scope in SCOPES:
+            pruned = prune(model, inputs[:2], 0.4, scope)(inputs)
+            masked = mask_units(model, inputs[:2], select_units(layers, scores, 0.4, scope))(inputs)
+            scale = masked.std(dim=0).min().item()  # of what changes from image to image
+            assert scale > 1e-5
+            assert (masked - whole).abs().mean() > scale
+            torch.testing.assert_close(pruned, masked, rtol=0, atol=1e-6 * scale)
+
+
 def test_norms_over_channels_can_be_cut_but_not_masked():
     model = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
     assert remove_units(model, torch.zeros(2, 3), {"0": [1]})[1].normalized_shape == (5,)

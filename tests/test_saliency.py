@@ -222,7 +222,7 @@ def test_the_model_stays_as_it_is_when_inputs_do_not_fit(cnn, name):
     model, layers, _ = cnn
     model.train()
     before = fingerprint(model)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SettingError, match=r"does not take images of shape \([18], 3, 6, 6\)"):
         CRITERIA[name](torch.zeros(8, 3, 6, 6).double(), LABELS)(model, layers)
     torch.testing.assert_close(fingerprint(model), before, rtol=0, atol=0)
 
@@ -338,6 +338,23 @@ def test_what_a_score_lacks_is_named(cnn):
 def test_batches_and_settings_that_cannot_be_used_are_named(call, named):
     with pytest.raises(SettingError, match=named):
         call(torch.zeros(8, 2, 6, 6), LABELS)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        lambda x: Taylor(x, LABELS),
+        lambda x: SNIP(x, LABELS),
+        lambda x: GraSP(x, LABELS),
+        lambda x: TorchPruningScore(None, x),
+        SynFlow,
+    ],
+)
+def test_images_that_do_not_fit_are_named(criterion, generator):
+    model = tiny_cnn(generator)
+    layers = read_layers(model, torch.zeros(2, 2, 6, 6))
+    with pytest.raises(SettingError, match=r"does not take images of shape \([18], 2, 7, 7\)"):
+        criterion(torch.zeros(8, 2, 7, 7))(model, layers)
 
 
 def test_batch_norm_scale_serves_beside_them(coupled):

@@ -24,6 +24,7 @@ from splinelib import (
 from splinelib.anatomy import norm_ranks
 from splinelib.criterion import Spline
 from splinelib.methods import SoftPruning, choose_units, shrink
+from splinelib.models import build_model
 from splinelib.plans import SWEEPS, plan
 from splinelib.profiles import PROFILES, SCORES, dense_runs, get_profile
 from splinelib.records import RecordStore, run_key, settings_dict
@@ -232,6 +233,19 @@ def test_soft_pruning_zeroes_filters_that_may_grow_again(complete, tmp_path):
     assert record.results["widths"][layer.name] == layer.units - round(layer.units / 2)
     train(dense, data, SPLINE_0.finetune, seed=1, progress=False)
     assert sum(zeros()) < sum(soft)
+
+
+def test_soft_pruning_leaves_a_residual_stream_whole():
+    model = build_model("preresnet20", num_classes=3, in_channels=1, width=1 / 4, image_size=8, seed=0)
+    known = calibration(tiny_dataset(), 0)
+    SoftPruning(0.5, known).after_epoch(model, 0)
+    inside, stream = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            share = (module.weight.flatten(1).norm(dim=1) == 0).double().mean().item()
+            (inside if name.endswith(("conv1", "conv2")) and "stage" in name else stream).append(share)
+    assert set(inside) == {0.5}
+    assert set(stream) == {0.0}
 
 
 def test_fields_added_later_leave_older_names_alone():
