@@ -1,4 +1,4 @@
-"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--sides 16 100]``; writes JSON.
+"""Cost of spline early-bird detection: ``python -m benchmarks.detection [--sides 32 100]``; writes JSON.
 
 Three ways through the same canvas, timed in turn, round after round, of which the least time of each counts; CPU time
 stands beside wall time, since other work on the machine stretches only the latter.
@@ -162,7 +162,7 @@ def arguments_of_the_command_line():
         "--sides",
         type=int,
         nargs="+",
-        default=[16, 100],
+        default=[32, 100],
         help="points a side of each canvas: ours, the paper's",
     )
     parser.add_argument("--epochs", type=int, default=160, help="epochs kept and compared")

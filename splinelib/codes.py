@@ -267,7 +267,7 @@ def _places_in_memory(sample: np.ndarray, z: Tensor, offset: int) -> Tensor:
     """
     low, high = np.searchsorted(sample, [offset, offset + z.numel()])
     small = max(z.numel(), _extent(z)) < 2**31
-    rest = (sample[low:high] - offset).astype(
+    rest: Any = (sample[low:high] - offset).astype(
         np.int32 if small else np.int64
     )  # half the memory, twice the speed
     places = np.zeros_like(rest)

@@ -85,9 +85,7 @@ def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, exa
     with evaluating(model), watched(model, {name: lambda values: caught.append(values.detach().clone())}, {}):
         model(example_inputs)
     channels = caught[0].movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[constant]
-    values = (
-        channels.flatten(1).median(dim=1).values
-    )  # the same everywhere, but for the borders of padded pooling
+    values = channels.flatten(1).median(dim=1).values  # all alike, but for borders of padded pooling
     weight = module.weight.detach()[:, constant]
     shift = weight.reshape(*weight.shape[:2], -1).sum(2) @ values
     if module.bias is not None:

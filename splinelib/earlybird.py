@@ -150,7 +150,7 @@ class SplineEarlyBird(_Detector):
 def _fingerprint(canvas: Tensor) -> str:
     """Shape, dtype and a checksum of the values, on whatever device they are."""
     content = canvas.detach().flatten().cpu().view(torch.uint8).numpy()
-    return f"{canvas.dtype} of shape {tuple(canvas.shape)} with CRC-32 {zlib.crc32(content):08x}"
+    return f"{canvas.dtype} of shape {tuple(canvas.shape)} with CRC-32 {zlib.crc32(content.tobytes()):08x}"
 
 
 def first_settled(distances: np.ndarray, threshold: float = 0.16, window: int = 3) -> int | None:

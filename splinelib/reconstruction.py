@@ -26,9 +26,7 @@ _CHUNK = 50  # images in one forward pass: bounds the memory of unfolded feature
 _ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
 _ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
 _PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
-_ROUNDING = (
-    1e-10  # share of its squared mean up to which a variance counts as zero: float32 leaves about 1e-14
-)
+_ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -123,11 +121,11 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     modules = dict(corrected.named_modules())
     with evaluating(corrected):
         for name in _in_order(corrected, images[:2]):
-            module: Any = modules[name]
-            if isinstance(module, _BATCH_NORM) and module.running_mean is not None:
+            norm: Any = modules[name]
+            if isinstance(modules[name], _BATCH_NORM) and norm.running_mean is not None:
                 mean, variance = _input_statistics(corrected, name, images)
-                module.running_mean.copy_(mean)
-                module.running_var.copy_(variance)
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(variance)
     return corrected
 
 

@@ -6,9 +6,9 @@ for comparison). :func:`splinelib.prune` is the whole way in one call.
 
 import copy
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +22,9 @@ Selection = dict[str, list[int]]
 """Units to prune: sorted unit indices by layer name."""
 
 
-def check_ratio(ratio: float) -> None:
+def check_ratio(ratio: object) -> None:
     """Raise :class:`SettingError` unless ``ratio`` is a number strictly between 0 and 1."""
-    if not isinstance(ratio, Real) or not 0 < ratio < 1:
+    if not isinstance(ratio, int | float | np.floating) or not 0 < ratio < 1:
         raise SettingError(
             f"ratio is {ratio!r}: it is the share to prune and must lie strictly between 0 and 1"
         )

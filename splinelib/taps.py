@@ -46,7 +46,7 @@ _NONLINEARITIES: frozenset[Any] = frozenset(
 # ``F.hardtanh``.
 _CLIPS: dict[Any, str] = {
     **dict.fromkeys((F.hardtanh, F.hardtanh_), "min_val"),
-    **dict.fromkeys((F.threshold, F.threshold_, torch.threshold), "threshold"),
+    **dict.fromkeys((F.threshold, torch.threshold_, torch.threshold), "threshold"),
     **dict.fromkeys((torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_), "min"),
     **dict.fromkeys((torch.clip, torch.clip_, Tensor.clip, Tensor.clip_), "min"),
     **dict.fromkeys((torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_), "min"),

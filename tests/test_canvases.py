@@ -92,7 +92,7 @@ def test_canvas_by_hand():
     assert canvas.shape == (9, 1, 2)
     expected = [[a, 10 * b] for a in (0, 0.5, 1) for b in (0, 0.5, 1)]
     assert canvas[:, 0].tolist() == expected
-    assert two_image_canvas(first.double(), second.double()).shape == (256, 1, 2)
+    assert two_image_canvas(first.double(), second.double()).shape == (1024, 1, 2)
     assert two_image_canvas(first.double(), second.double(), 2).dtype == torch.float64
 
 

@@ -198,7 +198,7 @@ class Bare(LightningModule):
         return None
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers` returned `None`.*")
+@pytest.mark.filterwarnings("ignore:.*returned `None`.*")
 def test_a_module_without_parameters_takes_the_canvas_as_it_is():
     bird = SplineEarlyBirdCallback(canvas().double())
     fit([bird], module=Bare(), epochs=4)
