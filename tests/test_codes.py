@@ -326,7 +326,7 @@ def test_a_sample_is_the_same_in_every_layout_of_memory(layout, generator):
     other = lay_out(canvas)
     assert other.stride() != canvas.stride()
     places = {}
-    expected = sign_codes(nn.ReLU(), other.contiguous(), 1000)
+    expected = sign_codes(nn.ReLU(), other.contiguous(), 1000, places)
     for _ in range(2):  # places found, places known
         assert same(sign_codes(Laid(lay_out), other.contiguous(), 1000, places), expected)
     full = (other > 0).flatten().numpy()
@@ -345,20 +345,20 @@ class Laid(nn.Module):
 
 
 def test_known_places_are_not_looked_for_again(generator, monkeypatch):
-    model, canvas = tiny_cnn(generator), torch.randn(300, 2, 6, 6, generator=generator)
+    model, canvas = tiny_cnn(generator), torch.randn(512, 2, 6, 6, generator=generator)
     places = {}
-    code = sign_codes(model, canvas, 2000, places)
-    # Two layers of 96 and 20 units have more signs, and the canvas goes through in two pieces.
-    assert sorted({key[2] for key in places}) == [0, 1, 2]
-    assert sum(place.numel() for place in places.values()) == 3 * 2000
+    code = sign_codes(model, canvas, 5000, places)
+    assert same(code, sign_codes(model, canvas, 5000))
+    # The layers of 96 and 20 units have more signs, that of 8 has not; the canvas goes through in two equal pieces.
+    assert len(places) == 2 * 2
+    assert sum(place.numel() for place in places.values()) == 2 * 5000
     assert {place.dtype for place in places.values()} == {torch.int32}
     monkeypatch.setattr(codes_module, "_places_in_memory", None)
-    assert same(sign_codes(model, canvas, 2000, places), code)
+    assert same(sign_codes(model, canvas, 5000, places), code)
     monkeypatch.undo()
-    fewer = sign_codes(
-        model, canvas[:260], 1000, places
-    )  # another canvas and other bits find places of their own
-    assert same(fewer, sign_codes(model, canvas[:260], 1000))
+    for points, bits in ((300, 5000), (512, 4000)):  # another canvas and other bits find places of their own
+        fewer = sign_codes(model, canvas[:points], bits, places)
+        assert same(fewer, sign_codes(model, canvas[:points], bits))
 
 
 class Weighted(nn.Module):

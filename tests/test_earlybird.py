@@ -179,6 +179,7 @@ def test_an_update_compares_with_the_window_alone(build, monkeypatch):
     assert detector.layer_distances.shape == (6, 6, 1)
     assert compared[6:] == [6]  # all of them, once
     first[:] = detector.layer_distances[:] = 9
+    assert detector.distances[5].tolist() == [0.05, 0.04, 0.03, 0.02, 0.01, 0]
     detector.feed([code_of(6)])
     assert compared[7:] == [3]
     assert detector.distances[:6, 6].tolist() == [0.06, 0.05, 0.04, 0.03, 0.02, 0.01]

@@ -117,20 +117,23 @@ def test_a_bird_that_is_never_drawn_stops_nothing():
     assert trainer.global_step == 20
 
 
-def test_the_state_travels_in_checkpoints(tmp_path):
+@pytest.mark.parametrize(("batches", "epoch"), [(1, 3), (2, 7)])
+def test_the_state_travels_in_checkpoints(batches, epoch, tmp_path):
     def birds():
-        other = SplineEarlyBirdCallback(-canvas(), every_n_steps=2, name="mirrored")
-        return [SplineEarlyBirdCallback(canvas(), every_n_steps=2), other]
+        other = SplineEarlyBirdCallback(-canvas(), every_n_steps=3, name="mirrored")
+        return [SplineEarlyBirdCallback(canvas(), every_n_steps=3), other]
 
+    settings = {"frozen": 6, "accumulate_grad_batches": batches}
     whole, first, second = birds(), birds(), birds()
-    fit(whole, frozen=6, epochs=5)
-    trainer, _ = fit(first, frozen=6, epochs=2)
+    fit(whole, epochs=5 * batches, **settings)
+    # The first part has 8 steps, so the third observation is due after the next.
+    trainer, _ = fit(first, epochs=2 * batches, **settings)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    torch.load(tmp_path / "half.ckpt", weights_only=True)  # nothing but tensors and numbers
-    fit(second, frozen=6, epochs=5, checkpoint=tmp_path / "half.ckpt")
+    torch.load(tmp_path / "half.ckpt", weights_only=True)  # nothing but tensors, numbers and strings
+    fit(second, epochs=5 * batches, checkpoint=tmp_path / "half.ckpt", **settings)
     assert not any(bird.drawn for bird in first)
     for resumed, expected in zip(second, whole, strict=True):
-        assert (resumed.step, resumed.epoch) == (expected.step, expected.epoch) == (12, 2)
+        assert (resumed.step, resumed.epoch) == (expected.step, expected.epoch) == (15, epoch)
         assert resumed.steps == expected.steps
         np.testing.assert_array_equal(resumed.detector.distances, expected.detector.distances)
     assert second[0].detector.distances[0, 1] != second[1].detector.distances[0, 1]
