@@ -50,6 +50,7 @@ LAYERS = (
     "execution",
     "profiles",
     "schedules",
+    "untrained",
     "plans",
     "sweeps",
     "tables",
