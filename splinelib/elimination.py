@@ -82,9 +82,8 @@ class _OnReaders:
         weight = module.weight.detach().flatten(1).double().T
         window = weight.shape[0] // module.weight.shape[1]  # of a convolution; 1 for a linear module
         order = (index[:, :, None] * window + torch.arange(window)).flatten().to(weight.device)
-        gram, _, total, _, count = covariances(equations(model, model, name, self.images, self.seed))
-        mean = (total / count)[order]
-        return (gram / count)[order][:, order] - torch.outer(mean, mean), mean, weight[order]
+        gram, _, mean, _ = covariances(equations(model, model, name, self.images, self.seed))
+        return gram[order][:, order], mean[order], weight[order]
 
 
 def _solvable_readers(graph: Any, layer: Layer) -> list[tuple[str, Tensor]]:

@@ -292,29 +292,30 @@ def _with_positions(values: Tensor) -> Tensor:
 
 def _ridge_by_columns(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
     """Change of the weights [d, out] and of the bias [out], by the normal equations."""
-    gram, cross, total, target, count = covariances(equations)
-    mean, target_mean = total / count, target / count
-    gram = gram / count - torch.outer(mean, mean)
-    cross = cross / count - torch.outer(mean, target_mean)
+    gram, cross, mean, target_mean = covariances(equations)
     change = _positive_solve(_with_ridge(gram, ridge), cross)
     return change, target_mean - mean @ change
 
 
-def covariances(equations: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Sums over rows x [d], y [out]: x xᵀ, x yᵀ, x, y and their number. Products in the rows' type, sums in float64."""
-    first, (rows, targets) = True, next(equations)
-    sums: list[Any] = []
+def covariances(equations: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of rows x [d] and y [out] the covariances x xᵀ and x yᵀ, and the means, in float64.
+
+    Products are taken in the rows' type, of differences from the first chunk's mean: where inputs hardly vary, the
+    squares of the means would drown their variance.
+    """
+    origin: tuple[Tensor, Tensor] | None = None
+    sums: list[Any] = [0.0] * 4
     count = 0
-    while True:
-        parts = [rows.T @ rows, rows.T @ targets, rows.sum(0), targets.sum(0)]
-        sums = (
-            [part.double() for part in parts] if first else [a + b for a, b in zip(sums, parts, strict=True)]
-        )
-        first, count = False, count + len(rows)
-        try:
-            rows, targets = next(equations)
-        except StopIteration:
-            return sums[0], sums[1], sums[2], sums[3], count
+    for rows, targets in equations:
+        origin = origin or (rows.mean(0), targets.mean(0))
+        x, y = rows - origin[0], targets - origin[1]
+        parts = (x.T @ x, x.T @ y, x.sum(0), y.sum(0))
+        sums = [total + part.double() for total, part in zip(sums, parts, strict=True)]
+        count += len(rows)
+    assert origin is not None  # there are images
+    gram, cross, x, y = (total / count for total in sums)
+    means = origin[0] + x, origin[1] + y
+    return gram - torch.outer(x, x), cross - torch.outer(x, y), *means
 
 
 def _ridge_by_rows(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
