@@ -64,8 +64,8 @@ def wall_savings(records: Sequence[Record], step_times: Sequence[Mapping[str, An
         step_times: rows of ``benchmarks/results/step_time.json``.
 
     Returns:
-        Columns: device, ratio, criterion, n, saving_mean and saving_std in operations, seconds_mean and seconds_std
-        (the same quotients in seconds). Above 1 less is spent than on the dense network.
+        One row for each device, ratio and criterion: n, saving_mean and saving_std in operations, seconds_mean and
+        seconds_std (the same quotients in seconds). Above 1 less is spent than on the dense network.
     """
     rows = []
     for record in records:
