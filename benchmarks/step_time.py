@@ -3,7 +3,7 @@
 VGG-16 and PreResNet-20 at several widths lose the same share of each layer's units. Dense and pruned networks are timed
 in turn, round after round, of which the least time of each counts: a step of :func:`splinelib.training.train` (forward
 pass, cross-entropy, backward pass, SGD) and an inference pass, on 32×32 images in channels-last memory, in float32 and
-under bfloat16 autocast, on the CPU and on a GPU if there is one. The *realised share* of the theoretical speed-up is
+under bfloat16 autocast, on the CPU or, with ``--device cuda``, on a GPU. The *realised share* of the theoretical speed-up is
 
     (time dense / time pruned - 1) / (FLOPs dense / FLOPs pruned - 1)
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import CPU, least, machine, timed
+from benchmarks.machine import least, machine, timed
 from splinelib import FilterNorm, prune
 from splinelib.artifacts import atomic_path
 from splinelib.cost import count_flops, training_flops
@@ -26,7 +26,10 @@ from splinelib.models import build_model
 from splinelib.taps import evaluating
 from splinelib.training import TrainSettings, _Trainer
 
-RESULTS = Path(__file__).parent / "results" / "step_time.json"
+RESULTS = {
+    device: Path(__file__).parent / "results" / f"{name}.json"
+    for device, name in (("cpu", "step_time"), ("cuda", "step_time_cuda"))
+}
 PRECISIONS = ("float32", "bfloat16")
 PASSES = {"step": training_flops, "inference": count_flops}  # what is timed, and what counts its operations
 MIN_ROUNDS = 3  # the first one warms up
@@ -126,31 +129,31 @@ def arguments_of_the_command_line():
         "--seconds",
         type=float,
         default=20,
-        help="for each network, precision and device; at least three rounds",
+        help="for each network and precision; at least three rounds",
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--device", choices=RESULTS, default="cpu")
+    parser.add_argument("--output", type=Path, help="by default the device's file in benchmarks/results")
     return parser.parse_args()
 
 
 def main():
     given = arguments_of_the_command_line()
     torch.set_num_threads(given.threads)
-    devices = [CPU] + [torch.device("cuda")] * torch.cuda.is_available()
+    device, output = torch.device(given.device), given.output or RESULTS[given.device]
     rows = []
     residual = [("preresnet20", 0.5), ("preresnet20", 1.0)]
     for arch, width in [*(("vgg16_bn", width) for width in given.widths), *residual]:
-        for device in devices:
-            models = networks(arch, width, given.ratios)
-            for precision in PRECISIONS:
-                where = {"arch": arch, "width": width, "device": device.type, "precision": precision}
-                found = measure(models, precision, given.batch, given.seconds, device)
-                rows += [where | row for row in found]
+        models = networks(arch, width, given.ratios)
+        for precision in PRECISIONS:
+            where = {"arch": arch, "width": width, "device": device.type, "precision": precision}
+            found = measure(models, precision, given.batch, given.seconds, device)
+            rows += [where | row for row in found]
     settings = {key: getattr(given, key) for key in ("widths", "ratios", "batch", "seconds")}
-    result = {"machine": machine(given.threads, devices[-1]), "settings": settings, "rows": rows}
-    with atomic_path(given.output) as temporary:
+    result = {"machine": machine(given.threads, device), "settings": settings, "rows": rows}
+    with atomic_path(output) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.write(table(rows) + f"\nmachine: {result['machine']}\nwritten to {given.output}\n")
+    sys.stdout.write(table(rows) + f"\nmachine: {result['machine']}\nwritten to {output}\n")
 
 
 if __name__ == "__main__":

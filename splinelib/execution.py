@@ -78,6 +78,10 @@ class _Watch:
             detector.update(model)
         return {}
 
+    def drew(self, epoch: int) -> bool:
+        """Whether a detector drew its ticket after this epoch."""
+        return epoch in (self.spline.epoch, *(mask.epoch for mask in self.masks.values()))
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "spline": self.spline.state_dict(),
@@ -114,9 +118,15 @@ def _execute_dense(
 ) -> dict[str, Any]:
     model = new_model(run, data, device)
     watch = _Watch(run, data, model)
-    checkpoint = store.checkpoint_path(run)
     rows = train(
-        model, data, run.train, seed=run.seed, callbacks=[watch], checkpoint=checkpoint, progress=progress
+        model,
+        data,
+        run.train,
+        seed=run.seed,
+        callbacks=[watch],
+        checkpoint=store.checkpoint_path(run),
+        keep=lambda epochs: store.moment_path(run, epochs) if watch.drew(epochs - 1) else None,
+        progress=progress,
     )
     with atomic_path(store.weights_path(run)) as path:
         torch.save(model.state_dict(), path)

@@ -73,9 +73,11 @@ def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
 
 
 def committed_step_times() -> list[dict[str, Any]]:
-    """Rows of ``benchmarks/results/step_time.json`` beside the package's source; none where it is not there."""
-    path = Path(splinelib.__file__).parents[1] / "benchmarks" / "results" / "step_time.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else []
+    """Rows of the step times, CPU and GPU, in ``benchmarks/results`` beside the package's source; none without it."""
+    folder = Path(splinelib.__file__).parents[1] / "benchmarks" / "results"
+    return [
+        row for path in sorted(folder.glob("step_time*.json")) for row in json.loads(path.read_text())["rows"]
+    ]
 
 
 def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:

@@ -41,6 +41,7 @@ LAYERS = (
     "lightning",
     "__init__",
     "energy",
+    "capture",
     "training",
     "initialisers",
     "methods",

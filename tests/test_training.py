@@ -8,7 +8,7 @@ from breaking import damaged, kill, started, wait_until
 from tiny_runs import SETTINGS, tiny_dataset, tiny_network, train_tiny
 from torch import nn
 
-from splinelib import RecordError, SettingError, TrainingError
+from splinelib import RecordError, SettingError, TrainingError, training
 from splinelib.artifacts import load_tensors
 from splinelib.models import build_model
 from splinelib.training import TrainSettings, _Trainer, evaluate, train
@@ -86,6 +86,28 @@ def test_checkpoints_change_nothing(uninterrupted, tmp_path):
     rows, digest, watch = train_tiny(path)
     assert (rows, digest) == uninterrupted[:2]
     assert watch.epochs == [0, 1, 2]
+
+
+def test_moments_that_are_kept_go_on_without_callbacks(uninterrupted, tmp_path):
+    """As checkpoints do, and to the same end."""
+    path = tmp_path / "moment.pt"
+    model = tiny_network()
+    arguments = {"seed": 3, "progress": False}
+    train(model, tiny_dataset(), SETTINGS, **arguments, keep=lambda epochs: path if epochs == 2 else None)
+    assert tiny_runs.digest(model) == uninterrupted[1]
+    rows = train(later := tiny_network(), tiny_dataset(), SETTINGS, **arguments, checkpoint=path)
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert tiny_runs.digest(later) == uninterrupted[1]
+
+
+@pytest.mark.parametrize(("every", "written"), [(0.0, [0, 1, 2]), (60.0, [2])])
+def test_checkpoints_are_written_when_they_are_due_and_at_the_end(every, written, tmp_path, monkeypatch):
+    model, epochs = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), []
+    monkeypatch.setattr(_Trainer, "write", lambda trainer, *_: epochs.append(trainer.state.epoch - 1))
+    settings = dataclasses.replace(SETTINGS, batch_size=48)
+    path = tmp_path / "checkpoint.pt"
+    train(model, tiny_dataset(), settings, seed=0, checkpoint=path, checkpoint_every=every, progress=False)
+    assert sorted(set(epochs) - {-1}) == written
 
 
 @pytest.mark.parametrize("steps", [1, 6, 7, 11, 17])
@@ -284,7 +306,9 @@ def test_evaluation_counts_right_answers(monkeypatch):
             return self.dropout(torch.eye(3)[torch.ones(len(x), dtype=torch.int64)])
 
     model = Guess().train()
-    assert evaluate(model, data) == evaluate(model, data, batch_size=3) == 2 / 7  # labels 0 1 2 0 1 2 0
+    for batch_size in (100, 3):
+        monkeypatch.setitem(training.EVALUATED, "cpu", batch_size)
+        assert evaluate(model, data) == 2 / 7  # labels 0 1 2 0 1 2 0
     assert model.dropout.training
 
 
