@@ -3,7 +3,8 @@
 VGG-16 and PreResNet-20 at several widths lose the same share of each layer's units. Dense and pruned networks are timed
 in turn, round after round, of which the least time of each counts: a step of :func:`splinelib.training.train` (forward
 pass, cross-entropy, backward pass, SGD) and an inference pass, on 32×32 images in channels-last memory, in float32 and
-under bfloat16 autocast, on the CPU or, with ``--device cuda``, on a GPU. The *realised share* of the theoretical speed-up is
+under bfloat16 autocast, on the CPU or, with ``--device cuda``, on a GPU. The *realised share* of the theoretical
+speed-up is
 
     (time dense / time pruned - 1) / (FLOPs dense / FLOPs pruned - 1)
 

@@ -1,5 +1,6 @@
 """Training passes recorded as CUDA graphs: on a GPU, a small network waits for launches more than it computes."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,10 @@ def captured(model: nn.Module, images: Tensor, low: bool) -> Callable[[Tensor], 
     kept = [
         buffer.clone() for buffer in model.buffers()
     ]  # recording runs the network, which moves statistics
-    recorded: Any = torch.cuda.make_graphed_callables(_Passes(model, low), (images.clone(),))
+    with warnings.catch_warnings():
+        # It records on a stream of its own, and torch warns of that.
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream|Attempting to run cuBLAS")
+        recorded: Any = torch.cuda.make_graphed_callables(_Passes(model, low), (images.clone(),))
     with torch.no_grad():
         for buffer, before in zip(model.buffers(), kept, strict=True):
             buffer.copy_(before)

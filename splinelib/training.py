@@ -229,9 +229,9 @@ class _Trainer:
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of SGD; the batch's mean loss, detached."""
         images = images.contiguous(memory_format=torch.channels_last)
-        low = self.settings.precision == "bfloat16"
+        low, forward = self.settings.precision == "bfloat16", self._passes(images)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
-            loss = F.cross_entropy(self._passes(images)(images), labels)
+            loss = F.cross_entropy(forward(images), labels)
         self.optimizer.zero_grad()
         loss.backward()
         if self.settings.norm_l1:
