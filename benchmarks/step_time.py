@@ -25,7 +25,7 @@ from splinelib.artifacts import atomic_path
 from splinelib.cost import count_flops, training_flops
 from splinelib.models import build_model
 from splinelib.taps import evaluating
-from splinelib.training import TrainSettings, _Trainer
+from splinelib.trainer import Trainer, TrainSettings
 
 RESULTS = {
     device: Path(__file__).parent / "results" / f"{name}.json"
@@ -52,7 +52,7 @@ def networks(arch, width, ratios):
 def trainer_of(model, precision, device):
     # At learning rate 0 the operations are the same, and no weight runs off on images that are noise.
     settings = TrainSettings(epochs=1, lr=0.0, precision=precision)
-    return _Trainer(model.to(device), settings, seed=0, callbacks=(), checkpoint=None, every=0.0)
+    return Trainer(model.to(device), settings, seed=0, callbacks=(), checkpoint=None, every=0.0)
 
 
 def step(trainer, images, labels):

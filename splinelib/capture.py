@@ -1,7 +1,9 @@
 """Training passes recorded as CUDA graphs: on a GPU, a small network waits for launches more than it computes."""
 
+import contextlib
+import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ def captured(model: nn.Module, images: Tensor, low: bool) -> Callable[[Tensor], 
     """The forward pass of ``model`` in training mode, recorded with its backward pass and replayed at every call.
 
     The kernels are those of the network itself, without Python and launches between them. Weights may change in place
-    between calls, but must stay where they are.
+    between calls, but must stay where they are. Call this outside autocast.
 
     Args:
         model: network on a GPU, in training mode; it is left as it was.
@@ -34,11 +36,27 @@ def captured(model: nn.Module, images: Tensor, low: bool) -> Callable[[Tensor], 
     kept = [
         buffer.clone() for buffer in model.buffers()
     ]  # recording runs the network, which moves statistics
-    with warnings.catch_warnings():
-        # It records on a stream of its own, and torch warns of that.
-        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream|Attempting to run cuBLAS")
+    with _undisturbed():
         recorded: Any = torch.cuda.make_graphed_callables(_Passes(model, low), (images.clone(),))
     with torch.no_grad():
         for buffer, before in zip(model.buffers(), kept, strict=True):
             buffer.copy_(before)
     return recorded
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Nothing is collected inside: to destroy an old recording would break the new one (pytorch, pull request 195397).
+
+    Torch's warnings about the stream of its own that it records on are kept from the screen.
+    """
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream|Attempting to run cuBLAS")
+            yield
+    finally:
+        if collecting:
+            gc.enable()

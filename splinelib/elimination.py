@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import check_images
 from splinelib.criterion import falling_scores
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.groups import reading_columns
 from splinelib.network import Layer, dependency_graph
-from splinelib.reconstruction import RIDGE, check_images, covariances, equations, solvable
+from splinelib.reconstruction import RIDGE, covariances, equations, solvable
 from splinelib.taps import evaluating
 
 _MOST_INPUTS = (
@@ -122,7 +123,7 @@ class ReconstructionCost(_OnReaders):
 
     Raises :class:`UnsupportedModuleError` for a layer that no convolution (of one group) or linear module reads, or
     that one of more than 10,000 inputs reads; and :class:`SettingError` for images that
-    :func:`splinelib.reconstruction.check_images` refuses or that a reader gives a constant output on.
+    :func:`splinelib.checks.check_images` refuses or that a reader gives a constant output on.
     """
 
     ridge: float = RIDGE

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import check_fit
 from splinelib.criterion import Drop, ranking_score
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.models import ChannelSelection
 from splinelib.network import Layer, folded
-from splinelib.reconstruction import check_fit
 from splinelib.taps import Observer, evaluating, watched
 
 _CHUNK = 64  # images in one forward pass: bounds memory, leaves the result as it is

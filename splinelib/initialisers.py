@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from splinelib.data import Dataset
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.models.initialise import seeded_weights
-from splinelib.training import TrainSettings, train
+from splinelib.trainer import TrainSettings
+from splinelib.training import train
 
 _AFFINE = (nn.Conv2d, nn.Linear)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm

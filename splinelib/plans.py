@@ -10,7 +10,7 @@ from splinelib.profiles import Profile, dense_runs
 from splinelib.runs import DenseRun, Draw, PruneRun, Run
 from splinelib.schedules import SCHEDULES, chosen_schedules, settling_runs
 from splinelib.surgery import Scope
-from splinelib.training import TrainSettings
+from splinelib.trainer import TrainSettings
 from splinelib.untrained import compensated, flops_share, untrained_runs
 
 SWEEPS = (

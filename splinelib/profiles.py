@@ -10,7 +10,7 @@ from splinelib.errors import SettingError
 from splinelib.methods import METHODS
 from splinelib.models import ARCHITECTURES
 from splinelib.runs import DenseRun
-from splinelib.training import TrainSettings
+from splinelib.trainer import TrainSettings
 
 
 @dataclass(frozen=True)

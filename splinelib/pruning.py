@@ -6,12 +6,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from splinelib.checks import check_images
 from splinelib.compensation import merge_units
 from splinelib.cost import count_flops
 from splinelib.criterion import Criterion, Spline
 from splinelib.errors import SettingError
 from splinelib.network import Layer, read_layers
-from splinelib.reconstruction import check_images, reconstruct
+from splinelib.reconstruction import reconstruct
 from splinelib.surgery import Scope, Selection, check_ratio, check_scope, remove_units, select_units
 
 Compensate = Literal["none", "merge", "least_squares"]

@@ -18,7 +18,8 @@ from splinelib.models import CHAINS, build_model
 from splinelib.pruning import Compensate, RatioOf, check_ratio_of
 from splinelib.records import RecordStore
 from splinelib.surgery import Scope, check_ratio
-from splinelib.training import TrainSettings, train
+from splinelib.trainer import TrainSettings
+from splinelib.training import train
 
 Draw = int | Literal["end", "spline", "mask"]
 """When the units are chosen: after so many epochs of dense training (0: at initialisation), at its end, or after the

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from splinelib.checks import check_fit
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.groups import removal_group
 from splinelib.models import ChannelSelection
 from splinelib.network import Layer, dependency_graph
-from splinelib.reconstruction import check_fit
 from splinelib.taps import evaluating
 
 _CHUNK = 64  # images whose graph is held at once: bounds memory, leaves sums over the batch as they are

@@ -7,7 +7,7 @@ from typing import Any
 from splinelib.errors import SettingError
 from splinelib.profiles import Profile, dense_runs
 from splinelib.runs import Canvas, SettlingRun
-from splinelib.training import TrainSettings
+from splinelib.trainer import TrainSettings
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "standard": {},

@@ -11,7 +11,8 @@ from torch import nn
 from splinelib.data import normalize
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.initialisers import boundaries_through_data, greedy_layerwise, lsuv
-from splinelib.training import TrainSettings, evaluate
+from splinelib.trainer import TrainSettings
+from splinelib.training import evaluate
 
 
 @pytest.fixture

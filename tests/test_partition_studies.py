@@ -32,7 +32,7 @@ from splinelib.partition import (
 from splinelib.partition.evolution import evolution
 from splinelib.records import RecordStore
 from splinelib.sweeps import sweep
-from splinelib.training import TrainSettings
+from splinelib.trainer import TrainSettings
 
 
 def test_the_level_set_of_an_affine_function_is_its_line():

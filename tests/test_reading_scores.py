@@ -31,7 +31,8 @@ from splinelib.reading import subject as subjects
 from splinelib.reading.class_separation import rank_within
 from splinelib.reading.overlap import expected_jaccard
 from splinelib.records import Record
-from splinelib.training import TrainSettings, train
+from splinelib.trainer import TrainSettings
+from splinelib.training import train
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from splinelib.artifacts import atomic_path, cache_dir, sha256_of
 from splinelib.errors import RecordError
 from splinelib.records import RecordStore, provenance, read_record, run_key, settings_dict
 from splinelib.runs import DenseRun
-from splinelib.training import TrainSettings
+from splinelib.trainer import TrainSettings
 
 DENSE, OTHER, PRUNED, _ = tiny_plan(seeds=(0, 1), criteria=("spline",))
 RESULTS = {"accuracy": 0.1 + 0.2, "epochs": [{"loss": 1e-300}], "epoch": None, "name": "ω"}

@@ -453,10 +453,10 @@ def test_a_killed_sweep_loses_at_most_the_run_under_way(complete, tmp_path, monk
     finished = store.path(DENSE_0).read_bytes()
     assert store.load(DENSE_1) is None
     computed, steps = [], []
-    execute, step = execution.execute, execution.train.__globals__["_Trainer"]._step
+    execute, step = execution.execute, execution.train.__globals__["Trainer"]._step
     monkeypatch.setattr(sweeps, "execute", lambda run, *rest: computed.append(run) or execute(run, *rest))
     monkeypatch.setattr(
-        execution.train.__globals__["_Trainer"],
+        execution.train.__globals__["Trainer"],
         "_step",
         lambda *batch: steps.append(len(computed)) or step(*batch),
     )

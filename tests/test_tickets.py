@@ -17,7 +17,8 @@ from splinelib.records import RecordStore, run_key
 from splinelib.runs import Canvas, SettlingRun, partly_trained
 from splinelib.schedules import SCHEDULES, schedule_name
 from splinelib.settling import SettlingWatch, make_canvas
-from splinelib.training import TrainSettings, train
+from splinelib.trainer import TrainSettings
+from splinelib.training import train
 
 DENSE, _, SPLINE, *_ = tiny_plan()
 
@@ -58,10 +59,8 @@ def test_a_moment_is_trained_once(tmp_path, monkeypatch):
     data, moments = tiny_dataset(), RecordStore(tmp_path)
     partly_trained(DENSE, 1, data, moments, CPU)
     steps = []
-    step = train.__globals__["_Trainer"]._step
-    monkeypatch.setattr(
-        train.__globals__["_Trainer"], "_step", lambda *batch: steps.append(1) or step(*batch)
-    )
+    step = train.__globals__["Trainer"]._step
+    monkeypatch.setattr(train.__globals__["Trainer"], "_step", lambda *batch: steps.append(1) or step(*batch))
     partly_trained(DENSE, 2, data, moments, CPU)  # goes on from the first
     assert len(steps) == 6
     partly_trained(DENSE, 2, data, moments, CPU)
@@ -398,7 +397,7 @@ def count_five_joules(monkeypatch):
         def joules(self):
             return 5.0
 
-    monkeypatch.setitem(train.__globals__["_Trainer"].run_epoch.__globals__, "EnergyMeter", Meter)
+    monkeypatch.setitem(train.__globals__["Trainer"].run_epoch.__globals__, "EnergyMeter", Meter)
 
 
 def test_joules_join_the_rows_where_they_are_counted(monkeypatch):

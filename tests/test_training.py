@@ -11,7 +11,8 @@ from torch import nn
 from splinelib import RecordError, SettingError, TrainingError, training
 from splinelib.artifacts import load_tensors
 from splinelib.models import build_model
-from splinelib.training import TrainSettings, _Trainer, evaluate, train
+from splinelib.trainer import Trainer, TrainSettings
+from splinelib.training import evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_moments_that_are_kept_go_on_without_callbacks(uninterrupted, tmp_path):
 @pytest.mark.parametrize(("every", "written"), [(0.0, [0, 1, 2]), (60.0, [2])])
 def test_checkpoints_are_written_when_they_are_due_and_at_the_end(every, written, tmp_path, monkeypatch):
     model, epochs = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), []
-    monkeypatch.setattr(_Trainer, "write", lambda trainer, *_: epochs.append(trainer.state.epoch - 1))
+    monkeypatch.setattr(Trainer, "write", lambda trainer, *_: epochs.append(trainer.state.epoch - 1))
     settings = dataclasses.replace(SETTINGS, batch_size=48)
     path = tmp_path / "checkpoint.pt"
     train(model, tiny_dataset(), settings, seed=0, checkpoint=path, checkpoint_every=every, progress=False)
@@ -112,7 +113,7 @@ def test_checkpoints_are_written_when_they_are_due_and_at_the_end(every, written
 
 @pytest.mark.parametrize("steps", [1, 6, 7, 11, 17])
 def test_an_exception_at_any_step_loses_nothing(uninterrupted, steps, tmp_path, monkeypatch):
-    taken, step = [], _Trainer._step
+    taken, step = [], Trainer._step
 
     def failing(trainer, images, labels):
         if len(taken) == steps:
@@ -120,11 +121,11 @@ def test_an_exception_at_any_step_loses_nothing(uninterrupted, steps, tmp_path, 
         taken.append(None)
         return step(trainer, images, labels)
 
-    monkeypatch.setattr(_Trainer, "_step", failing)
+    monkeypatch.setattr(Trainer, "_step", failing)
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path / "checkpoint.pt")
     counted = []
-    monkeypatch.setattr(_Trainer, "_step", lambda *arguments: counted.append(None) or step(*arguments))
+    monkeypatch.setattr(Trainer, "_step", lambda *arguments: counted.append(None) or step(*arguments))
     rows, digest, watch = train_tiny(tmp_path / "checkpoint.pt")
     assert (rows, digest) == uninterrupted[:2]
     assert watch.epochs == [0, 1, 2]
@@ -213,7 +214,7 @@ def test_l1_adds_exactly_its_sign_to_the_gradient_of_scales():
         model = tiny_network()
         model[1].weight.data = torch.tensor([1.0, -1.0, 0.0, 2.0])
         settings = dataclasses.replace(SETTINGS, norm_l1=strength)
-        trainer = _Trainer(model.eval(), settings, 0, [], None, 60.0)
+        trainer = Trainer(model.eval(), settings, 0, [], None, 60.0)
         trainer._step(images, labels)
         gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
     without, added = gradients
@@ -239,7 +240,7 @@ def test_one_step_is_that_of_sgd():
     twin = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
     twin.load_state_dict(model.state_dict())
     images, labels = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
-    trainer = _Trainer(
+    trainer = Trainer(
         model, TrainSettings(epochs=1, lr=0.1, momentum=0.9, weight_decay=0.01), 0, [], None, 60.0
     )
     speed = [torch.zeros_like(parameter) for parameter in twin.parameters()]

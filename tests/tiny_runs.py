@@ -16,7 +16,8 @@ from splinelib import SplineEarlyBird, execution, runs, sweeps
 from splinelib.data import Dataset, Split
 from splinelib.records import RecordStore, run_key
 from splinelib.runs import DenseRun, PruneRun
-from splinelib.training import TrainSettings, _Trainer, train
+from splinelib.trainer import Trainer, TrainSettings
+from splinelib.training import train
 
 CPU = torch.device("cpu")
 # The L1 term is on so that every part of a step takes part.
@@ -128,11 +129,11 @@ def _slowly(function, seconds):
 def main(what, folder):
     folder = Path(folder)
     if what == "train":
-        _Trainer._step = _slowly(_Trainer._step, 0.05)
+        Trainer._step = _slowly(Trainer._step, 0.05)
         train_tiny(folder / "checkpoint.pt")
     elif what == "sweep":
         runs.load_dataset = lambda name: tiny_dataset()
-        _Trainer._step = _slowly(_Trainer._step, 0.05)
+        Trainer._step = _slowly(Trainer._step, 0.05)
         # Without this the run under way would save nothing in its first minute.
         execution.train = lambda *arguments, **settings: train(*arguments, checkpoint_every=0.0, **settings)
         sweep_tiny(folder)

@@ -21,7 +21,7 @@ from splinelib.imagenet.folders import Folder, Images, evaluation_transform, loa
 from splinelib.imagenet.processes import agree, place, total
 from splinelib.imagenet.settings import FineTune
 from splinelib.taps import evaluating
-from splinelib.training import seeded
+from splinelib.trainer import seeded
 
 _LOG = logging.getLogger(__name__)
 SAVE_STEPS = 500

@@ -15,7 +15,7 @@ from splinelib.artifacts import sha256_of
 from splinelib.data.imagefolder import DEFAULT_SIZE, MEAN, STD
 from splinelib.errors import DataError
 from splinelib.methods import Calibration
-from splinelib.training import seeded
+from splinelib.trainer import seeded
 
 
 class Images(TorchDataset[tuple[Tensor, int]]):

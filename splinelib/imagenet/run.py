@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from splinelib.artifacts import atomic_path, load_tensors
+from splinelib.checks import check_images
 from splinelib.cost import cost
 from splinelib.data.imagefolder import DEFAULT_SIZE
 from splinelib.imagenet.finetuning import SAVE_STEPS, evaluate, finetune
@@ -20,7 +21,6 @@ from splinelib.imagenet.processes import agree, place, told
 from splinelib.imagenet.settings import ImageNetRun
 from splinelib.methods import Calibration, choose_units
 from splinelib.pruning import remove_compensated
-from splinelib.reconstruction import check_images
 from splinelib.records import Record, RecordStore, provenance
 from splinelib.surgery import Selection, remove_units
 

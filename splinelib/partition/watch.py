@@ -12,7 +12,8 @@ from splinelib.partition.evolution import Evolution, evolution
 from splinelib.partition.partition import Partition, compute_partition
 from splinelib.partition.slices import Slice2D
 from splinelib.runs import canvas_pair
-from splinelib.training import TrainSettings, train
+from splinelib.trainer import TrainSettings
+from splinelib.training import train
 
 
 @dataclass

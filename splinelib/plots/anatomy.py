@@ -7,24 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from splinelib.anatomy import Neighbours
-from splinelib.plots.style import style_of, whole_epochs
-from splinelib.tables.names import label_of
+from splinelib.plots.style import mean_and_spread, whole_epochs
 
 
 def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title: str = "") -> Axes:
     """Accuracy with one layer cut alone, mean ± std over seeds (``tables.summarise``), a line for each criterion."""
     for criterion, part in summary.groupby("criterion", sort=False):
-        colour, marker, dash = style_of(str(criterion))
-        axes.errorbar(
-            part["position"],
-            part["accuracy_mean"],
-            yerr=part["accuracy_std"].fillna(0),
-            color=colour,
-            marker=marker,
-            linestyle=dash,
-            capsize=2.5,
-            label=label_of(str(criterion)),
-        )
+        mean_and_spread(axes, part, "position", "accuracy", str(criterion))
     axes.axhline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)), label="dense")
     axes.set(title=title, xlabel="layer that is cut, from input to output", ylabel="test accuracy")
     whole_epochs(axes.xaxis)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from splinelib.plots.style import columns, family_colour, style_of
+from splinelib.plots.style import columns, family_colour, mean_and_spread, style_of
 from splinelib.tables.names import label_of
 
 
@@ -23,17 +23,8 @@ def ratio_curves(
     spread = 0.012 * (summary[x].max() - summary[x].min() or 0.5) if x == "ratio" else 0.0
     for index, criterion in enumerate(criteria):
         part = summary[summary["criterion"] == criterion].sort_values(x)
-        colour, marker, dash = style_of(criterion)
-        axes.errorbar(
-            part[x] + (index - (len(criteria) - 1) / 2) * spread,
-            part[f"{value}_mean"],
-            yerr=part[f"{value}_std"].fillna(0),
-            color=colour,
-            marker=marker,
-            linestyle=dash,
-            capsize=3,
-            label=label_of(criterion),
-        )
+        shift = (index - (len(criteria) - 1) / 2) * spread
+        mean_and_spread(axes, part, x, value, criterion, shift)
     axes.set(title=title, xlabel=label, ylabel="test accuracy")
     if x == "ratio":
         axes.set_xticks(sorted(summary[x].unique()))

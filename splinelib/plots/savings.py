@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from splinelib.plots.style import style_of, whole_epochs
+from splinelib.plots.style import mean_and_spread, style_of, whole_epochs
 from splinelib.tables.names import AFTER, label_of
 
 _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
@@ -15,17 +15,7 @@ _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
 def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accuracy", title: str = "") -> Axes:
     """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
     for criterion, part in summary.sort_values("dense_epochs").groupby("criterion", sort=False):
-        colour, marker, dash = style_of(str(criterion))
-        axes.errorbar(
-            part["dense_epochs"],
-            part["accuracy_mean"],
-            yerr=part["accuracy_std"].fillna(0),
-            color=colour,
-            marker=marker,
-            linestyle=dash,
-            capsize=3,
-            label=label_of(str(criterion)),
-        )
+        mean_and_spread(axes, part, "dense_epochs", "accuracy", str(criterion))
     axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel=label)
     whole_epochs(axes.xaxis)
     axes.legend()

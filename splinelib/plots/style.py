@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from splinelib.tables.names import AFTER, GLOBAL
+from splinelib.tables.names import AFTER, GLOBAL, label_of
 
 # One colour, marker and dash for each method, everywhere: told apart without colour as well.
 STYLES = {
@@ -84,6 +84,23 @@ def style_of(method: str) -> tuple[str, str, str]:
         return family_colour(method), "d", _DASHES[how]
     markers = {name: marker for family in _FAMILIES.values() for name, marker in family.items()}
     return family_colour(method), markers.get(base, "."), _DASHES[how]
+
+
+def mean_and_spread(
+    axes: Axes, part: pd.DataFrame, x: str, value: str, criterion: str, shift: float = 0
+) -> None:
+    """One method's ``value`` against ``x``, mean ± std over seeds (from ``tables.summarise``), moved by ``shift``."""
+    colour, marker, dash = style_of(criterion)
+    axes.errorbar(
+        part[x] + shift,
+        part[f"{value}_mean"],
+        yerr=part[f"{value}_std"].fillna(0),
+        color=colour,
+        marker=marker,
+        linestyle=dash,
+        capsize=3,
+        label=label_of(criterion),
+    )
 
 
 def use_style() -> None:

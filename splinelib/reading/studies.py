@@ -25,7 +25,8 @@ from splinelib.reading.subject import (
 from splinelib.records import RecordStore
 from splinelib.runs import DenseRun, load_run_data, trained_model
 from splinelib.surgery import select_units
-from splinelib.training import TrainSettings, train
+from splinelib.trainer import TrainSettings
+from splinelib.training import train
 from splinelib.winning.store import columns
 
 
