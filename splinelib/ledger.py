@@ -160,8 +160,8 @@ def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
 
 
 def _study_profiles() -> list[Profile]:
-    """The networks of the committed studies: three on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
-    named = [get_profile(name) for name in ("study", "reference", "residual", "breadth")]
+    """The networks of the committed studies: four on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
+    named = [get_profile(name) for name in ("study", "reference", "paper", "residual", "breadth")]
     return [*named, get_profile("breadth", dataset="mnist")]
 
 

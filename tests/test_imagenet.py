@@ -327,6 +327,7 @@ PARAMETERS = {
     "weights": None,
     "ratios": [0.3, 0.5],
     "scope": "layerwise",
+    "criterion": "l1",
     "compensate": "merge",
     "calibration": 4,
     "image_size": 32,
@@ -346,6 +347,7 @@ def test_without_data_the_chapter_says_what_is_needed_and_measures_nothing():
     (line,) = [line for line in text.replace("\\\n", "").splitlines() if line.startswith("torchrun")]
     options = cli._parser().parse_args(line.split("splinelib.imagenet ")[1].split())
     assert (options.arch, options.ratio, options.compensate) == ("squeezenet1_1", 0.3, "merge")
+    assert options.criterion == runs[0].criterion == "l1"
 
 
 def test_with_data_the_chapter_shows_every_stage(root, tmp_path):
@@ -366,6 +368,7 @@ def test_with_data_the_chapter_shows_every_stage(root, tmp_path):
         ({"ratios": 0.3}, "ratios is 0.3"),
         ({"ratios": [1.5]}, "ratio is 1.5"),
         ({"profile": "huge"}, "huge"),
+        ({"criterion": "magic"}, "magic"),
         ({"data": "/nowhere"}, "/nowhere is no folder"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from splinelib import plots, tables
 from splinelib.plots.style import family_colour, style_of
 from splinelib.records import Record
+from splinelib.tables.compare import standing
 
 TRAIN = {"epochs": 16, "lr": 0.1, "norm_l1": 0.0}
 DENSE = {
@@ -181,8 +182,22 @@ def test_a_study_is_counted():
     )
     claim = tables.study_claim("C5", [pruned()], differences)
     assert claim["ours"] == (
-        "at 0.5, of 3 methods: better 1, open 1, worse 1; largest deficit -2.0 points, against filter L1 norm"
+        "at 0.5 *contradicted*, of 3 methods: better 1, open 1, worse 1; "
+        "largest deficit -2.0 points, against filter L1 norm"
     )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [
+        (["better", "on par"], "supported"),
+        (["better", "open"], "undecided"),
+        (["one seed"], "undecided"),
+        (["better", "open", "worse"], "contradicted"),
+    ],
+)
+def test_verdicts_against_many_are_taken_together(verdicts, word):
+    assert standing(verdicts) == word
 
 
 def test_every_method_has_a_colour_of_its_family():

@@ -27,7 +27,7 @@ def planned(parameters: Mapping[str, Any]) -> tuple[list[ImageNetRun], Folder | 
         raise SettingError(f"ratios is {ratios!r}: give a non-empty list such as [0.3]")
     precision: Any = "bfloat16" if torch.cuda.is_available() else "float32"
     tune = FineTune(parameters["epochs"], parameters["batch_size"], precision=precision)
-    names = ("arch", "scope", "compensate", "calibration", "image_size", "seed")
+    names = ("arch", "scope", "compensate", "criterion", "calibration", "image_size", "seed")
     shared = {name: parameters[name] for name in names}
     runs = [ImageNetRun("", weights=None, ratio=ratio, finetune=tune, **shared) for ratio in ratios]
     if parameters["data"] is None:
@@ -43,9 +43,9 @@ def needed(parameters: Mapping[str, Any]) -> str:
     settings = (
         f"--arch {parameters['arch']} --weights {parameters['weights'] or 'IMAGENET1K_V1'} "
         f"--ratio {parameters['ratios'][0]} --scope {parameters['scope']} "
-        f"--compensate {parameters['compensate']} --calibration {parameters['calibration']} "
-        f"--image-size {parameters['image_size']} --epochs {parameters['epochs']} "
-        f"--batch-size {parameters['batch_size']} --seed {parameters['seed']}"
+        f"--compensate {parameters['compensate']} --criterion {parameters['criterion']} "
+        f"--calibration {parameters['calibration']} --image-size {parameters['image_size']} "
+        f"--epochs {parameters['epochs']} --batch-size {parameters['batch_size']} --seed {parameters['seed']}"
     )
     return f"""**Not run: `data` names no folder**, so nothing in this chapter is an accuracy. What is needed:
 

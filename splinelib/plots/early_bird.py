@@ -79,9 +79,10 @@ def _band(axes: Axes, summary: pd.DataFrame, colour: Any, alpha: float, **line: 
 
 
 def distance_and_accuracy(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
-    """Distance to the epoch before and test accuracy over epochs, mean ± std over seeds, on one scale of [0, 1]."""
+    """Distances to the epoch before and to the last one, and test accuracy: mean ± std over seeds, all in [0, 1]."""
     for column, colour, dash, label in (
         ("distance", "#0072B2", "-", "code distance to the epoch before"),
+        ("to_last", "#009E73", "-.", "code distance to the last epoch"),
         ("accuracy", "#D55E00", "--", "test accuracy"),
     ):
         groups = table.groupby("epoch")[column]
@@ -94,5 +95,4 @@ def distance_and_accuracy(axes: Axes, table: pd.DataFrame, title: str = "") -> A
         axes.axvline(epoch, color="#666666", linestyle=":", linewidth=1.2, label=label)
     axes.set(title=title, xlabel="epoch", ylabel="distance, accuracy", ylim=(0, 1))
     whole_epochs(axes.xaxis)
-    axes.legend()
     return axes

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from splinelib.records import Record
+from splinelib.tables.compare import standing
 from splinelib.tables.early_bird import detection_summary, detection_table
 from splinelib.tables.names import label_of
 
@@ -24,17 +25,21 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
     """Claim C4 beside what ``records`` show, in words made from their numbers alone."""
     table = detection_table(records)
     spline = detection_summary(table).iloc[0]
+    final = np.array([_distance_to_last(record) for record in records])
+    half = final.shape[1] // 2
+    places = [f"{final[:, half].mean():.2f} half-way", f"{final[:, 0].mean():.2f} after the first epoch"]
     if spline["drawn"]:
         spread = "" if spline["drawn"] == 1 else f" ± {spline['epoch_std']:.1f}"
         ours = (
             f"drawn in {spline['drawn']} of {spline['n']} runs, at epoch {spline['epoch_mean']:.1f}{spread} "
-            f"of {int(table['epochs'].iloc[0])} ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
+            f"of {final.shape[1]} ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
         )
+        epochs = [record.results["spline"]["epoch"] for record in records]
+        then = [row[epoch] for row, epoch in zip(final, epochs, strict=True) if epoch is not None]
+        places.insert(0, f"{np.mean(then):.2f} at the draw")
     else:
-        ours = f"never drawn in {spline['n']} runs of {int(table['epochs'].iloc[0])} epochs"
-    final = np.mean([_distance_to_last(record) for record in records], axis=0)
-    half = len(final) // 2
-    ours += f"; distance to the last epoch's partition {final[half]:.2f} half-way, {final[0]:.2f} after the first epoch"
+        ours = f"never drawn in {spline['n']} runs of {final.shape[1]} epochs"
+    ours += f"; distance to the last epoch's partition {', '.join(places)}"
     return {
         "claim": "C4",
         "paper": "the partition converges early in training",
@@ -106,8 +111,8 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         counts = [f"{word} {found[word]}" for word in _VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
         parts.append(
-            f"at {ratio:g}, of {len(group)} methods: {', '.join(counts)}; largest deficit "
-            f"{100 * best['difference']:+.1f} points, against {label_of(best['against'])}"
+            f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
+            f"largest deficit {100 * best['difference']:+.1f} points, against {label_of(best['against'])}"
         )
     return {
         "claim": claim,

@@ -1,6 +1,6 @@
 """Means, spreads and paired comparisons over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -87,6 +87,17 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
     if high < -margin:
         return "worse"
     return "on par" if -margin <= low and high <= margin else "open"
+
+
+def standing(verdicts: Iterable[str]) -> str:
+    """What verdicts against many methods say of the claim "on par with or better than all of them".
+
+    *contradicted* if *worse* is among them, *supported* if all are *better* or *on par*, else *undecided*.
+    """
+    found = set(verdicts)
+    if "worse" in found:
+        return "contradicted"
+    return "supported" if found <= {"better", "on par"} else "undecided"
 
 
 def stack(parts: Sequence[pd.DataFrame], names: Sequence[str], column: str = "profile") -> pd.DataFrame:

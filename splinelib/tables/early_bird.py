@@ -52,7 +52,9 @@ def detection_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def epoch_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row for each epoch of each dense record: seed, epoch, lr, loss, accuracy, distance (to the one before)."""
+    """One row for each epoch of each dense record: seed, epoch, lr, loss, accuracy, distance (to the one before),
+    to_last (distance to the last epoch).
+    """
     rows = []
     for record in records:
         distances = np.array(record.results["spline"]["distances"])
@@ -60,7 +62,8 @@ def epoch_table(records: Sequence[Record]) -> pd.DataFrame:
             epoch = row["epoch"]
             distance = distances[epoch, epoch - 1] if epoch else np.nan
             measured = {name: row[name] for name in ("epoch", "lr", "loss", "accuracy")}
-            rows.append({"seed": record.settings["seed"], **measured, "distance": distance})
+            measured |= {"distance": distance, "to_last": distances[epoch, -1]}
+            rows.append({"seed": record.settings["seed"], **measured})
     return pd.DataFrame(rows)
 
 
