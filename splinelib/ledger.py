@@ -160,9 +160,10 @@ def studies(sweep: str, parameters: Parameters) -> list[list[Record]]:
 
 
 def _study_profiles() -> list[Profile]:
-    """The networks of the committed studies: four on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
-    named = [get_profile(name) for name in ("study", "reference", "paper", "residual", "breadth")]
-    return [*named, get_profile("breadth", dataset="mnist")]
+    """The networks of the committed studies: five on CIFAR-10, then one each on Fashion-MNIST and MNIST."""
+    named = [get_profile(name) for name in ("study", "reference", "paper", "residual")]
+    deep = get_profile("residual", arch="preresnet101", width=0.25, images=10_000)
+    return [*named, deep, get_profile("breadth"), get_profile("breadth", dataset="mnist")]
 
 
 def _savings(parameters: Parameters) -> Rows:
