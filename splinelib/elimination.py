@@ -12,7 +12,8 @@ from splinelib.criterion import falling_scores
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.groups import reading_columns
 from splinelib.network import Layer, dependency_graph
-from splinelib.reconstruction import RIDGE, covariances, equations, solvable
+from splinelib.reconstruction import RIDGE, equations, group_weights, solvable
+from splinelib.regression import cholesky, covariances, with_ridge
 from splinelib.taps import evaluating
 
 _MOST_INPUTS = (
@@ -22,34 +23,54 @@ _CONSTANT = 1e-6  # share of its mean square up to which the variance of an outp
 
 
 @dataclass
-class _Reader:
-    """A reader's problem while units fall: its inputs in blocks of one unit, ``size`` columns each.
+class _Problem:
+    """What one group of a reader's outputs does with the units it reads (an ordinary reader is one group), on data.
 
-    ``inverse`` [d, d] is that of the covariance of the inputs left, ``weight`` [d, out] what the reader does with them
-    (re-solved after every removal), ``energy`` the mean square of its output in the dense network.
+    Each of ``units`` [count] is a block of equally many columns: inputs have ``covariance`` [d, d] and ``mean`` [d],
+    and ``weight`` [d, out] is what the reader does with them.
     """
 
-    inverse: Tensor
+    units: Tensor
+    covariance: Tensor
+    mean: Tensor
     weight: Tensor
-    size: int
-    energy: float
 
-    def costs(self) -> Tensor:
-        """What removing each unit left would cost after re-solving: added mean squared error, as a share [left]."""
-        left = len(self.weight) // self.size
-        place = torch.arange(left, device=self.weight.device)
-        blocks = self.inverse.view(left, self.size, left, self.size)[place, :, place]
-        weight = self.weight.view(left, self.size, -1)
-        return (weight * torch.linalg.solve(blocks, weight)).sum((1, 2)) / self.energy
+    @property
+    def size(self) -> int:
+        """Columns of a unit."""
+        return len(self.weight) // len(self.units)
 
-    def remove(self, place: int) -> None:
-        """Take away the unit at ``place`` among those left and re-solve: a step of optimal brain surgeon, by blocks."""
-        gone = torch.zeros(len(self.weight), dtype=torch.bool, device=self.weight.device)
-        gone[place * self.size : (place + 1) * self.size] = True
-        column = self.inverse[:, gone]
+
+class _Elimination:
+    """A problem while units fall: the weights are re-solved after every removal.
+
+    Attributes:
+        units: those left [left].
+        costs: what removing each of them would cost after re-solving: added mean squared error, as a share of
+            ``energy``.
+    """
+
+    def __init__(self, problem: _Problem, inverse: Tensor, energy: float) -> None:
+        self.units, self._weight, self._size = problem.units, problem.weight, problem.size
+        self._inverse, self._energy = inverse, energy
+        self.costs = self._costs()
+
+    def _costs(self) -> Tensor:
+        left = len(self.units)
+        place = torch.arange(left, device=self._weight.device)
+        blocks = self._inverse.view(left, self._size, left, self._size)[place, :, place]
+        weight = self._weight.unflatten(0, (left, self._size))
+        return (weight * torch.linalg.solve(blocks, weight)).sum((1, 2)) / self._energy
+
+    def remove(self, unit: int) -> None:
+        """Take away ``unit`` and re-solve: a step of optimal brain surgeon, by blocks."""
+        gone = (self.units == unit).repeat_interleave(self._size)
+        column = self._inverse[:, gone]
         step = torch.linalg.solve(column[gone], column.T).T
-        self.weight = (self.weight - step @ self.weight[gone])[~gone]
-        self.inverse = (self.inverse - step @ column.T)[~gone][:, ~gone]
+        self._weight = (self._weight - step @ self._weight[gone])[~gone]
+        self._inverse = (self._inverse - step @ column.T)[~gone][:, ~gone]
+        self.units = self.units[self.units != unit]
+        self.costs = self._costs()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +86,33 @@ class _OnReaders:
         graph = dependency_graph(model, self.images[:2])
         found = [_solvable_readers(graph, layer) for layer in layers]
         scores = []
-        for columns in found:
+        for columns, layer in zip(found, layers, strict=True):
             with evaluating(model):
-                readers = [self._reader(model, name, index) for name, index in columns]
-            scores.append(_scores(self._fall(readers)))
+                readers = [(name, self._problems(model, name, index)) for name, index in columns]
+            scores.append(_scores(self._fall(readers, layer.units)))
         return scores
 
-    def _fall(self, readers: list[Any]) -> tuple[list[int], list[float]]:
+    def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
+        """The units in the order in which they fall, but for the last one, and at what cost each does."""
         raise NotImplementedError
 
-    def _reader(self, model: nn.Module, name: str, index: Tensor) -> Any:
-        raise NotImplementedError
-
-    def _covariance(self, model: nn.Module, name: str, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Covariance [d, d] and mean [d] of what a reader meets and its weights [d, out], unit by unit."""
+    def _problems(self, model: nn.Module, name: str, index: Tensor) -> list[_Problem]:
+        """What each group of a reader's outputs does with the units, of which row by row ``index`` has the channels."""
         module: Any = model.get_submodule(name)
-        weight = module.weight.detach().flatten(1).double().T
-        window = weight.shape[0] // module.weight.shape[1]  # of a convolution; 1 for a linear module
-        order = (index[:, :, None] * window + torch.arange(window)).flatten().to(weight.device)
+        weight = group_weights(module).double()
         gram, _, mean, _ = covariances(equations(model, model, name, self.images, self.seed))
-        return gram[order][:, order], mean[order], weight[order]
+        channels = module.weight.shape[1]  # of a group
+        window = weight.shape[1] // channels  # of a convolution; 1 for a linear module
+        problems = []
+        for group in range(len(weight)):
+            (units,) = torch.where(index[:, 0] // channels == group)
+            places = (index[units] % channels)[:, :, None] * window + torch.arange(window)
+            order = places.flatten().to(weight.device)
+            units = units.to(weight.device)
+            problems.append(
+                _Problem(units, gram[group][order][:, order], mean[group][order], weight[group][order])
+            )
+        return problems
 
 
 def _solvable_readers(graph: Any, layer: Layer) -> list[tuple[str, Tensor]]:
@@ -93,8 +121,8 @@ def _solvable_readers(graph: Any, layer: Layer) -> list[tuple[str, Tensor]]:
     found = [(graph._module2name[module], index) for module, index in columns if solvable(module)]
     if not found:
         raise UnsupportedModuleError(
-            f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a "
-            "convolution of one group: use a criterion that looks at weights"
+            f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a 2-d "
+            "convolution padded with a number of zeros: use a criterion that looks at weights"
         )
     for name, _ in found:
         inputs = graph.model.get_submodule(name).weight[0].numel()
@@ -121,42 +149,53 @@ class ReconstructionCost(_OnReaders):
         seed: of the positions of feature maps looked at.
         ridge: of the regression (see :data:`splinelib.reconstruction.RIDGE`).
 
-    Raises :class:`UnsupportedModuleError` for a layer that no convolution (of one group) or linear module reads, or
-    that one of more than 10,000 inputs reads; and :class:`SettingError` for images that
+    A group of a grouped convolution is a reader of its own.
+
+    Raises :class:`UnsupportedModuleError` for a layer that no 2-d convolution or linear module reads, or that one of
+    more than 10,000 inputs reads; and :class:`SettingError` for images that
     :func:`splinelib.checks.check_images` refuses or that a reader gives a constant output on.
     """
 
     ridge: float = RIDGE
 
-    def _reader(self, model: nn.Module, name: str, index: Tensor) -> _Reader:
-        gram, mean, weight = self._covariance(model, name, index)
-        energy = float((weight * (gram @ weight)).sum())
-        if energy <= _CONSTANT * float((mean @ weight).square().sum()):
+    def _eliminations(self, name: str, problems: list[_Problem]) -> list[_Elimination]:
+        energy = sum(float((p.weight * (p.covariance @ p.weight)).sum()) for p in problems)
+        constant = sum(float((p.mean @ p.weight).square().sum()) for p in problems)
+        if energy <= _CONSTANT * constant:
             raise SettingError(
                 f"{name!r} gives a constant output on the {len(self.images)} images: give others"
             )
-        pull = self.ridge * gram.diagonal().mean()
         try:
-            inverse = torch.linalg.inv(
-                gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-            )
+            covariance = torch.stack([problem.covariance for problem in problems])
+            inverses = torch.cholesky_inverse(cholesky(with_ridge(covariance, self.ridge)))
         except torch.linalg.LinAlgError as error:
             raise SettingError(
                 f"the {len(self.images)} images do not determine the weights of {name!r} with ridge {self.ridge:g}: "
                 "give more images or a larger ridge"
             ) from error
-        return _Reader(inverse, weight, len(gram) // len(index), energy)
+        return [
+            _Elimination(problem, inverse, energy)
+            for problem, inverse in zip(problems, inverses, strict=True)
+        ]
 
-    def _fall(self, readers: list[_Reader]) -> tuple[list[int], list[float]]:
-        left = list(range(len(readers[0].weight) // readers[0].size))
-        order, cost = [], []
-        while len(left) > 1:
-            costs = torch.stack([reader.costs() for reader in readers]).sum(0)
-            place = int(costs.argmin())
-            order.append(left.pop(place))
-            cost.append(float(costs[place]))
-            for reader in readers:
-                reader.remove(place)
+    def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
+        eliminations = [one for name, problems in readers for one in self._eliminations(name, problems)]
+        reading: list[list[_Elimination]] = [[] for _ in range(units)]
+        for one in eliminations:
+            for unit in one.units.tolist():
+                reading[unit].append(one)
+        order: list[int] = []
+        cost = []
+        while len(order) < units - 1:
+            costs = torch.zeros(units, dtype=torch.float64, device=self.images.device)
+            for one in eliminations:
+                costs[one.units] += one.costs
+            costs[order] = torch.inf
+            unit = int(costs.argmin())
+            order.append(unit)
+            cost.append(float(costs[unit]))
+            for one in reading[unit]:
+                one.remove(unit)
         return order, cost
 
 
@@ -170,21 +209,13 @@ class ThiNet(_OnReaders):
     :class:`ReconstructionCost`.
     """
 
-    def _reader(self, model: nn.Module, name: str, index: Tensor) -> Tensor:
-        """Inner products of the units' contributions [units, units], as shares of the whole output's mean square."""
-        gram, mean, weight = self._covariance(model, name, index)
-        gram = gram + torch.outer(mean, mean)
-        size = len(gram) // len(index)
-        products = torch.stack(
-            [
-                (gram[:, rows] @ weight[rows] * weight).sum(1).unflatten(0, (len(index), size)).sum(1)
-                for rows in torch.arange(len(gram), device=gram.device).split(size)
-            ]
-        )
-        return products / products.sum()
-
-    def _fall(self, readers: list[Tensor]) -> tuple[list[int], list[float]]:
-        products = torch.stack(readers).sum(0)
+    def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
+        products = torch.zeros(units, units, dtype=torch.float64, device=self.images.device)
+        for _, problems in readers:
+            parts = [_products(problem) for problem in problems]
+            whole = torch.stack([part.sum() for part in parts]).sum()
+            for problem, part in zip(problems, parts, strict=True):
+                products[problem.units[:, None], problem.units] += part / whole
         added = products.diagonal().clone()  # what each unit would add to the removed ones' joint mean square
         order, cost, total = [], [], 0.0
         for _ in range(len(products) - 1):
@@ -195,6 +226,19 @@ class ThiNet(_OnReaders):
             added += 2 * products[unit]
             added[unit] = torch.inf
         return order, cost
+
+
+def _products(problem: _Problem) -> Tensor:
+    """Inner products [units, units] on data of what the units contribute to the reader's outputs."""
+    gram = problem.covariance + torch.outer(problem.mean, problem.mean)
+    shape = (len(problem.units), problem.size)
+    columns = torch.arange(len(gram), device=gram.device).split(problem.size)
+    return torch.stack(
+        [
+            (gram[:, rows] @ problem.weight[rows] * problem.weight).sum(1).unflatten(0, shape).sum(1)
+            for rows in columns
+        ]
+    )
 
 
 def _scores(fallen: tuple[list[int], list[float]]) -> Tensor:

@@ -176,7 +176,7 @@ def _execute_one_shot(
 ) -> dict[str, Any]:
     dense_accuracy = _dense_record(run, store).results["epochs"][-1]["accuracy"]
     dense = trained_model(run.dense, data, store, device)
-    known = calibration(data, run.dense.seed)
+    known = calibration(data, run.dense.seed, run.images)
     started = time.monotonic()
     pruned = shrink(
         dense, run.criterion, run.ratio, run.scope, run.compensate, run.dense.seed, known, run.ratio_of

@@ -29,6 +29,7 @@ SWEEPS = (
     "one_shot",
     "compensation",
     "compensation_global",
+    "calibration",
     "ablation",
     "sensitivity",
 )
@@ -65,6 +66,7 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
       Model Folding, those in :data:`.COMPENSATED` with either compensation, variants of the spline criterion.
     * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
+    * ``calibration``: least squares with fewer and with more images than elsewhere, at the two middle ratios.
     * ``sensitivity``: no training, one layer cut at a time.
 
     Raises :class:`SettingError` for another name.

@@ -5,7 +5,7 @@ Related: channel pruning by least squares (He et al., ICCV 2017), ThiNet (Luo et
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from splinelib.compensation import merge_units
 from splinelib.errors import SettingError
 from splinelib.groups import removal_group
 from splinelib.network import dependency_graph
+from splinelib.regression import Equations, ridge_regression
 from splinelib.surgery import Selection
 from splinelib.taps import evaluating, watched
 
@@ -26,7 +27,6 @@ RIDGE = 1e-3
 _CHUNK = 50  # images in one forward pass: bounds the memory of unfolded feature maps
 _ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
 _ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
-_PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -42,7 +42,8 @@ def reconstruct(
     become, before anything behind it is solved: the mean moves by the difference, the variance is multiplied by the
     quotient, of the input's statistics on the images in the smaller and in the dense network. So the errors of earlier
     layers are seen and made good by later ones, and where no input has changed nothing does, whatever images the
-    running statistics were taken from. Grouped and depthwise convolutions keep their weights.
+    running statistics were taken from. Each group of a grouped convolution, and each filter of a depthwise one, is a
+    problem of its own.
 
     Args:
         model: the dense network; left as it is.
@@ -106,9 +107,9 @@ def _lost_outputs(model: nn.Module, example: Tensor, selection: Selection) -> di
 
 
 def solvable(module: nn.Module) -> bool:
-    """Whether every output of ``module`` is one affine function of a patch of all its inputs."""
+    """Whether every output of ``module`` is one affine function of a patch that :func:`equations` can read."""
     if isinstance(module, nn.Conv2d):
-        return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return isinstance(module, nn.Linear)
 
 
@@ -200,33 +201,42 @@ def _solve(
 ) -> None:
     """Set weight and bias of module ``name`` of ``smaller`` to the ridge solution."""
     module: Any = smaller.get_submodule(name)
-    weight = module.weight.detach().flatten(1).T
+    weight = group_weights(module)
 
-    def misses() -> Iterator[tuple[Tensor, Tensor]]:
+    def misses() -> Equations:
         """What the module meets, and by how much its output misses the dense network's."""
-        for rows, targets in equations(dense, smaller, name, images, seed):
-            error = targets[:, kept] - rows @ weight
-            yield rows, error if module.bias is None else error - module.bias.detach()
+        for rows, targets in equations(dense, smaller, name, images, seed, kept):
+            error = targets - rows @ weight
+            yield rows, error if module.bias is None else error - module.bias.detach().view(len(error), 1, -1)
 
-    solve = _ridge_by_columns if weight.shape[0] <= _PRIMAL else _ridge_by_rows
     try:
-        change, shift = solve(misses(), ridge)
+        change, shift = ridge_regression(misses(), ridge, unknowns=weight.shape[1])
     except torch.linalg.LinAlgError as error:
         raise SettingError(
             f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {len(images)} images is "
             "constant, not finite, or too little; give more and different images, or a larger ridge"
         ) from error
-    module.weight.data.add_(change.T.reshape(module.weight.shape))
+    module.weight.data.add_(change.mT.reshape(module.weight.shape))
     if module.bias is not None:
-        module.bias.data.add_(shift)
+        module.bias.data.add_(shift.flatten())
+
+
+def group_weights(module: nn.Conv2d | nn.Linear) -> Tensor:
+    """Weights [groups, d, out] with which each group of outputs reads its inputs; one group but for grouped modules."""
+    return module.weight.detach().flatten(1).unflatten(0, (_groups(module), -1)).mT
+
+
+def _groups(module: nn.Module) -> int:
+    return module.groups if isinstance(module, nn.Conv2d) else 1
 
 
 def equations(
-    dense: nn.Module, reader: nn.Module, name: str, images: Tensor, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Patches [n, d] that module ``name`` meets in ``reader`` and its outputs [n, out] in ``dense``, in chunks.
+    dense: nn.Module, reader: nn.Module, name: str, images: Tensor, seed: int, kept: Tensor | None = None
+) -> Equations:
+    """Patches [groups, n, d] that module ``name`` meets in ``reader``; its outputs [groups, n, out] in ``dense``.
 
-    Of feature maps a random choice of positions is taken, so many that the chunks hold enough equations together.
+    They come in chunks. Of feature maps a random choice of positions is taken, so many that the chunks hold enough
+    equations together. ``kept`` are the outputs that the module still has in ``reader``, by default all.
     """
     module: Any = reader.get_submodule(name)
     generator = torch.Generator().manual_seed(seed)
@@ -238,7 +248,14 @@ def equations(
             targets.flatten(2).transpose(1, 2) if isinstance(module, nn.Conv2d) else _with_positions(targets)
         )
         places = torch.randperm(patches.shape[1], generator=generator)[:wanted].to(images.device)
-        yield patches[:, places].flatten(0, 1), targets[:, places].flatten(0, 1)
+        rows, targets = patches[:, places].flatten(0, 1), targets[:, places].flatten(0, 1)
+        targets = targets if kept is None else targets[:, kept]
+        yield _by_group(rows, module), _by_group(targets, module)
+
+
+def _by_group(values: Tensor, module: nn.Module) -> Tensor:
+    """[groups, n, width] of what is side by side in ``values`` [n, groups · width]."""
+    return values.unflatten(1, (_groups(module), -1)).transpose(0, 1)
 
 
 def _patches(module: Any, inputs: Tensor) -> Tensor:
@@ -251,56 +268,3 @@ def _patches(module: Any, inputs: Tensor) -> Tensor:
 
 def _with_positions(values: Tensor) -> Tensor:
     return values[:, None] if values.ndim == 2 else values.flatten(1, -2)
-
-
-def _ridge_by_columns(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
-    """Change of the weights [d, out] and of the bias [out], by the normal equations."""
-    gram, cross, mean, target_mean = covariances(equations)
-    change = _positive_solve(_with_ridge(gram, ridge), cross)
-    return change, target_mean - mean @ change
-
-
-def covariances(equations: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of rows x [d] and y [out] the covariances x xᵀ and x yᵀ, and the means, in float64.
-
-    Products are taken in the rows' type, of differences from the first chunk's mean: where inputs hardly vary, the
-    squares of the means would drown their variance.
-    """
-    origin: tuple[Tensor, Tensor] | None = None
-    sums: list[Any] = [0.0] * 4
-    count = 0
-    for rows, targets in equations:
-        origin = origin or (rows.mean(0), targets.mean(0))
-        x, y = rows - origin[0], targets - origin[1]
-        parts = (x.T @ x, x.T @ y, x.sum(0), y.sum(0))
-        sums = [total + part.double() for total, part in zip(sums, parts, strict=True)]
-        count += len(rows)
-    assert origin is not None  # there are images
-    gram, cross, x, y = (total / count for total in sums)
-    means = origin[0] + x, origin[1] + y
-    return gram - torch.outer(x, x), cross - torch.outer(x, y), *means
-
-
-def _ridge_by_rows(equations: Iterator[tuple[Tensor, Tensor]], ridge: float) -> tuple[Tensor, Tensor]:
-    """The same by as many unknowns as there are equations, for readers of very many inputs."""
-    parts = list(equations)
-    rows, targets = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
-    mean, target_mean = rows.mean(0), targets.mean(0)
-    rows, targets = rows - mean, targets - target_mean
-    gram = (rows @ rows.T).double()
-    pull = (
-        ridge * gram.diagonal().sum() / rows.shape[1]
-    )  # as in the other form: the mean square of the inputs
-    dual = _positive_solve(gram + pull * torch.eye(len(gram), device=gram.device), targets.double())
-    change = rows.T.double() @ dual
-    return change, target_mean - mean.double() @ change
-
-
-def _with_ridge(gram: Tensor, ridge: float) -> Tensor:
-    pull = (ridge * gram.diagonal().mean()).clamp_min(torch.finfo(gram.dtype).tiny)
-    return gram + pull * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-
-
-def _positive_solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solve with a positive definite matrix; raises ``torch.linalg.LinAlgError`` for one that is not."""
-    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))

@@ -132,7 +132,10 @@ def _check_draw(run: PruneRun) -> None:
 
 @dataclass(frozen=True)
 class OneShotRun:
-    """Prune the network of a dense run and measure it without any training; attributes as of :class:`PruneRun`."""
+    """Prune the network of a dense run and measure it without any training; attributes as of :class:`PruneRun`.
+
+    ``images`` is the number of training images that criterion and compensation look at.
+    """
 
     kind: ClassVar[str] = "oneshot"
     dense: DenseRun
@@ -141,11 +144,14 @@ class OneShotRun:
     ratio: float
     compensate: Compensate = "none"
     ratio_of: RatioOf = field(default="units", metadata={"later": True})
+    images: int = field(default=CALIBRATION, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, "trained", self.scope)
         _check_ratio_of(self)
+        if self.images < 2:
+            raise SettingError(f"images is {self.images}: a calibration batch needs at least 2")
 
 
 @dataclass(frozen=True)
@@ -277,9 +283,9 @@ def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torc
     return model.eval()
 
 
-def calibration(data: Dataset, seed: int) -> Calibration:
-    """Training images without augmentation, class-balanced, that criteria and compensations may look at."""
-    chosen = subset(data.train, min(CALIBRATION, len(data.train)), seed=seed)
+def calibration(data: Dataset, seed: int, images: int = CALIBRATION) -> Calibration:
+    """At most so many training images, plain and class-balanced, that criteria and compensations may look at."""
+    chosen = subset(data.train, min(images, len(data.train)), seed=seed)
     return Calibration(normalize(chosen.images, data), chosen.labels)
 
 

@@ -12,10 +12,14 @@ SENSITIVE = ("spline", "spline same_side", "l1", "random")
 """By which single layers are cut: the paper's criterion, with and without pairs that face opposite ways, and others."""
 
 
+CALIBRATION_IMAGES = (100, 300, 1000, 3000)
+"""Sizes of the calibration batch that least squares is tried with."""
+
+
 def untrained_runs(
     sweep: str, profile: Profile, dense: list[DenseRun]
 ) -> list[OneShotRun] | list[SensitivityRun]:
-    """The runs of ``one_shot``, ``compensation``, ``compensation_global``, ``ablation`` or ``sensitivity``.
+    """The runs of a sweep of which only the dense runs train: ``one_shot`` and those behind it in the plans' list.
 
     See :func:`splinelib.plans.plan`.
     """
@@ -23,7 +27,24 @@ def untrained_runs(
         return [SensitivityRun(run, SENSITIVE, 0.3) for run in dense]
     if sweep == "compensation_global":
         return _globally(profile, dense)
+    if sweep == "calibration":
+        return _by_images(profile, dense)
     return _layerwise(sweep, profile, dense)
+
+
+def _by_images(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+    """Units chosen at random and by what re-solving would cost, at the two middle ratios."""
+    return [
+        OneShotRun(run, name, "layerwise", ratio, "least_squares", images=images)
+        for ratio in _middle_first(profile)[:2]
+        for run in dense
+        for images in CALIBRATION_IMAGES
+        for name in ("random", "reconstruction")
+    ]
+
+
+def _middle_first(profile: Profile) -> list[float]:
+    return sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
 
 
 def compensated(profile: Profile) -> tuple[str, ...]:
@@ -48,7 +69,7 @@ def _layerwise(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneS
         methods += [(name, "merge") for name in compensated(profile)]
     return [
         OneShotRun(run, name, "layerwise", ratio, how)
-        for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
+        for ratio in _middle_first(profile)
         for run in dense
         for name, how in methods
     ]
@@ -58,7 +79,7 @@ def _globally(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
     """The two middle ratios first, by units and by FLOPs."""
     shares: list[tuple[float, RatioOf]] = [
         share
-        for ratio in sorted(profile.curve, key=lambda ratio: abs(ratio - 0.4))
+        for ratio in _middle_first(profile)
         for share in ((ratio, "units"), (flops_share(ratio), "flops"))
     ]
     return [

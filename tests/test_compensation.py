@@ -241,11 +241,39 @@ def test_least_squares_is_that_of_the_textbook(generator):
     torch.testing.assert_close(smaller[2].bias.double(), best[-1], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("groups", [2, 6])
+def test_least_squares_takes_groups_one_by_one(groups, generator):
+    """Each group of a convolution, and each depthwise filter, gets the textbook's solution for what it reads."""
+    model = scatter(
+        nn.Sequential(nn.Conv2d(2, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=groups), nn.Conv2d(6, 2, 1)),
+        generator,
+    )
+    data, gone = torch.randn(60, 2, 5, 5, generator=generator), [0, 3]
+    smaller = reconstruct(model, {read_layers(model, data)[0].name: gone}, data, ridge=0.0)
+    kept = [unit for unit in range(6) if unit not in gone]
+    outputs = model[:3](data)[
+        :, kept if groups == 6 else slice(None)
+    ]  # a depthwise filter goes with its channel
+    patches = nn.functional.unfold(smaller[:2](data), 3).unflatten(1, (smaller[2].groups, -1))
+    for group, wanted in enumerate(outputs.unflatten(1, (smaller[2].groups, -1)).unbind(1)):
+        rows = patches[:, group].transpose(1, 2).flatten(0, 1).detach().double()
+        rows = torch.cat([rows, torch.ones(len(rows), 1).double()], dim=1)
+        best = torch.linalg.lstsq(
+            rows, wanted.flatten(2).transpose(1, 2).flatten(0, 1).detach().double()
+        ).solution
+        own = slice(group * wanted.shape[1], (group + 1) * wanted.shape[1])
+        torch.testing.assert_close(
+            smaller[2].weight[own].flatten(1).double(), best[:-1].T, rtol=1e-3, atol=1e-4
+        )
+        torch.testing.assert_close(smaller[2].bias[own].double(), best[-1], rtol=1e-3, atol=1e-4)
+
+
 def test_many_columns_are_solved_by_rows(monkeypatch, generator):
     model, data = tiny_cnn(generator), batch(generator)
-    by_columns = reconstruct(model, {"0": [1, 3], "3": [2]}, data, ridge=0.01)
-    monkeypatch.setattr("splinelib.reconstruction._PRIMAL", 0)
-    by_rows = reconstruct(model, {"0": [1, 3], "3": [2]}, data, ridge=0.01)
+    model.insert(3, scatter(nn.Conv2d(6, 6, 3, padding=1, groups=2), generator))
+    by_columns = reconstruct(model, {"0": [1, 3], "4": [2]}, data, ridge=0.01)
+    monkeypatch.setattr("splinelib.regression._PRIMAL", 0)
+    by_rows = reconstruct(model, {"0": [1, 3], "4": [2]}, data, ridge=0.01)
     torch.testing.assert_close(by_rows(data), by_columns(data), rtol=1e-3, atol=1e-3)
 
 
@@ -339,7 +367,7 @@ def test_images_without_a_batch_are_named(generator):
 def test_images_that_do_not_determine_the_weights_are_named(primal, monkeypatch, generator):
     model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4))
     data = torch.randn(4, 5, generator=generator)
-    monkeypatch.setattr("splinelib.reconstruction._PRIMAL", primal)
+    monkeypatch.setattr("splinelib.regression._PRIMAL", primal)
     with pytest.raises(SettingError, match="cannot be re-solved with ridge 0: what it reads on the 4 images"):
         reconstruct(model, {"0": [1]}, data, ridge=0.0)
 

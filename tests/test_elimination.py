@@ -112,8 +112,41 @@ def test_greedy_units_are_the_better_ones_to_remove(generator):
     assert errors[chosen] <= sorted(errors.values())[1]
 
 
+def grouped_net(generator):
+    """Six units that a convolution of two groups reads, and images [80, 2, 4, 4]."""
+    model = nn.Sequential(nn.Conv2d(2, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 3, groups=2), nn.Conv2d(4, 2, 1))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    return model, torch.randn(80, 2, 4, 4, generator=generator)
+
+
+@pytest.mark.parametrize("criterion", [ReconstructionCost, ThiNet])
+def test_groups_of_a_reader_are_readers_of_their_own(criterion, generator):
+    """Units of a group fall in the order in which they do where the group is all there is."""
+    model, data = grouped_net(generator)
+    (score,) = criterion(data)(model, read_layers(model, data)[:1])
+    for group in (0, 1):
+        alone = nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 3))
+        units, filters = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+        alone[0].weight.data, alone[0].bias.data = model[0].weight.data[units], model[0].bias.data[units]
+        alone[2].weight.data, alone[2].bias.data = model[2].weight.data[filters], model[2].bias.data[filters]
+        (expected,) = criterion(data)(alone, read_layers(alone, data))
+        assert score[units].argsort().tolist() == expected.argsort().tolist()
+
+
+def test_a_twin_in_another_group_cannot_replace_a_unit(generator):
+    model, data = grouped_net(generator)
+    for tensor in (model[0].weight, model[0].bias):
+        tensor.data[1], tensor.data[5] = 2 * tensor.data[0], tensor.data[2]
+    (score,) = ReconstructionCost(data, ridge=1e-9)(model, read_layers(model, data)[:1])
+    assert score.argmin().item() in (0, 1)
+    assert score.min() < 1e-5 < score[[2, 5]].min()
+
+
 def test_what_cannot_be_reconstructed_is_named(generator):
-    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 2, 1))
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), nn.Conv2d(4, 2, 1)
+    )
     data = torch.randn(8, 2, 3, 3, generator=generator)
     with pytest.raises(UnsupportedModuleError, match=r"layer '0' is read by \['1'\], none of them"):
         ReconstructionCost(data)(model, read_layers(model, data))

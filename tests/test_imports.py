@@ -31,6 +31,7 @@ LAYERS = (
     "cost",
     "surgery",
     "compensation",
+    "regression",
     "reconstruction",
     "saliency",
     "functional",

@@ -15,6 +15,7 @@ from splinelib import (
     FilterNorm,
     Layer,
     Random,
+    ReconstructionCost,
     SettingError,
     Spline,
     UnsupportedModuleError,
@@ -368,6 +369,25 @@ def test_regnets_equal_their_masks(name, scope, generator):
     pruned, masked = remove_units(model, inputs, selection), mask_units(model, inputs, selection)
     torch.testing.assert_close(pruned(inputs), masked(inputs), rtol=1e-4, atol=1e-4)
     assert cost(pruned, inputs).flops < 0.5 * cost(model, inputs).flops
+
+
+def test_a_regnet_is_cut_by_greedy_reconstruction(generator):
+    """Its grouped convolutions are what alone reads half of its layers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = scatter(timm.create_model("regnety_002", num_classes=4), generator).eval()
+    data = torch.randn(24, 3, 32, 32, generator=generator)
+    layers = read_layers(model, data[:2])
+    scores = ReconstructionCost(data)(model, layers)
+    pruned = prune(model, data[:2], 0.3, "layerwise", lambda *_: scores, "least_squares", data)
+    plain = remove_units(model, data[:2], select_units(layers, scores, 0.3))
+    assert all(
+        after.units < before.units
+        for after, before in zip(read_layers(pruned, data[:2]), layers, strict=True)
+    )
+    with torch.no_grad():
+        errors = [(net(data) - model(data)).square().mean().item() for net in (plain, pruned)]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def short_vgg(build):

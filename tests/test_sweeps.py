@@ -187,9 +187,10 @@ def test_early_weights_are_those_of_the_dense_run(complete):
 
 def test_networks_are_measured_without_training(complete, tmp_path):
     shutil.copytree(complete[0], tmp_path / "store")
-    run = OneShotRun(DENSE_0, "reconstruction", "layerwise", 0.5, "least_squares")
+    run = OneShotRun(DENSE_0, "reconstruction", "layerwise", 0.5, "least_squares", images=24)
     (record,) = sweep_tiny(tmp_path / "store", [run]).records
-    data, known = tiny_dataset(), calibration(tiny_dataset(), 0)
+    data, known = tiny_dataset(), calibration(tiny_dataset(), 0, images=24)
+    assert len(known.images) == 24 < len(data.train)
     dense = trained_model(DENSE_0, data, RecordStore(complete[0]), CPU)
     pruned = shrink(dense, "reconstruction", 0.5, "layerwise", "least_squares", 0, known)
     assert record.results["pruned_accuracy"] == evaluate(pruned, data)
@@ -539,6 +540,10 @@ def test_compensation_is_compared_in_both_scopes_at_the_same_cuts():
     assert {ratio for ratio, of in cuts if of == "units"} == {run.ratio for run in runs_of["compensation"]}
     assert {(0.5, "units"), (0.75, "flops"), (0.3, "units"), (0.51, "flops")} <= cuts
     assert {run.compensate for run in runs_of["compensation_global"]} == {"least_squares"}
+    assert {run.ratio for run in runs_of["calibration"]} == {0.3, 0.5}
+    assert set(runs_of["compensation"]) >= {run for run in runs_of["calibration"] if run.images == 1000}
+    with pytest.raises(SettingError, match="images is 1: a calibration batch needs at least 2"):
+        OneShotRun(DENSE_0, "spline", "layerwise", 0.5, images=1)
     with pytest.raises(SettingError, match="criteria hold 'folding'"):
         SensitivityRun(DENSE_0, ("folding",), 0.5)
     with pytest.raises(SettingError, match="count units"):

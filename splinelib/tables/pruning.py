@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from splinelib.methods import FRESH
+from splinelib.methods import CALIBRATION, FRESH
 from splinelib.records import Record
 from splinelib.tables.phases import dense_epochs_before, dense_training_flops, phase_flops
 
@@ -74,8 +74,9 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
 
 
 def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy, and scope and ratio_of.
+    """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy, and three of its own.
 
+    They are scope, ratio_of and calibration (how many images were asked for).
     ``seconds`` are those of choosing, removing and compensating; ``best_accuracy`` is the accuracy a user gets without
     training: as it is after least squares, which sets batch-norm statistics itself, and else with norms re-estimated.
     """
@@ -84,9 +85,13 @@ def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
         row = _shared(record)
         solved = record.settings["compensate"] == "least_squares"
         best = row["pruned_accuracy" if solved else "reestimated_accuracy"]
-        what = {"scope": record.settings["scope"], "ratio_of": record.settings.get("ratio_of", "units")}
+        what = {
+            "scope": record.settings["scope"],
+            "ratio_of": record.settings.get("ratio_of", "units"),
+            "calibration": record.settings.get("images", CALIBRATION),
+        }
         rows.append(row | what | {"best_accuracy": best, "seconds": record.results["seconds"]})
-    return _sorted(rows, ("scope", "ratio_of", "best_accuracy", "seconds"))
+    return _sorted(rows, ("scope", "ratio_of", "calibration", "best_accuracy", "seconds"))
 
 
 def sensitivity_table(records: Sequence[Record]) -> pd.DataFrame:

@@ -1,0 +1,89 @@
+"""Ridge regression on equations that come in chunks; several problems of one shape are solved together."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+Equations = Iterator[tuple[Tensor, Tensor]]
+"""Chunks of rows x [problems, n, d] and of targets y [problems, n, out], n equations for each problem."""
+
+_PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
+
+
+def ridge_regression(equations: Equations, ridge: float, unknowns: int) -> tuple[Tensor, Tensor]:
+    """Weights [problems, d, out] and intercepts [problems, out], float64, with least squared error.
+
+    The weights are pulled to 0 with ``ridge`` times the mean variance of the inputs, over all problems; the intercepts
+    are not pulled. ``unknowns`` (d) decides which of two equal forms is computed. Raises ``torch.linalg.LinAlgError``
+    where the equations determine no solution.
+    """
+    return _by_columns(equations, ridge) if unknowns <= _PRIMAL else _by_rows(equations, ridge)
+
+
+def _by_columns(equations: Equations, ridge: float) -> tuple[Tensor, Tensor]:
+    """By the normal equations."""
+    gram, cross, mean, target_mean = covariances(equations)
+    weights = _positive_solve(with_ridge(gram, ridge), cross)
+    return weights, target_mean - _times(mean, weights)
+
+
+def _by_rows(equations: Equations, ridge: float) -> tuple[Tensor, Tensor]:
+    """By as many unknowns as there are equations, for problems with very many inputs."""
+    parts = list(equations)
+    rows, targets = torch.cat([part for part, _ in parts], 1), torch.cat([part for _, part in parts], 1)
+    mean, target_mean = rows.mean(1, keepdim=True), targets.mean(1, keepdim=True)
+    rows, targets = rows - mean, targets - target_mean
+    gram = (rows @ rows.mT).double()
+    share = (
+        gram.shape[1] / rows.shape[2]
+    )  # so that the pull is that of the other form: the inputs' mean square
+    weights = rows.mT.double() @ _positive_solve(with_ridge(gram, ridge * share), targets.double())
+    return weights, target_mean[:, 0] - _times(mean[:, 0].double(), weights)
+
+
+def covariances(equations: Equations) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Covariances x xᵀ [problems, d, d] and x yᵀ [problems, d, out], and the means of x and y, in float64.
+
+    Products are taken in the rows' type, of differences from the first chunk's mean: where inputs hardly vary, the
+    squares of the means would drown their variance.
+    """
+    rows, targets = next(equations)
+    origin = rows.mean(1, keepdim=True), targets.mean(1, keepdim=True)
+    sums, count = _sums(rows - origin[0], targets - origin[1]), rows.shape[1]
+    for rows, targets in equations:
+        more = _sums(rows - origin[0], targets - origin[1])
+        sums, count = [total + part for total, part in zip(sums, more, strict=True)], count + rows.shape[1]
+    gram, cross, x, y = (total / count for total in sums)
+    means = origin[0][:, 0] + x, origin[1][:, 0] + y
+    return gram - x[:, :, None] * x[:, None], cross - x[:, :, None] * y[:, None], *means
+
+
+def _sums(x: Tensor, y: Tensor) -> list[Tensor]:
+    return [part.double() for part in (x.mT @ x, x.mT @ y, x.sum(1), y.sum(1))]
+
+
+def with_ridge(gram: Tensor, ridge: float) -> Tensor:
+    """``gram`` [problems, d, d] with ``ridge`` times the mean of all its diagonals, at least a trace, added to them."""
+    pull = (ridge * gram.diagonal(dim1=1, dim2=2).mean()).clamp_min(torch.finfo(gram.dtype).tiny)
+    return gram + pull * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+
+
+def _times(mean: Tensor, weights: Tensor) -> Tensor:
+    return (mean[:, None] @ weights)[:, 0]
+
+
+def _positive_solve(matrix: Tensor, right: Tensor) -> Tensor:
+    return torch.cholesky_solve(right, cholesky(matrix))
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """Cholesky factors of symmetric matrices [problems, d, d].
+
+    Raises ``torch.linalg.LinAlgError`` for one that is not positive definite, or that only rounding makes so.
+    """
+    factor = torch.linalg.cholesky(matrix)
+    rounding = torch.finfo(matrix.dtype).eps * matrix.shape[-1]
+    if bool((factor.diagonal(dim1=1, dim2=2).square() <= rounding * matrix.diagonal(dim1=1, dim2=2)).any()):
+        raise torch.linalg.LinAlgError("a matrix is singular up to rounding")
+    return factor
