@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from splinelib.anatomy import norm_ranks
 from splinelib.artifacts import atomic_path
-from splinelib.canvases import two_image_canvas
 from splinelib.cost import cost, counted_flops
-from splinelib.data import Dataset, normalize
-from splinelib.earlybird import MaskEarlyBird, SplineEarlyBird
+from splinelib.data import Dataset
+from splinelib.detection import DetectionWatch
 from splinelib.errors import RecordError
 from splinelib.initialisers import boundaries_through_data, greedy_layerwise, lsuv
 from splinelib.methods import FRESH, Calibration, SoftPruning, choose_units, shrink
@@ -29,7 +28,6 @@ from splinelib.runs import (
     SensitivityRun,
     SettlingRun,
     calibration,
-    canvas_pair,
     dense_settings,
     example_inputs,
     load_run_data,
@@ -62,62 +60,11 @@ def execute(run: Run, store: RecordStore, device: torch.device, progress: bool =
     return _execute_prune(run, data, store, device, progress)
 
 
-class _Watch:
-    """Training callback that keeps one spline detector and one mask detector for each ratio."""
-
-    def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
-        pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
-        first, second = normalize(data.test.images[pair], data)
-        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
-        # A network without batch norm has no such mask; the spline detector needs none.
-        has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}
-
-    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
-        for detector in (self.spline, *self.masks.values()):
-            detector.update(model)
-        return {}
-
-    def drew(self, epoch: int) -> bool:
-        """Whether a detector drew its ticket after this epoch."""
-        return epoch in (self.spline.epoch, *(mask.epoch for mask in self.masks.values()))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "spline": self.spline.state_dict(),
-            "masks": [mask.state_dict() for mask in self.masks.values()],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.spline.load_state_dict(state["spline"])
-        for mask, saved in zip(self.masks.values(), state["masks"], strict=True):
-            mask.load_state_dict(saved)
-
-    def results(self) -> dict[str, Any]:
-        consecutive = [
-            self.spline.layer_distances[t, t - 1].round(6).tolist()
-            for t in range(1, len(self.spline.distances))
-        ]
-        return {
-            "spline": {
-                "epoch": self.spline.epoch,
-                "threshold": self.spline.threshold,
-                "window": self.spline.window,
-                "distances": self.spline.distances.round(6).tolist(),
-                "consecutive_by_layer": consecutive,
-            },
-            "masks": [
-                {"ratio": ratio, "epoch": mask.epoch, "distances": mask.distances.round(6).tolist()}
-                for ratio, mask in self.masks.items()
-            ],
-        }
-
-
 def _execute_dense(
     run: DenseRun, data: Dataset, store: RecordStore, device: torch.device, progress: bool
 ) -> dict[str, Any]:
     model = new_model(run, data, device)
-    watch = _Watch(run, data, model)
+    watch = DetectionWatch(run, data, model)
     rows = train(
         model,
         data,

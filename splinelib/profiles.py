@@ -141,7 +141,7 @@ PROFILES = {
         seeds=(0, 1, 2),
         epochs=16,
         finetune_epochs=2,
-        criteria=("spline", "l1", "fpgm", "random"),
+        criteria=("spline", "l1", "fpgm", "random", "reconstruction"),
         precision="bfloat16",
     ),
     # And on grey pictures with the small network of the authors' code (--dataset mnist for the other data set).

@@ -6,26 +6,20 @@ off. The model is not changed, and its ``.grad`` is not touched.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from splinelib.checks import check_fit
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
+from splinelib.gradients import Saliency, check_batch, gradient, minibatches
 from splinelib.groups import removal_group
 from splinelib.models import ChannelSelection
 from splinelib.network import Layer, dependency_graph
 from splinelib.taps import evaluating
-
-_CHUNK = 64  # images whose graph is held at once: bounds memory, leaves sums over the batch as they are
-
-Saliency = dict[nn.Parameter, Tensor]
-"""One tensor for each parameter of a model, of the parameter's shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +33,7 @@ class _OnBatch:
     labels: Tensor = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check_batch(self.images, self.labels)
+        check_batch(self.images, self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +58,8 @@ class Taylor(_OnBatch):
         """Scores, float64 [units] for each layer."""
         check_fit(model, self.images)
         total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
-        for images, labels, share in _chunks(self.images, self.labels, self.batch_size):
-            for parameter, slope in _gradient(model, images, labels).items():
+        for images, labels, share in minibatches(self.images, self.labels, self.batch_size):
+            for parameter, slope in gradient(model, images, labels).items():
                 total[parameter] += share * (slope * parameter.detach()).abs() ** self.power
         return unit_sums(model, layers, total, biases=True)
 
@@ -77,7 +71,7 @@ class SNIP(_OnBatch):
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
         check_fit(model, self.images)
-        slopes = _gradient(model, self.images, self.labels)
+        slopes = gradient(model, self.images, self.labels)
         return unit_sums(model, layers, _products(slopes, Tensor.abs))
 
 
@@ -108,8 +102,8 @@ class GraSP(_OnBatch):
     def signed(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """The sums themselves, of either sign, float64 [units] for each layer."""
         check_fit(model, self.images)
-        slopes = _gradient(model, self.images, self.labels, self.temperature)
-        bent = _gradient(model, self.images, self.labels, self.temperature, along=slopes)
+        slopes = gradient(model, self.images, self.labels, self.temperature)
+        bent = gradient(model, self.images, self.labels, self.temperature, along=slopes)
         return unit_sums(model, layers, _products(bent))
 
 
@@ -164,7 +158,7 @@ class TorchPruningScore:
 
     def __post_init__(self) -> None:
         if self.labels is not None:
-            _check_batch(self.images, self.labels)
+            check_batch(self.images, self.labels)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer. Raises :class:`UnsupportedModuleError` where it gives none."""
@@ -172,7 +166,7 @@ class TorchPruningScore:
         scored = copy.deepcopy(model).requires_grad_(True)
         graph = dependency_graph(scored, self.images[:1])
         if self.labels is not None:
-            for parameter, slope in _gradient(scored, self.images, self.labels).items():
+            for parameter, slope in gradient(scored, self.images, self.labels).items():
                 parameter.grad = slope
         return [self._score(graph, layer) for layer in layers]
 
@@ -256,53 +250,3 @@ def _row_sums(module: nn.Module, values: Tensor) -> Tensor:
 
 def _products(slopes: Saliency, then: Callable[[Tensor], Tensor] = lambda product: product) -> Saliency:
     return {parameter: then(slope * parameter.detach()) for parameter, slope in slopes.items()}
-
-
-def _chunks(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Consecutive chunks of a batch, each with its share of the whole."""
-    for part, classes in zip(images.split(size), labels.split(size), strict=True):
-        yield part, classes, len(part) / len(images)
-
-
-def _gradient(
-    model: nn.Module, images: Tensor, labels: Tensor, temperature: float = 1.0, along: Saliency | None = None
-) -> Saliency:
-    """Gradient of the mean cross-entropy in every parameter; with ``along``, the Hessian's product with it instead."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    leaves = [parameter.detach().requires_grad_() for parameter in parameters]
-    total = [torch.zeros_like(leaf) for leaf in leaves]
-    with evaluating(model), torch.enable_grad():
-        for part, classes, share in _chunks(images, labels, _CHUNK):
-            outputs = functional_call(model, dict(zip(names, leaves, strict=True)), (part,))
-            _check_outputs(outputs, classes)
-            loss = F.cross_entropy(outputs / temperature, classes)
-            slopes = torch.autograd.grad(loss, leaves, create_graph=along is not None, materialize_grads=True)
-            if along is not None:
-                pairs = zip(slopes, parameters, strict=True)
-                flow = torch.stack([(slope * along[p]).sum() for slope, p in pairs]).sum()
-                slopes = torch.autograd.grad(flow, leaves, materialize_grads=True)
-            for sum_, slope in zip(total, slopes, strict=True):
-                sum_.add_(slope.detach(), alpha=share)
-    return dict(zip(parameters, total, strict=True))
-
-
-def _check_batch(images: Tensor, labels: Tensor) -> None:
-    if images.ndim < 2 or len(images) == 0:
-        raise SettingError(f"images have shape {tuple(images.shape)}: pass a non-empty batch [N, ...]")
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise SettingError(
-            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype} for {len(images)} images: pass one "
-            f"integer class for each, of shape ({len(images)},)"
-        )
-
-
-def _check_outputs(outputs: Tensor, labels: Tensor) -> None:
-    if outputs.ndim != 2:
-        raise UnsupportedModuleError(
-            f"the model's outputs have shape {tuple(outputs.shape)}: scores need a classifier, [N, classes]"
-        )
-    if not 0 <= int(labels.min()) <= int(labels.max()) < outputs.shape[1]:
-        raise SettingError(
-            f"labels go from {int(labels.min())} to {int(labels.max())}, but the model has {outputs.shape[1]} outputs: "
-            "number the classes from 0"
-        )

@@ -112,7 +112,7 @@ def test_snip_is_the_gradient_times_the_weight_and_that_of_torch_pruning(cnn):
 def test_a_batch_in_chunks_gives_what_it_gives_at_once(cnn, monkeypatch):
     model, layers, batch = cnn
     whole = [c(batch, LABELS)(model, layers) for c in (SNIP, GraSP)]
-    monkeypatch.setattr("splinelib.saliency._CHUNK", 3)
+    monkeypatch.setattr("splinelib.gradients._CHUNK", 3)
     for scores, criterion in zip(whole, (SNIP, GraSP), strict=True):
         for a, b in zip(scores, criterion(batch, LABELS)(model, layers), strict=True):
             torch.testing.assert_close(a, b)
