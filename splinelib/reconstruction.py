@@ -24,7 +24,8 @@ from splinelib.taps import evaluating, watched
 RIDGE = 1e-3
 """Pull of least squares towards the weights as they are, relative to the mean square of a reader's inputs."""
 
-_CHUNK = 50  # images in one forward pass: bounds the memory of unfolded feature maps
+_CHUNK = 50  # images in one forward pass: bounds the memory of feature maps
+_UNFOLDED = 2**26  # numbers in patches that are held at once, where one image has no more (float32: 268 MB)
 _ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
 _ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
@@ -242,13 +243,16 @@ def equations(
     generator = torch.Generator().manual_seed(seed)
     wanted = max(_ROWS, _ROWS_PER_COLUMN * module.weight[0].numel()) // len(images) + 1
     for chunk in images.split(_CHUNK):
-        patches = _patches(module, _seen(reader, name, chunk, outputs=False))
+        inputs = _seen(reader, name, chunk, outputs=False)
         targets = _seen(dense, name, chunk, outputs=True)
         targets = (
             targets.flatten(2).transpose(1, 2) if isinstance(module, nn.Conv2d) else _with_positions(targets)
         )
-        places = torch.randperm(patches.shape[1], generator=generator)[:wanted].to(images.device)
-        rows, targets = patches[:, places].flatten(0, 1), targets[:, places].flatten(0, 1)
+        positions = targets.shape[1]
+        places = torch.randperm(positions, generator=generator)[:wanted].to(images.device)
+        at_once = max(1, _UNFOLDED // (positions * _groups(module) * module.weight[0].numel()))
+        rows = torch.cat([_patches(module, part)[:, places] for part in inputs.split(at_once)]).flatten(0, 1)
+        targets = targets[:, places].flatten(0, 1)
         targets = targets if kept is None else targets[:, kept]
         yield _by_group(rows, module), _by_group(targets, module)
 

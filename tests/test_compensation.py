@@ -277,6 +277,14 @@ def test_many_columns_are_solved_by_rows(monkeypatch, generator):
     torch.testing.assert_close(by_rows(data), by_columns(data), rtol=1e-3, atol=1e-3)
 
 
+def test_patches_are_the_same_however_few_are_unfolded_at_once(monkeypatch, generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    at_once = reconstruct(model, {"0": [1, 3], "3": [2]}, data)
+    monkeypatch.setattr("splinelib.reconstruction._UNFOLDED", 1)
+    one_by_one = reconstruct(model, {"0": [1, 3], "3": [2]}, data)
+    torch.testing.assert_close(one_by_one(data), at_once(data), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("arch", ["vgg16_bn", "preresnet20", "resnet18", "mobilenet_v2"])
 def test_least_squares_reduces_the_error_of_any_network(arch, generator):
     model, data = small_network(arch, generator), images(arch, generator, count=24)
