@@ -42,7 +42,8 @@ def prune(
         compensate: what the readers of removed units do about it: nothing (``"none"``); take over their outgoing
             weights by their twins (``"merge"``, :func:`splinelib.merge_units`); or be re-solved on data, with
             batch-norm statistics (``"least_squares"``, :func:`splinelib.reconstruct`). None is a training step.
-        data: calibration batch [N, ...] for ``"least_squares"``: some hundred training images as the model takes them.
+        data: calibration batch [N, ...] for ``"least_squares"``: training images as the model takes them; a hundred
+            help, a thousand or more are better.
         ratio_of: ``"units"``; or ``"flops"``, which removes the fewest units that take that share of the operations of
             a forward pass with them (see :func:`select_flops`), so that criteria compare at equal cost.
 

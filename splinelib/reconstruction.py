@@ -49,7 +49,8 @@ def reconstruct(
     Args:
         model: the dense network; left as it is.
         selection: units to remove by layer name.
-        images: calibration batch [N, ...] as the model takes it, of the training distribution; some hundred or more.
+        images: calibration batch [N, ...] as the model takes it, of the training distribution; a hundred help,
+            a thousand or more are better.
         ridge: pull towards the present weights (see :data:`RIDGE`).
         seed: of the positions of feature maps that serve as equations.
 
