@@ -463,7 +463,7 @@ def test_every_detector_has_a_line_of_its_own(axes, dense):
 
 
 @pytest.mark.parametrize("drawn", [None, 20])
-def test_looks_stand_beside_whole_epochs(axes, drawn):
+def test_looks_stand_beside_whole_ticks(axes, drawn):
     looks = pd.DataFrame({"step": [0, 10, 20], "previous": [np.nan, 0.2, 0.1], "last": [0.3, 0.1, 0.0]})
     epochs = pd.DataFrame({"step": [15, 30], "previous": [0.4, 0.3]})
     plots.step_distances(axes, looks, epochs, 0.16, drawn)

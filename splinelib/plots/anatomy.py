@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from splinelib.anatomy import Neighbours
-from splinelib.plots.style import mean_and_spread, whole_epochs
+from splinelib.plots.style import mean_and_spread, whole_ticks
 
 
 def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title: str = "") -> Axes:
@@ -16,7 +16,7 @@ def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title:
         mean_and_spread(axes, part, "position", "accuracy", str(criterion))
     axes.axhline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)), label="dense")
     axes.set(title=title, xlabel="layer that is cut, from input to output", ylabel="test accuracy")
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     return axes
 
 
@@ -36,6 +36,6 @@ def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours], title: str 
     axes.set(
         title=title, xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05)
     )
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     axes.legend()
     return axes

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import whole_epochs
+from splinelib.plots.style import whole_ticks
 
 # One colour and dash for each detector, told apart without colour as well.
 _DETECTORS = {
@@ -27,7 +27,7 @@ def epoch_matrix(axes: Axes, matrix: np.ndarray, title: str = "", drawn: float |
         for line in (axes.axvline, axes.axhline):
             line(drawn, color="white", linestyle="--", linewidth=1.2)
     axes.set(title=title, xlabel="epoch", ylabel="epoch")
-    whole_epochs(axes.xaxis, axes.yaxis)
+    whole_ticks(axes.xaxis, axes.yaxis)
     axes.grid(visible=False)
     return axes
 
@@ -54,7 +54,7 @@ def layer_distances(
     bar = axes.figure.colorbar(scale, ax=axes, label="layer", shrink=0.8)
     axes.margins(y=0.3)  # room for the legend
     axes.set(title=title, xlabel="epoch", ylabel="distance to the epoch before", ylim=(0, None))
-    whole_epochs(axes.xaxis, bar.ax.yaxis)
+    whole_ticks(axes.xaxis, bar.ax.yaxis)
     axes.legend()
     return axes
 
@@ -66,7 +66,7 @@ def detector_distances(axes: Axes, summary: pd.DataFrame, title: str = "") -> Ax
         _band(axes, part, colour, alpha=0.15, linestyle=dash, label=detector)
     axes.margins(y=0.2)  # room for the legend
     axes.set(title=title, xlabel="epoch", ylabel="distance to the epoch before", ylim=(0, None))
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     axes.legend()
     return axes
 
@@ -94,5 +94,5 @@ def distance_and_accuracy(axes: Axes, table: pd.DataFrame, title: str = "") -> A
         label = "learning rate drops" if number == 0 else "_"
         axes.axvline(epoch, color="#666666", linestyle=":", linewidth=1.2, label=label)
     axes.set(title=title, xlabel="epoch", ylabel="distance, accuracy", ylim=(0, 1))
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     return axes

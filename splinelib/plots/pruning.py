@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from splinelib.plots.style import columns, family_colour, mean_and_spread, style_of
+from splinelib.plots.style import columns, family_colour, mean_and_spread, style_of, whole_ticks
 from splinelib.tables.names import label_of
 
 
@@ -81,7 +80,7 @@ def layer_widths(
         axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=label_of(criterion))
     axes.axhline(1 - ratio if uniform is None else uniform, color="black", linewidth=1, linestyle=(0, (1, 2)))
     axes.set(title=title, xlabel="layer, from input to output", ylabel="share of units kept", ylim=(0, 1.02))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(axes.xaxis)
     axes.legend(loc="upper right", ncols=2, fontsize="small")
     return axes
 

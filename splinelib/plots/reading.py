@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from splinelib.plots.style import whole_epochs
+from splinelib.plots.style import whole_ticks
 
 _STYLES = {
     "spline": ("#0072B2", "o"),
@@ -137,5 +137,5 @@ def epoch_lines(axes: Axes, table: pd.DataFrame, value: str, label: str, log: bo
         axes.plot(seeds.index, seeds["mean"], color=colour, marker=marker, linestyle=dash, label=str(kind))
         axes.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     return axes

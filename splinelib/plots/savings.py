@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from splinelib.plots.style import mean_and_spread, style_of, whole_epochs
+from splinelib.plots.style import mean_and_spread, style_of, whole_ticks
 from splinelib.tables.names import AFTER, label_of
 
 _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
@@ -17,7 +17,7 @@ def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accura
     for criterion, part in summary.sort_values("dense_epochs").groupby("criterion", sort=False):
         mean_and_spread(axes, part, "dense_epochs", "accuracy", str(criterion))
     axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel=label)
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     axes.legend()
     return axes
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinelib.plots.style import style_of, whole_epochs
+from splinelib.plots.style import style_of, whole_ticks
 
 # One colour and dash for each schedule, told apart without colour as well.
 _SCHEDULES = {
@@ -36,7 +36,7 @@ def schedule_curves(
     if log:
         axes.set_yscale("log")
     axes.set(title=title, xlabel="epoch", ylabel=label)
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     return axes
 
 
@@ -91,14 +91,14 @@ def _rows(axes: Axes, names: list[str], last: float, title: str) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set(title=title, xlabel="epoch drawn (× at the right edge: never)", xlim=(0, last + 0.5))
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
 
 
 def rule_map(axes: Axes, table: pd.DataFrame, last: int, title: str = "") -> Axes:
     """Mean drawn epochs of ``tables.rule_table``; empty where some run never draws."""
     image = axes.imshow(table.to_numpy(), cmap="cividis", vmin=0, vmax=last, aspect="auto")
     bar = axes.figure.colorbar(image, ax=axes, label="epoch drawn (mean)", shrink=0.9)
-    whole_epochs(bar.ax.yaxis)
+    whole_ticks(bar.ax.yaxis)
     for (row, column), value in np.ndenumerate(table.to_numpy()):
         if not np.isnan(value):
             dark = value < 0.6 * last
@@ -174,6 +174,6 @@ def exact_and_sampled(
             label=f"{side} × {side} points",
         )
     axes.set(title=title, xlabel="epoch", ylabel="distance to the moment before", ylim=(0, None))
-    whole_epochs(axes.xaxis)
+    whole_ticks(axes.xaxis)
     axes.legend()
     return axes

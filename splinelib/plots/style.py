@@ -166,7 +166,7 @@ def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) ->
     return figure
 
 
-def whole_epochs(*axes: Axis) -> None:
+def whole_ticks(*axes: Axis) -> None:
     """Ticks at whole numbers only."""
     for axis in axes:
         axis.set_major_locator(MaxNLocator(integer=True))
