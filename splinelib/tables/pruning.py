@@ -11,7 +11,14 @@ from splinelib.records import Record
 from splinelib.tables.phases import dense_epochs_before, dense_training_flops, phase_flops
 
 _DENSE = ("dataset", "arch", "width", "images", "seed")
-_MEASURED = ("dense_accuracy", "pruned_accuracy", "reestimated_accuracy", "parameters", "flops")
+_MEASURED = (
+    "dense_accuracy",
+    "pruned_accuracy",
+    "reestimated_accuracy",
+    "best_accuracy",
+    "parameters",
+    "flops",
+)
 _SHARED = ("profile", *_DENSE, "criterion", "ratio", *_MEASURED)
 
 
@@ -57,9 +64,10 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
 
     Columns: profile, dataset, arch, width, images, seed, criterion (see :func:`method_name`), ratio; dense_accuracy,
     pruned_accuracy (before fine-tuning), reestimated_accuracy (with batch norms re-estimated, before fine-tuning; NaN
-    in records that lack it), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's;
-    training, the operations of all phases behind it (:func:`phase_flops`) as a share of the dense training's;
-    dense_epochs before the units were chosen; seconds.
+    in records that lack it), best_accuracy (of these two the one that a user gets without training: as it is after
+    least squares, which sets batch-norm statistics itself, else re-estimated), accuracy (after), all in [0, 1];
+    parameters and flops as shares of the dense network's; training, the operations of all phases behind it
+    (:func:`phase_flops`) as a share of the dense training's; dense_epochs before the units were chosen; seconds.
     """
     rows = []
     for record in records:
@@ -77,21 +85,18 @@ def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy, and three of its own.
 
     They are scope, ratio_of and calibration (how many images were asked for).
-    ``seconds`` are those of choosing, removing and compensating; ``best_accuracy`` is the accuracy a user gets without
-    training: as it is after least squares, which sets batch-norm statistics itself, and else with norms re-estimated.
+    ``seconds`` are those of choosing, removing and compensating.
     """
     rows = []
     for record in records:
         row = _shared(record)
-        solved = record.settings["compensate"] == "least_squares"
-        best = row["pruned_accuracy" if solved else "reestimated_accuracy"]
         what = {
             "scope": record.settings["scope"],
             "ratio_of": record.settings.get("ratio_of", "units"),
             "calibration": record.settings.get("images", CALIBRATION),
         }
-        rows.append(row | what | {"best_accuracy": best, "seconds": record.results["seconds"]})
-    return _sorted(rows, ("scope", "ratio_of", "calibration", "best_accuracy", "seconds"))
+        rows.append(row | what | {"seconds": record.results["seconds"]})
+    return _sorted(rows, ("scope", "ratio_of", "calibration", "seconds"))
 
 
 def sensitivity_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -167,6 +172,7 @@ def _training(record: Record) -> float:
 
 def _shared(record: Record) -> dict[str, Any]:
     settings, results = record.settings, record.results
+    solved = settings.get("compensate") == "least_squares"
     return {
         "profile": record.provenance["profile"],
         **{name: settings["dense"][name] for name in _DENSE},
@@ -175,6 +181,7 @@ def _shared(record: Record) -> dict[str, Any]:
         "dense_accuracy": results["dense_accuracy"],
         "pruned_accuracy": results["pruned_accuracy"],
         "reestimated_accuracy": results.get("reestimated_accuracy", np.nan),
+        "best_accuracy": results.get("pruned_accuracy" if solved else "reestimated_accuracy", np.nan),
         "parameters": results["cost"]["parameters"] / results["dense_cost"]["parameters"],
         "flops": results["cost"]["flops"] / results["dense_cost"]["flops"],
     }
