@@ -135,7 +135,7 @@ class RecordStore:
             ) from error
         content["digest"] = _digest(content)
         with atomic_path(self.path(run)) as path:
-            path.write_text(json.dumps(content, indent=1) + "\n")
+            path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
         return _record(content)
 
     @contextlib.contextmanager
