@@ -6,6 +6,7 @@ from typing import Any
 
 from splinelib.errors import SettingError
 from splinelib.methods import FRESH
+from splinelib.pilot import pilot_runs
 from splinelib.profiles import Profile, dense_runs
 from splinelib.runs import DenseRun, Draw, PruneRun, Run
 from splinelib.schedules import SCHEDULES, chosen_schedules, settling_runs
@@ -32,6 +33,7 @@ SWEEPS = (
     "calibration",
     "ablation",
     "sensitivity",
+    "pilot",
 )
 
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
@@ -68,6 +70,7 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
     * ``calibration``: least squares with fewer and with more images than elsewhere, at the two middle ratios.
     * ``sensitivity``: no training, one layer cut at a time.
+    * ``pilot``: dense runs by variants of the profile's recipe, and fine-tuning of several lengths.
 
     Raises :class:`SettingError` for another name.
     """
@@ -76,6 +79,8 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     dense = dense_runs(profile)
     if sweep == "early_bird":
         return [*dense]
+    if sweep == "pilot":
+        return [*pilot_runs(profile)]
     if sweep == "settling":
         return [*settling_runs(profile, chosen_schedules(schedules))]
     if sweep == "tickets":

@@ -29,6 +29,7 @@ class Profile:
         finetune_lr: that of fine-tuning.
         batch_size: images a step.
         precision: ``"float32"`` or ``"bfloat16"``.
+        recipe: one of :data:`RECIPES`, of the dense runs and of fine-tuning.
         ratios: pruning ratios.
         criteria: pruning criteria.
         canvas_side: points a side of the two-image canvas.
@@ -50,11 +51,25 @@ class Profile:
     finetune_lr: float = 0.02
     batch_size: int = 128
     precision: str = "float32"
+    recipe: str = "steps"
     canvas_side: int = 32
     canvas_sides: tuple[int, ...] = (4, 8, 16, 100)
     curve: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     test_images: int | None = None
 
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "steps": {},  # the paper's [code, eb]
+    "short": {
+        "milestones": (),
+        "linear": True,
+        "warmup": 0.2,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.1,
+    },
+}
+"""How the learning rate goes, and what goes with it: settings of :class:`.TrainSettings` beside those of a profile."""
 
 SCORES = (
     "spline",
@@ -156,6 +171,21 @@ PROFILES = {
         criteria=SCORES,
         precision="bfloat16",
     ),
+    # Which recipe the study is trained by is tried out here, with seeds that no study uses (book/protocol.md).
+    "pilot": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="vgg16_bn",
+        width=1 / 4,
+        seeds=(100,),
+        epochs=20,
+        finetune_epochs=8,
+        lr=0.2,
+        finetune_lr=0.05,
+        ratios=(0.5,),
+        recipe="short",
+        precision="bfloat16",
+    ),
     # The paper's settings [code, eb] on one GPU.
     "paper": Profile(
         dataset="cifar10",
@@ -179,6 +209,7 @@ _CHOICES = {
     "arch": ARCHITECTURES,
     "criteria": METHODS,
     "precision": ("float32", "bfloat16"),
+    "recipe": RECIPES,
 }
 
 
@@ -261,6 +292,7 @@ def dense_runs(profile: Profile) -> list[DenseRun]:
         batch_size=profile.batch_size,
         lr=profile.lr,
         precision=profile.precision,  # type: ignore[arg-type]
+        **RECIPES[profile.recipe],
     )
     return [
         DenseRun(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from splinelib.artifacts import atomic_path, load_tensors
 from splinelib.capture import captured
-from splinelib.data import Dataset, batches
+from splinelib.data import Dataset, batch_count, batches
 from splinelib.energy import EnergyMeter
 from splinelib.errors import RecordError, SettingError, TrainingError
 
@@ -30,8 +30,12 @@ class TrainSettings:
         milestones: when it falls, as shares of the epochs (epochs 80 and 120 of 160).
         decay: by which factor it falls at each milestone.
         cosine: let it fall along half a cosine to 0 instead, with neither milestones nor decay.
+        linear: let it fall linearly to 0 instead, from step to step, with neither milestones nor decay.
+        warmup: share of all steps over which it climbs linearly from 0 to ``lr`` before it falls.
         momentum: SGD's.
+        nesterov: take SGD's momentum as Nesterov does.
         weight_decay: L2 on all parameters.
+        label_smoothing: share of every label that is spread evenly over all classes.
         norm_l1: L1 on batch-norm scales, as network slimming trains (1e-4 there); 0 is off.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast of the forward pass.
         compile: run the step through ``torch.compile``.
@@ -48,6 +52,10 @@ class TrainSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     cosine: bool = field(default=False, metadata={"later": True})
+    linear: bool = field(default=False, metadata={"later": True})
+    warmup: float = field(default=0.0, metadata={"later": True})
+    nesterov: bool = field(default=False, metadata={"later": True})
+    label_smoothing: float = field(default=0.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
@@ -56,11 +64,23 @@ class TrainSettings:
             )
         if self.precision not in ("float32", "bfloat16"):
             raise SettingError(f"precision is {self.precision!r}: choose 'float32' or 'bfloat16'")
+        if self.cosine and self.linear:
+            raise SettingError(
+                "cosine and linear are both set: the learning rate falls in one way, choose one"
+            )
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
 
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate during ``epoch``, counted from 0."""
+    def lr_at(self, epoch: float) -> float:
+        """Learning rate after so many epochs; it changes within an epoch where it climbs or falls linearly."""
+        done = epoch / self.epochs
+        if done < self.warmup:
+            return self.lr * done / self.warmup
+        if self.linear:
+            return self.lr * (1 - done) / (1 - self.warmup)
         if self.cosine:
-            return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            return self.lr * (1 + math.cos(math.pi * math.floor(epoch) / self.epochs)) / 2
         passed = sum(epoch >= math.ceil(share * self.epochs) for share in self.milestones)
         return self.lr * self.decay**passed
 
@@ -109,7 +129,11 @@ class Trainer:
         self.settings, self.seed, self.callbacks = settings, seed, callbacks
         self.checkpoint, self.every, self.saved = checkpoint, every, time.monotonic()
         self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            model.parameters(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
         )
         self.scales: list[Any] = [
             module.weight
@@ -123,8 +147,6 @@ class Trainer:
     def run_epoch(self, dataset: Dataset) -> None:
         """One pass over the training images, from ``state.step`` on."""
         state = self.state
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr_at(state.epoch)
         # All chance of an epoch comes from (seed, epoch, step), so the data position is the step number alone.
         seed = self.seed * 100_003 + state.epoch
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +164,10 @@ class Trainer:
         # What was trained without a counter has no energy, and so has not the whole.
         used, meter = state.joules if state.seconds else 0.0, EnergyMeter(device)
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
+        steps = batch_count(len(dataset.train), self.settings.batch_size)
         for images, labels in stream:
+            # Half a step on, so that neither the first nor the last step has a rate of 0.
+            self._set_lr(self.settings.lr_at(state.epoch + (state.step + 0.5) / steps))
             # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
             with seeded(seed + 1_000_000_007 * (state.step + 1), device):
                 loss_sum += self._step(images, labels) * len(labels)
@@ -155,12 +180,16 @@ class Trainer:
         state.loss_sum, state.joules = self._finite(loss_sum), _added(used, meter.joules())
         state.seconds = before + time.monotonic() - started
 
+    def _set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step of SGD; the batch's mean loss, detached."""
         images = images.contiguous(memory_format=torch.channels_last)
         low, forward = self.settings.precision == "bfloat16", self._passes(images)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
-            loss = F.cross_entropy(forward(images), labels)
+            loss = F.cross_entropy(forward(images), labels, label_smoothing=self.settings.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         if self.settings.norm_l1:

@@ -1,6 +1,7 @@
 """Pre-activation bottleneck networks whose blocks can drop channels of the shared stream."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.fx
@@ -20,8 +21,32 @@ def select_channels(x: Tensor, indexes: Tensor) -> Tensor:
     behind it, batch norms above all, would then be slower than in the network that was not pruned.
     """
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        if x.dtype == torch.bfloat16:
+            return _SelectByProduct.apply(x, indexes)
         return x.movedim(1, -1).index_select(-1, indexes).movedim(-1, 1)
     return x.index_select(1, indexes)
+
+
+class _SelectByProduct(torch.autograd.Function):
+    """Channels of images in channels-last memory, selected by a product with a matrix of zeros and ones.
+
+    The values are those of indexing, bit for bit, as long as they are finite. PyTorch indexes the last dimension of
+    bfloat16 one number at a time: on a CPU that takes six times as long as the product, and made pruned residual
+    networks slower than dense ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, indexes: Tensor) -> Tensor:
+        chosen = torch.zeros(x.shape[1], len(indexes), dtype=x.dtype, device=x.device)
+        chosen[indexes, torch.arange(len(indexes), device=x.device)] = 1
+        ctx.save_for_backward(chosen)
+        return (x.movedim(1, -1) @ chosen).movedim(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (chosen,) = ctx.saved_tensors
+        (gradient,) = gradients
+        return (gradient.movedim(1, -1) @ chosen.T).movedim(-1, 1), None
 
 
 torch.fx.wrap("select_channels")  # which looks at memory, so it is not traced into
