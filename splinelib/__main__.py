@@ -1,4 +1,4 @@
-"""Command line: ``python -m splinelib {data,sweep,pack,unpack}``. Needs neither Jupyter nor, for sweeps, a network."""
+"""Command line: ``python -m splinelib {data,sweep}``. Needs neither Jupyter nor, for sweeps, a network."""
 
 import argparse
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from splinelib.data import DATASETS, load_dataset, pack, unpack
+from splinelib.data import DATASETS, load_dataset
 from splinelib.errors import SettingError, SplineError
 from splinelib.methods import METHODS
 from splinelib.models import ARCHITECTURES
@@ -41,16 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="get data sets and check them")
     data.add_argument("names", nargs="+", choices=DATASETS)
     data.set_defaults(command=_data)
-
-    packing = commands.add_parser("pack", help="write a data set losslessly in pieces of limited size")
-    packing.add_argument("name", choices=DATASETS)
-    packing.add_argument("--max-mb", type=float, required=True, help="largest piece, in MB of 10^6 bytes")
-    packing.add_argument("--out", type=Path, required=True, help="folder for the pieces")
-    packing.set_defaults(command=_pack)
-
-    unpacking = commands.add_parser("unpack", help="restore and verify a packed data set")
-    unpacking.add_argument("folders", nargs="+", type=Path, help="folders that hold the pieces")
-    unpacking.set_defaults(command=_unpack)
 
     sweeping = commands.add_parser("sweep", help="compute the runs that a store of records lacks")
     sweeping.add_argument("name", choices=SWEEPS)
@@ -85,18 +75,6 @@ def _data(options: argparse.Namespace) -> int:
     for name in options.names:
         data = load_dataset(name)
         logging.info("%s: %d training and %d test images", name, len(data.train), len(data.test))
-    return 0
-
-
-def _pack(options: argparse.Namespace) -> int:
-    for piece in pack(options.name, options.out, options.max_mb):
-        logging.info("%s (%.1f MB)", piece, piece.stat().st_size / 1e6)
-    return 0
-
-
-def _unpack(options: argparse.Namespace) -> int:
-    for name, path in unpack(options.folders).items():
-        logging.info("restored %s to %s", name, path)
     return 0
 
 

@@ -84,7 +84,6 @@ def test_settings_outside_end_with_status_2(arguments, named, tmp_path, capsys, 
         (["sweep", "global", "--store", "x", "--budget", "1d"], "'1d' is no duration"),
         (["sweep", "global"], "required: --store"),
         (["data", "cifar"], "invalid choice: 'cifar'"),
-        (["pack", "cifar10", "--out", "x"], "required: --max-mb"),
         ([], "required"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Data sets in memory, batches from them, and their transport to machines without a network."""
+"""Data sets in memory, and batches from them."""
 
 from splinelib.data.batching import batch_count as batch_count
 from splinelib.data.batching import batches as batches
@@ -9,5 +9,3 @@ from splinelib.data.dataset import normalize as normalize
 from splinelib.data.dataset import subset as subset
 from splinelib.data.load import DATASETS as DATASETS
 from splinelib.data.load import load_dataset as load_dataset
-from splinelib.data.packing import pack as pack
-from splinelib.data.unpacking import unpack as unpack

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from splinelib.data.arrays import Arrays, digest
-from splinelib.data.cache import writing
+from splinelib.data.cache import cache_path, writing
 from splinelib.data.catalogue import Entry
 from splinelib.data.decode import SIDE, read_files
 from splinelib.errors import DataError
@@ -83,8 +83,7 @@ def _advice(entry: Entry, root: Path, tried: list[str]) -> str:
     lines = "".join(f"\n  - {reason}" for reason in tried)
     return (
         f"data set {entry.name!r} could not be had. Tried:{lines}\n"
-        f"By hand: {_places(entry, root)}; or run `python -m splinelib unpack` on pieces that "
-        "`python -m splinelib pack` wrote on a machine that has the data set."
+        f"By hand: {_places(entry, root)}; or copy {cache_path(entry.name, root)} from a machine that has the data set."
     )
 
 
