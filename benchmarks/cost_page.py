@@ -8,7 +8,7 @@ import statistics
 import matplotlib.pyplot as plt
 
 from benchmarks.page import LOOKS, STATIC, load, machine_text, markdown_table, write_figure, write_text
-from splinelib import plots
+from splinestudy import plots
 
 NAMES = {"vgg16_bn": "VGG-16", "preresnet20": "PreResNet-20", "preresnet101": "PreResNet-101"}
 PASSES = {"step": "training step", "inference": "inference pass"}

@@ -29,11 +29,11 @@ import torch
 from torch import nn
 
 from benchmarks.machine import least, machine, peak_memory, timed
-from splinelib.artifacts import atomic_path
-from splinelib.canvases import two_image_canvas
-from splinelib.codes import _CHUNK, code_distance, pairwise_distances, sign_codes
-from splinelib.models import build_model
-from splinelib.taps import evaluating
+from splinelib.early_bird.canvas import two_image_canvas
+from splinelib.early_bird.codes import _CHUNK, code_distance, pairwise_distances, sign_codes
+from splinelib.files import atomic_path
+from splinelib.hooks import evaluating
+from splinestudy.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "detection.json"

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks.machine import machine, timed
-from splinelib.artifacts import atomic_path
+from splinelib.files import atomic_path
 from splinelib.partition import Slice2D, compute_partition, count_regions, topology, warm_up
 
 ROOT = Path(__file__).resolve().parents[1]

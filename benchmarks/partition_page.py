@@ -5,7 +5,7 @@ import re
 import matplotlib.pyplot as plt
 
 from benchmarks.page import load, machine_text, markdown_table, write_figure, write_text
-from splinelib import plots
+from splinestudy import plots
 
 CURVES = (
     ("cpu", "partition", "#0072B2", "o", "-"),

@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks.machine import machine, timed
 from benchmarks.partition import initialise
-from splinelib.artifacts import atomic_path
+from splinelib.files import atomic_path
 from splinelib.partition import Slice2D, compute_partition, topology, warm_up
 
 RESULTS = Path(__file__).parent / "results" / "partition_peer.json"

@@ -15,12 +15,13 @@ import torch_pruning
 
 from benchmarks.machine import machine, timed
 from benchmarks.partition import RESULTS as PARTITION_RESULTS
-from splinelib import Spline, rank_units, read_layers, spline_distance
-from splinelib.artifacts import atomic_path
-from splinelib.baselines import FPGM, FilterNorm
-from splinelib.groups import removal_group
-from splinelib.models import build_model
-from splinelib.network import dependency_graph, folded
+from splinelib import Spline, read_layers
+from splinelib.criteria import rank_units, spline_distance
+from splinelib.criteria.weights import FPGM, FilterNorm
+from splinelib.files import atomic_path
+from splinelib.layers.groups import removal_group
+from splinelib.layers.network import dependency_graph, folded
+from splinestudy.models import build_model
 
 RESULTS = PARTITION_RESULTS.with_name("ranking.json")
 

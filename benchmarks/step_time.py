@@ -1,7 +1,8 @@
 """What pruning gains in time beside what it saves in FLOPs: ``python -m benchmarks.step_time``; writes JSON.
 
 VGG-16 and PreResNet-20 at several widths lose the same share of each layer's units. Dense and pruned networks are timed
-in turn, round after round, of which the least time of each counts: a step of :func:`splinelib.training.train` (forward
+in turn, round after round, of which the least time of each counts: a step of :func:`splinestudy.training.loop.train`
+(forward
 pass, cross-entropy, backward pass, SGD) and an inference pass, on 32×32 images in channels-last memory, in float32 and
 under bfloat16 autocast, on the CPU or, with ``--device cuda``, on a GPU. The *realised share* of the theoretical
 speed-up is
@@ -20,12 +21,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import least, machine, timed
-from splinelib import FilterNorm, prune
-from splinelib.artifacts import atomic_path
-from splinelib.cost import count_flops, training_flops
-from splinelib.models import build_model
-from splinelib.taps import evaluating
-from splinelib.trainer import Trainer, TrainSettings
+from splinelib import prune
+from splinelib.criteria import FilterNorm
+from splinelib.files import atomic_path
+from splinelib.hooks import evaluating
+from splinelib.pruning.flops import count_flops, training_flops
+from splinestudy.models import build_model
+from splinestudy.training.trainer import Trainer, TrainSettings
 
 RESULTS = {
     device: Path(__file__).parent / "results" / f"{name}.json"

@@ -8,6 +8,9 @@ from torch import Tensor
 Equations = Iterator[tuple[Tensor, Tensor]]
 """Chunks of rows x [problems, n, d] and of targets y [problems, n, out], n equations for each problem."""
 
+RIDGE = 1e-3
+"""Pull of least squares towards the weights as they are, relative to the mean square of a reader's inputs."""
+
 _PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
 
 

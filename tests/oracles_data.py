@@ -1,4 +1,4 @@
-"""Slow and obvious versions of what splinelib.data does to whole batches."""
+"""Slow and obvious versions of what splinestudy.data does to whole batches."""
 
 import torch
 from torch import Tensor

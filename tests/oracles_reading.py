@@ -1,4 +1,4 @@
-"""Slow and obvious versions of what splinelib.winning and splinelib.reading compute fast."""
+"""Slow and obvious versions of what splinestudy.winning and splinestudy.reading compute fast."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Slow and obvious versions of the scores in splinelib.baselines, saliency and functional; nothing is shared."""
+"""Slow and obvious versions of the scores in splinelib.criteria.weights, saliency and functional; nothing is shared."""
 
 import copy
 import itertools

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from splinelib import read_layers
-from splinelib.anatomy import nearest_neighbours, norm_ranks
+from splinestudy.analysis.neighbours import nearest_neighbours, norm_ranks
 
 
 def network(rows):

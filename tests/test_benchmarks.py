@@ -9,7 +9,7 @@ import torch
 from benchmarks import cost_page, detection, page, step_time
 from benchmarks.machine import CPU, least
 from splinelib import code_distance, sign_codes
-from splinelib.models import build_model
+from splinestudy.models import build_model
 
 BITS_OF_ALL = 2**22  # more than any layer here has, so codes are not sampled
 

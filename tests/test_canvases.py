@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from splinelib import SettingError
-from splinelib.canvases import image_canvas, noise_canvas, two_image_canvas
-from splinelib.data import Dataset, Split, normalize
+from splinelib.early_bird.canvas import noise_canvas, two_image_canvas
+from splinelib.errors import SettingError
+from splinestudy.data import Dataset, Split, normalize
+from splinestudy.runs.settling import image_canvas
 
 
 @pytest.fixture

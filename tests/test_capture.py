@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from splinelib import trainer
-from splinelib.capture import captured
-from splinelib.trainer import Trainer, TrainSettings
+from splinestudy.training import trainer
+from splinestudy.training.cuda_graphs import captured
+from splinestudy.training.trainer import Trainer, TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 

@@ -4,11 +4,12 @@ import sys
 import pytest
 from tiny_runs import tiny_dataset
 
-from splinelib import __main__ as cli
-from splinelib import runs, sweeps
-from splinelib.__main__ import main
 from splinelib.errors import TrainingError
-from splinelib.records import RecordStore
+from splinestudy import __main__ as cli
+from splinestudy.__main__ import main
+from splinestudy.runs import runs
+from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.records import RecordStore
 
 SWEEP = ["sweep", "layerwise", "--profile", "smoke", "--seeds", "0", "--criteria", "spline"]
 
@@ -150,7 +151,7 @@ def test_jobs_are_the_same_command_in_several_processes(codes, status, tmp_path,
     monkeypatch.setattr(cli.os, "cpu_count", lambda: 8)
     arguments = [*SWEEP, *tiny, "--store", str(tmp_path), "--jobs", "2"]
     assert main(arguments) == status
-    assert started == [([sys.executable, "-m", "splinelib", *arguments, "--jobs", "1"], "4")] * 2
+    assert started == [([sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"], "4")] * 2
 
 
 def test_data_says_what_is_there(caplog, tiny):

@@ -13,16 +13,10 @@ from tiny_nets import images, small_network, tiny_cnn
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
-from splinelib import (
-    PackedCode,
-    SettingError,
-    TrainingError,
-    UnsupportedModuleError,
-    code_distance,
-    sign_codes,
-)
-from splinelib import codes as codes_module
-from splinelib.codes import (
+from splinelib import code_distance, sign_codes
+from splinelib.early_bird import PackedCode
+from splinelib.early_bird import codes as codes_module
+from splinelib.early_bird.codes import (
     _sample,
     distance_per_rate,
     distances_to_final,
@@ -30,6 +24,7 @@ from splinelib.codes import (
     pairwise_distances,
     settled_share,
 )
+from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 
 
 def bits_of(code):

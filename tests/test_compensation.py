@@ -6,20 +6,13 @@ from oracles_scores import seen
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import (
-    SettingError,
-    Spline,
-    fold_units,
-    merge_units,
-    prune,
-    read_layers,
-    reconstruct,
-    remove_units,
-)
-from splinelib.criterion import spline_distance
-from splinelib.network import folded
-from splinelib.pruning import remove_compensated
-from splinelib.reconstruction import reestimate_norms
+from splinelib import Spline, prune, read_layers, remove_units
+from splinelib.criteria.spline import spline_distance
+from splinelib.errors import SettingError
+from splinelib.layers.network import folded
+from splinelib.pruning import fold_units, merge_units, reconstruct
+from splinelib.pruning.least_squares import reestimate_norms
+from splinelib.pruning.pipeline import remove_compensated
 
 INPUT = (2, 6, 6)
 
@@ -280,7 +273,7 @@ def test_many_columns_are_solved_by_rows(monkeypatch, generator):
 def test_patches_are_the_same_however_few_are_unfolded_at_once(monkeypatch, generator):
     model, data = tiny_cnn(generator), batch(generator)
     at_once = reconstruct(model, {"0": [1, 3], "3": [2]}, data)
-    monkeypatch.setattr("splinelib.reconstruction._UNFOLDED", 1)
+    monkeypatch.setattr("splinelib.layers.patches._UNFOLDED", 1)
     one_by_one = reconstruct(model, {"0": [1, 3], "3": [2]}, data)
     torch.testing.assert_close(one_by_one(data), at_once(data), rtol=1e-6, atol=1e-6)
 
@@ -351,7 +344,7 @@ def test_nothing_of_the_model_changes(generator):
 )
 def test_what_makes_no_sense_is_named_before_any_work(settings, named, monkeypatch, generator):
     model = tiny_cnn(generator)
-    monkeypatch.setattr("splinelib.pruning.read_layers", lambda *_: pytest.fail("this is work"))
+    monkeypatch.setattr("splinelib.pruning.pipeline.read_layers", lambda *_: pytest.fail("this is work"))
     with pytest.raises(SettingError, match=named):
         prune(model, torch.zeros(2, *INPUT), **({"ratio": 0.5} | settings))
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from splinelib.cost import Cost, cost, count_flops, count_parameters, counted_flops, training_flops
-from splinelib.models import build_model, mlp
+from splinelib.pruning.flops import Cost, cost, count_flops, count_parameters, counted_flops, training_flops
+from splinestudy.models import build_model, mlp
 
 
 @pytest.fixture

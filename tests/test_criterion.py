@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from oracles import slow_ranking, slow_spline_distance
 from torch import nn
 
-from splinelib import Random, SettingError, Spline, rank_units, read_layers, spline_distance
-from splinelib.baselines import BatchNormScale, FilterNorm
-from splinelib.errors import UnsupportedModuleError
+from splinelib import Spline, read_layers
+from splinelib.criteria import Random, rank_units, spline_distance
+from splinelib.criteria.weights import BatchNormScale, FilterNorm
+from splinelib.errors import SettingError, UnsupportedModuleError
 
 OFFSETS = ("raw", "geometric")
 DROPS = ("smaller_norm", "closer_second")

@@ -29,7 +29,8 @@ from tiny_data import (
     write_tar,
 )
 
-from splinelib.data import (
+from splinelib.errors import DataError, SettingError
+from splinestudy.data import (
     DATASETS,
     Dataset,
     Split,
@@ -44,12 +45,11 @@ from splinelib.data import (
     sources,
     subset,
 )
-from splinelib.data.arrays import digest, read_arrays, write_arrays
-from splinelib.data.batching import crop_and_flip
-from splinelib.data.cache import cache_path
-from splinelib.data.catalogue import ENTRIES, ByHand
-from splinelib.data.sources import Source
-from splinelib.errors import DataError, SettingError
+from splinestudy.data.arrays import digest, read_arrays, write_arrays
+from splinestudy.data.batching import crop_and_flip
+from splinestudy.data.cache import cache_path
+from splinestudy.data.catalogue import ENTRIES, ByHand
+from splinestudy.data.sources import Source
 
 
 def as_arrays(dataset):
@@ -263,7 +263,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-from splinelib.data import arrays as module
+from splinestudy.data import arrays as module
 from tiny_data import tiny_arrays
 class Slow(np.ndarray):
     def tofile(self, file):
@@ -290,8 +290,8 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import pytest
-from splinelib.data import load_dataset
-from splinelib.data.sources import Source
+from splinestudy.data import load_dataset
+from splinestudy.data.sources import Source
 from tiny_data import CountingSource, tiny_arrays, use_entry
 root = Path(sys.argv[1])
 def fetch(folder):
@@ -336,7 +336,12 @@ def test_error_lists_what_was_tried_and_where_to_put_files(tmp_path, monkeypatch
     with pytest.raises(DataError) as caught:
         load_dataset("cifar10", tmp_path)
     text = str(caught.value)
-    for part in ("cifar10", "first mirror: no route", "package x 1.0: no client", str(tmp_path / "cifar10.safetensors")):
+    for part in (
+        "cifar10",
+        "first mirror: no route",
+        "package x 1.0: no client",
+        str(tmp_path / "cifar10.safetensors"),
+    ):
         assert part in text
     assert str(tmp_path / "cifar-10-binary.tar.gz") in text
     assert {each.name for each in tmp_path.iterdir()} <= {".cifar10.lock"}

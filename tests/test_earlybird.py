@@ -12,18 +12,11 @@ from tiny_nets import tiny_cnn
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
-from splinelib import (
-    MaskEarlyBird,
-    PackedCode,
-    RecordError,
-    SettingError,
-    SplineEarlyBird,
-    TrainingError,
-    UnsupportedModuleError,
-    codes,
-    earlybird,
-)
-from splinelib.codes import pack_bits, pairwise_distances
+from splinelib import MaskEarlyBird, SplineEarlyBird
+from splinelib.early_bird import PackedCode, codes
+from splinelib.early_bird import detectors as earlybird
+from splinelib.early_bird.codes import pack_bits, pairwise_distances
+from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
 
 CANVAS = torch.zeros(1, 2)
 CHANGES = [0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]

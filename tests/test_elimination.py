@@ -5,15 +5,19 @@ import torch
 from tiny_nets import tiny_cnn
 from torch import nn
 
-from splinelib import (
-    ReconstructionCost,
-    SettingError,
-    ThiNet,
-    UnsupportedModuleError,
-    read_layers,
-    reconstruct,
+from splinelib import read_layers
+from splinelib.criteria import ReconstructionCost, ThiNet
+from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.pruning import reconstruct
+from splinestudy.runs.methods import (
+    CRITERIA,
+    METHODS,
+    PROCEDURES,
+    Calibration,
+    check_method,
+    make_criterion,
+    shrink,
 )
-from splinelib.methods import CRITERIA, METHODS, PROCEDURES, Calibration, check_method, make_criterion, shrink
 
 RIDGE = 0.01
 
@@ -182,7 +186,9 @@ def test_too_few_images_without_a_ridge_are_named(generator):
 def test_a_reader_of_very_many_inputs_is_named_before_any_work(criterion, monkeypatch, generator):
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 401, 1), nn.Flatten(), nn.Linear(401 * 25, 2))
     data = torch.randn(4, 1, 5, 5, generator=generator)
-    monkeypatch.setattr("splinelib.elimination.covariances", lambda equations: pytest.fail("this is work"))
+    monkeypatch.setattr(
+        "splinelib.criteria.reconstruction_error.covariances", lambda equations: pytest.fail("this is work")
+    )
     with pytest.raises(
         UnsupportedModuleError, match=r"'3', which reads layer '1', has 10,025 inputs.*0\.8 GB"
     ):

@@ -8,10 +8,11 @@ from oracles_scores import seen, slow_angles, slow_code_distances
 from tiny_nets import images, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import SettingError, Spline, UnsupportedModuleError, rank_units, read_layers
-from splinelib.errors import TrainingError
-from splinelib.functional import CodeDistance, OutputAngle, observe_moments
-from splinelib.taps import watched
+from splinelib import Spline, read_layers
+from splinelib.criteria import rank_units
+from splinelib.criteria.activations import CodeDistance, OutputAngle, observe_moments
+from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
+from splinelib.hooks import watched
 
 
 def columns(values):
@@ -74,7 +75,7 @@ def cnn(generator):
 
 @pytest.mark.parametrize("chunk", [4, 64])
 def test_distances_are_those_of_the_double_loop(cnn, chunk, monkeypatch):
-    monkeypatch.setattr("splinelib.functional._CHUNK", chunk)
+    monkeypatch.setattr("splinelib.criteria.activations._CHUNK", chunk)
     model, layers, batch = cnn
     model, batch = (
         model.double(),

@@ -8,71 +8,44 @@ from pathlib import Path
 import pytest
 
 import splinelib
+import splinestudy
 
-ROOT = Path(splinelib.__file__).parent
+ROOTS = {"splinelib": Path(splinelib.__file__).parent, "splinestudy": Path(splinestudy.__file__).parent}
 
-# A module or package may import from those above it only. ``__init__`` is the package's face.
-LAYERS = (
-    "errors",
-    "artifacts",
-    "bars",
-    "taps",
-    "checks",
-    "data",
-    "models",
-    "_selection_pruner",
-    "groups",
-    "network",
-    "codes",
-    "canvases",
-    "criterion",
-    "baselines",
-    "importance",
-    "cost",
-    "surgery",
-    "compensation",
-    "regression",
-    "reconstruction",
-    "gradients",
-    "saliency",
-    "functional",
-    "elimination",
-    "folding",
-    "pruning",
-    "anatomy",
-    "earlybird",
-    "lightning",
-    "__init__",
-    "energy",
-    "capture",
-    "trainer",
-    "training",
-    "initialisers",
-    "methods",
-    "records",
-    "runs",
-    "detection",
-    "settling",
-    "execution",
-    "profiles",
-    "schedules",
-    "untrained",
-    "plans",
-    "sweeps",
-    "tables",
-    "plots",
-    "notebooks",
-    "partition",
-    "winning",
-    "reading",
-    "ledger",
-    "imagenet",
-    "__main__",
-)
+# A module or package may import from those above it only, and the library from none of the study's. ``__init__`` is the
+# library's face.
+LAYERS = {
+    "splinelib": (
+        "errors",
+        "files",
+        "progress",
+        "hooks",
+        "regression",
+        "layers",
+        "criteria",
+        "pruning",
+        "early_bird",
+        "partition",
+        "__init__",
+    ),
+    "splinestudy": (
+        "__init__",
+        "caches",
+        "data",
+        "models",
+        "training",
+        "analysis",
+        "runs",
+        "results",
+        "plots",
+        "notebook",
+        "__main__",
+    ),
+}
 
 
 def imports_of(path):
-    """Every module of splinelib that a file imports, at the top, in functions or for type checking."""
+    """Every module of either package that a file imports, at the top, in functions or for type checking."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -81,38 +54,56 @@ def imports_of(path):
             assert node.level == 0, f"{path} imports relatively"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
             assert all(alias.name != "*" for alias in node.names), f"{path} imports a star"
-    return {module for name in found if name.split(".")[0] == "splinelib" and (module := module_of(name))}
+    return {module_of(name) for name in found if name.split(".")[0] in ROOTS}
 
 
 def module_of(name):
-    """The file's path below the package for a dotted name that may end in an attribute: ``data/load``."""
-    parts = name.split(".")[1:]
+    """The file's path, without its ending, for a dotted name that may end in an attribute: ``splinestudy/data/load``."""
+    package, *parts = name.split(".")
     while parts:
-        for path in (ROOT.joinpath(*parts).with_suffix(".py"), ROOT.joinpath(*parts, "__init__.py")):
+        for path in (
+            ROOTS[package].joinpath(*parts).with_suffix(".py"),
+            ROOTS[package].joinpath(*parts, "__init__.py"),
+        ):
             if path.exists():
-                return path.relative_to(ROOT).with_suffix("").as_posix()
+                return place_of(path)
         parts.pop()
-    return "__init__"
+    return f"{package}/__init__"
 
 
-FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): imports_of(path) for path in ROOT.rglob("*.py")}
+def place_of(path):
+    return path.relative_to(ROOTS["splinelib"].parent).with_suffix("").as_posix()
 
 
-def test_every_module_has_its_layer():
-    assert {name.split("/")[0] for name in FILES} == set(LAYERS)
+FILES = {place_of(path): imports_of(path) for root in ROOTS.values() for path in root.rglob("*.py")}
+
+
+@pytest.mark.parametrize("package", ROOTS)
+def test_every_module_has_its_layer(package):
+    assert {name.split("/")[1] for name in FILES if name.startswith(f"{package}/")} == set(LAYERS[package])
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_modules_import_from_layers_above_them(name):
-    layer = name.split("/")[0]
+    package, layer = name.split("/")[:2]
     for imported in FILES[name]:
-        other = imported.split("/")[0]
-        if other != layer:
-            assert LAYERS.index(other) < LAYERS.index(layer), f"{name} imports {imported}"
+        other_package, other = imported.split("/")[:2]
+        if other_package != package:
+            assert package == "splinestudy", f"the library's {name} imports {imported}"
+        elif other != layer:
+            layers = LAYERS[package]
+            assert layers.index(other) < layers.index(layer), f"{name} imports {imported}"
 
 
 def test_no_two_files_import_each_other_over_any_detour():
     TopologicalSorter(FILES).prepare()  # raises CycleError
+
+
+def test_the_library_is_small_at_its_root():
+    names = {path.name for path in ROOTS["splinelib"].iterdir()} - {"__init__.py", "py.typed", "__pycache__"}
+    assert len(names) <= 10
+    faces = ast.parse((ROOTS["splinelib"] / "__init__.py").read_text()).body[1:]
+    assert sum(len(node.names) for node in faces) <= 10
 
 
 CHILD = """
@@ -125,13 +116,13 @@ light = sorted(set(sys.modules) - before)
 # What None stands for cannot be imported: the machine is one without these packages.
 sys.modules |= dict.fromkeys(["tqdm", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "numba", "papermill"])
 import torch_pruning
-from splinelib.bars import progress_bar
+from splinelib.progress import progress_bar
 with progress_bar(2, "run", title="bare") as bar:
     bar.update()
     bar.set_postfix(loss="1")
-sys.argv = ["splinelib", "sweep", "--help"]
+sys.argv = ["splinestudy", "sweep", "--help"]
 try:
-    runpy.run_module("splinelib", run_name="__main__")
+    runpy.run_module("splinestudy", run_name="__main__")
 except SystemExit as end:
     print(json.dumps({"light": light, "status": end.code, "all": sorted(sys.modules)}))
 """
@@ -149,7 +140,7 @@ def child():
 def test_importing_needs_torch_and_numpy_only(child):
     packages = {name.split(".")[0] for name in child["light"]} - set(sys.stdlib_module_names)
     assert {name for name in packages if not name.startswith("_cython")} <= {"splinelib", "numpy", "torch"}
-    assert "splinelib.pruning" in child["light"]
+    assert "splinelib.pruning.pipeline" in child["light"]
 
 
 def test_importing_takes_no_time_beyond_torch(child):
@@ -163,7 +154,12 @@ def test_importing_takes_no_time_beyond_torch(child):
     )
     assert not [name for name in child["light"] if name.startswith(slow)]
     mine = {name for name in child["light"] if name.startswith("splinelib")}
-    assert not mine & {"splinelib.data", "splinelib.training", "splinelib.runs", "splinelib.partition"}
+    assert not mine & {
+        "splinestudy.data",
+        "splinestudy.training.loop",
+        "splinestudy.runs.runs",
+        "splinelib.partition",
+    }
 
 
 def test_sweeps_start_on_a_node_with_torch_torchvision_and_torch_pruning_only(child):
@@ -172,7 +168,7 @@ def test_sweeps_start_on_a_node_with_torch_torchvision_and_torch_pruning_only(ch
 
 
 def test_the_face_holds_re_exports_and_nothing_else():
-    body = ast.parse((ROOT / "__init__.py").read_text()).body
+    body = ast.parse((ROOTS["splinelib"] / "__init__.py").read_text()).body
     docstring, *imports = body
     assert isinstance(docstring, ast.Expr)
     assert all(isinstance(node, ast.ImportFrom) for node in imports)

@@ -8,11 +8,11 @@ from tiny_nets import tiny_cnn
 from tiny_runs import tiny_dataset, tiny_network
 from torch import nn
 
-from splinelib.data import normalize
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.initialisers import boundaries_through_data, greedy_layerwise, lsuv
-from splinelib.trainer import TrainSettings
-from splinelib.training import evaluate
+from splinestudy.data import normalize
+from splinestudy.training.loop import evaluate
+from splinestudy.training.starts import boundaries_through_data, greedy_layerwise, lsuv
+from splinestudy.training.trainer import TrainSettings
 
 
 @pytest.fixture

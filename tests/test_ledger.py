@@ -1,7 +1,7 @@
 import pytest
 
 from splinelib.errors import SettingError
-from splinelib.ledger import claim_rows
+from splinestudy.results.claims import claim_rows
 
 CLAIMS = [f"C{number}" for number in range(1, 9)]
 COMMITTED = {"records": None}

@@ -10,9 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import splinelib.lightning
-from splinelib import RecordError, SettingError, SplineEarlyBird
-from splinelib.lightning import SplineEarlyBirdCallback
+import splinelib.early_bird.lightning
+from splinelib import SplineEarlyBird
+from splinelib.early_bird.lightning import SplineEarlyBirdCallback
+from splinelib.errors import RecordError, SettingError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -240,4 +241,4 @@ def test_settings_and_states_that_cannot_be_used_are_named():
 def test_without_lightning_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)  # what None stands for cannot be imported
     with pytest.raises(SettingError, match="pip install lightning"):
-        runpy.run_path(splinelib.lightning.__file__)
+        runpy.run_path(splinelib.early_bird.lightning.__file__)

@@ -7,9 +7,9 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from splinelib._selection_pruner import ChannelSelectionPruner
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.models import ARCHITECTURES, CHAINS, ChannelSelection, build_model, mlp
+from splinelib.layers.selection_pruner import ChannelSelectionPruner
+from splinestudy.models import ARCHITECTURES, CHAINS, ChannelSelection, build_model, mlp
 
 VGG_CHANNELS = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
 
@@ -203,7 +203,7 @@ def test_mlp_widths_out_of_range(widths):
 
 
 def test_importing_the_models_leaves_the_heavy_libraries_alone():
-    code = "import sys, splinelib.models; print({'torchvision', 'torch_pruning'} & set(sys.modules))"
+    code = "import sys, splinestudy.models; print({'torchvision', 'torch_pruning'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
 

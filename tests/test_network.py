@@ -4,10 +4,12 @@ import torch.nn.functional as F
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import SettingError, UnsupportedModuleError, folded, read_layers
-from splinelib.models import ChannelSelection, build_model
-from splinelib.network import raw_rows, unit_scales
-from splinelib.profiles import get_profile
+from splinelib import read_layers
+from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.layers import folded
+from splinelib.layers.network import raw_rows, unit_scales
+from splinestudy.models import ChannelSelection, build_model
+from splinestudy.runs.profiles import get_profile
 
 
 def close(actual, expected):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from splinelib.models import build_model
 from splinelib.partition import Slice2D, compute_partition, count_regions, region_map, topology
+from splinestudy.models import build_model
 
 
 def randomise(model, seed):

@@ -3,10 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from splinelib.codes import code_distance, sign_codes
+from splinelib.early_bird.codes import code_distance, sign_codes
 from splinelib.errors import SettingError
-from splinelib.partition import Slice2D, area_distance, toy
-from splinelib.partition.settling import toy_distances
+from splinelib.partition import Slice2D, area_distance
+from splinestudy.analysis import toy
+from splinestudy.analysis.toy_settling import toy_distances
 
 SQUARE = Slice2D.axis_aligned(((-1.0, 1.0), (-1.0, 1.0)))
 

@@ -9,8 +9,8 @@ from test_partition import Residual, mlp, randomise
 from torch import nn
 
 from splinelib.errors import LimitError, SettingError, UnsupportedModuleError
-from splinelib.models import ChannelSelection
 from splinelib.partition import Slice2D, compute_partition, count_regions
+from splinestudy.models import ChannelSelection
 
 PLANE = Slice2D.axis_aligned()
 
@@ -161,7 +161,7 @@ def test_limits_say_how_far_the_search_came():
 
 
 def test_an_interrupt_stops_all_threads(monkeypatch):
-    from splinelib.partition import engine
+    from splinelib.partition.engine import search as engine
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -13,26 +13,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_partition import CASES, PLANE, mlp
 
-from splinelib.data import load_dataset, subset
 from splinelib.errors import RecordError, SettingError
-from splinelib.models import build_model
-from splinelib.partition import (
-    animate,
-    boundary_study,
-    code_distance,
-    compute_partition,
-    contours,
-    draw,
-    images,
-    toy,
-    toy_study,
-    trace_boundary,
-    watch,
-)
-from splinelib.partition.evolution import evolution
-from splinelib.records import RecordStore
-from splinelib.sweeps import sweep
-from splinelib.trainer import TrainSettings
+from splinelib.partition import code_distance, compute_partition, trace_boundary
+from splinestudy.analysis import contours, toy, watch
+from splinestudy.analysis import image_slices as images
+from splinestudy.analysis.evolution import evolution
+from splinestudy.data import load_dataset, subset
+from splinestudy.models import build_model
+from splinestudy.plots import animation as animate
+from splinestudy.plots import partition as draw
+from splinestudy.runs import boundary as boundary_study
+from splinestudy.runs import toy as toy_study
+from splinestudy.runs.records import RecordStore
+from splinestudy.runs.sweep import sweep
+from splinestudy.training.trainer import TrainSettings
 
 
 def test_the_level_set_of_an_affine_function_is_its_line():

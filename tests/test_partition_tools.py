@@ -254,7 +254,7 @@ def test_drawings_show_every_polygon_edge_and_segment():
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    from splinelib.partition.draw import draw_boundary, draw_edges, draw_regions
+    from splinestudy.plots.partition import draw_boundary, draw_edges, draw_regions
 
     partition = compute_partition(CASES["mlp-2-16-16-3"][0], PLANE, boundary=True)
     axes = Figure().add_subplot()
@@ -275,7 +275,7 @@ def test_curves_and_rasters_draw_the_numbers_they_are_given():
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from splinelib.partition import draw
+    from splinestudy.plots import partition as draw
 
     figure = Figure()
     table = pd.DataFrame(

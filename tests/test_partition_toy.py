@@ -5,10 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from splinelib.data import load_dataset, normalize
 from splinelib.errors import SettingError
-from splinelib.models import build_model
-from splinelib.partition import code_distance, compute_partition, images, toy, toy_study
+from splinelib.partition import code_distance, compute_partition
+from splinestudy.analysis import image_slices as images
+from splinestudy.analysis import toy
+from splinestudy.data import load_dataset, normalize
+from splinestudy.models import build_model
+from splinestudy.runs import toy as toy_study
 
 SETTINGS = toy.ToySettings(runs=3, hidden=6, epochs=2, points=200, batch=64)
 

@@ -11,25 +11,13 @@ from oracles import brute_force_selection
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import (
-    FilterNorm,
-    Layer,
-    Random,
-    ReconstructionCost,
-    SettingError,
-    Spline,
-    UnsupportedModuleError,
-    cost,
-    folded,
-    mask_units,
-    prune,
-    read_layers,
-    remove_units,
-    select_flops,
-    select_units,
-)
-from splinelib.importance import SplineImportance
-from splinelib.models import ARCHITECTURES, ChannelSelection
+from splinelib import Spline, mask_units, prune, read_layers, remove_units
+from splinelib.criteria import FilterNorm, Random, ReconstructionCost
+from splinelib.criteria.interop import SplineImportance
+from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.layers import Layer, folded
+from splinelib.pruning import cost, select_flops, select_units
+from splinestudy.models import ARCHITECTURES, ChannelSelection
 
 SCOPES = ("layerwise", "global")
 

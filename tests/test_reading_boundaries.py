@@ -10,28 +10,29 @@ from tiny_nets import tiny_cnn
 from torch import nn
 
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.network import read_layers
+from splinelib.hooks import tapped
+from splinelib.layers.network import read_layers
 from splinelib.partition import Slice2D, compute_partition
-from splinelib.reading import (
+from splinestudy.analysis.boundary_distance import boundary_distance
+from splinestudy.analysis.boundary_share import (
     BoundaryPoints,
-    boundary_distance,
     boundary_points,
-    crossing_units,
-    exact_local_complexity,
     few_hold,
-    local_complexity,
-    nearest_boundary,
-    random_directions,
-    region_statistics,
-    tap_of_layer,
     touch_rates,
     touching_share,
     turning,
     unit_rates,
     window_around,
+    window_rows,
 )
-from splinelib.reading.boundary_share import window_rows
-from splinelib.taps import tapped
+from splinestudy.analysis.local_complexity import (
+    crossing_units,
+    exact_local_complexity,
+    local_complexity,
+    random_directions,
+)
+from splinestudy.analysis.overlap import nearest_boundary, region_statistics
+from splinestudy.analysis.pre_activations import tap_of_layer
 
 SQUARE = Slice2D.axis_aligned()
 

@@ -13,26 +13,18 @@ from tiny_runs import tiny_dataset
 from torch import nn
 
 from splinelib.errors import SettingError
-from splinelib.network import read_layers, unit_scales
+from splinelib.layers.network import read_layers, unit_scales
 from splinelib.partition import Slice2D, compute_partition
-from splinelib.reading import (
-    ProgressWatch,
-    class_separation,
-    jaccard,
-    jaccard_matrix,
-    probe_points,
-    random_directions,
-    rank_correlation,
-    slice_effect,
-    studies,
-    verdicts,
-)
-from splinelib.reading import subject as subjects
-from splinelib.reading.class_separation import rank_within
-from splinelib.reading.overlap import expected_jaccard
-from splinelib.records import Record
-from splinelib.trainer import TrainSettings
-from splinelib.training import train
+from splinestudy.analysis import trained_network as subjects
+from splinestudy.analysis.class_separation import class_separation, rank_correlation, rank_within
+from splinestudy.analysis.complexity_watch import ProgressWatch, probe_points
+from splinestudy.analysis.local_complexity import random_directions
+from splinestudy.analysis.overlap import expected_jaccard, jaccard, jaccard_matrix, slice_effect
+from splinestudy.results import interpretation as verdicts
+from splinestudy.runs import interpretation as studies
+from splinestudy.runs.records import Record
+from splinestudy.training.loop import train
+from splinestudy.training.trainer import TrainSettings
 
 
 @pytest.fixture
@@ -228,7 +220,7 @@ def test_tables_of_readings():
 
 
 def test_studies_of_a_profile():
-    from splinelib.profiles import dense_runs, get_profile
+    from splinestudy.runs.profiles import dense_runs, get_profile
 
     runs = dense_runs(get_profile("smoke"))
     found, progress = studies.get_studies("smoke", runs)

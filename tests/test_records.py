@@ -9,11 +9,12 @@ import torch
 from breaking import damaged
 from tiny_runs import tiny_plan
 
-from splinelib.artifacts import atomic_path, cache_dir, sha256_of
 from splinelib.errors import RecordError
-from splinelib.records import RecordStore, provenance, read_record, run_key, settings_dict
-from splinelib.runs import DenseRun
-from splinelib.trainer import TrainSettings
+from splinelib.files import atomic_path, sha256_of
+from splinestudy.caches import cache_dir
+from splinestudy.runs.records import RecordStore, provenance, read_record, run_key, settings_dict
+from splinestudy.runs.runs import DenseRun
+from splinestudy.training.trainer import TrainSettings
 
 DENSE, OTHER, PRUNED, _ = tiny_plan(seeds=(0, 1), criteria=("spline",))
 RESULTS = {"accuracy": 0.1 + 0.2, "epochs": [{"loss": 1e-300}], "epoch": None, "name": "ω"}

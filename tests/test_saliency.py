@@ -8,14 +8,15 @@ from tiny_nets import images, small_network, tiny_cnn
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from splinelib import SettingError, Spline, UnsupportedModuleError, read_layers, select_units
-from splinelib.baselines import FPGM, BatchNormScale, FilterNorm
-from splinelib.errors import TrainingError
-from splinelib.functional import CodeDistance, OutputAngle
-from splinelib.models import ChannelSelection
-from splinelib.network import raw_rows
-from splinelib.pruning import remove_units
-from splinelib.saliency import SNIP, GraSP, SynFlow, Taylor, TorchPruningScore, unit_sums
+from splinelib import Spline, read_layers
+from splinelib.criteria.activations import CodeDistance, OutputAngle
+from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor, TorchPruningScore, unit_sums
+from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm
+from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
+from splinelib.layers.network import raw_rows
+from splinelib.pruning import select_units
+from splinelib.pruning.surgery import remove_units
+from splinestudy.models import ChannelSelection
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 2, 0])
 COUPLED = ("preresnet20", "mobilenet_v2", "mlp")
@@ -112,7 +113,7 @@ def test_snip_is_the_gradient_times_the_weight_and_that_of_torch_pruning(cnn):
 def test_a_batch_in_chunks_gives_what_it_gives_at_once(cnn, monkeypatch):
     model, layers, batch = cnn
     whole = [c(batch, LABELS)(model, layers) for c in (SNIP, GraSP)]
-    monkeypatch.setattr("splinelib.gradients._CHUNK", 3)
+    monkeypatch.setattr("splinelib.criteria.loss_gradients._CHUNK", 3)
     for scores, criterion in zip(whole, (SNIP, GraSP), strict=True):
         for a, b in zip(scores, criterion(batch, LABELS)(model, layers), strict=True):
             torch.testing.assert_close(a, b)

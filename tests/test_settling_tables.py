@@ -9,13 +9,15 @@ import pytest
 import torch
 from test_tables import DENSE, pruned, with_results
 
-from splinelib import SplineEarlyBird, plots, tables
-from splinelib.earlybird import first_settled
+from splinelib import SplineEarlyBird
+from splinelib.early_bird.detectors import first_settled
 from splinelib.errors import SettingError
-from splinelib.plans import plan
-from splinelib.profiles import get_profile
-from splinelib.records import Record, run_key, settings_dict
-from splinelib.schedules import DROPS, SCHEDULES, STEPS, chosen_schedules, schedule_name
+from splinestudy import plots
+from splinestudy import results as tables
+from splinestudy.runs.plans import plan
+from splinestudy.runs.profiles import get_profile
+from splinestudy.runs.records import Record, run_key, settings_dict
+from splinestudy.runs.schedules import DROPS, SCHEDULES, STEPS, chosen_schedules, schedule_name
 
 PROFILE = get_profile("study", images=100, seeds=[0, 1], epochs=8)
 

@@ -8,29 +8,28 @@ import torch
 from breaking import damaged, kill, started, wait_until
 from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
 
-from splinelib import (
-    RecordError,
-    SettingError,
-    TrainingError,
-    UnsupportedModuleError,
-    execution,
-    prune,
-    read_layers,
-    reestimate_norms,
-    remove_units,
-    runs,
-    sweeps,
+from splinelib import prune, read_layers, remove_units
+from splinelib.criteria.spline import Spline
+from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
+from splinelib.pruning import reestimate_norms
+from splinestudy.analysis.neighbours import norm_ranks
+from splinestudy.models import build_model
+from splinestudy.runs import execution, runs
+from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.methods import SoftPruning, choose_units, shrink
+from splinestudy.runs.plans import SWEEPS, plan
+from splinestudy.runs.profiles import PROFILES, SCORES, dense_runs, get_profile
+from splinestudy.runs.records import RecordStore, run_key, settings_dict
+from splinestudy.runs.runs import (
+    DenseRun,
+    OneShotRun,
+    SensitivityRun,
+    calibration,
+    load_run_data,
+    trained_model,
 )
-from splinelib.anatomy import norm_ranks
-from splinelib.criterion import Spline
-from splinelib.methods import SoftPruning, choose_units, shrink
-from splinelib.models import build_model
-from splinelib.plans import SWEEPS, plan
-from splinelib.profiles import PROFILES, SCORES, dense_runs, get_profile
-from splinelib.records import RecordStore, run_key, settings_dict
-from splinelib.runs import DenseRun, OneShotRun, SensitivityRun, calibration, load_run_data, trained_model
-from splinelib.training import evaluate, train
-from splinelib.untrained import COMPENSATED
+from splinestudy.runs.untrained import COMPENSATED
+from splinestudy.training.loop import evaluate, train
 
 DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
 

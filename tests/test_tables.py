@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splinelib import plots, tables
-from splinelib.plots.style import family_colour, style_of
-from splinelib.records import Record
-from splinelib.tables.compare import standing
+from splinestudy import plots
+from splinestudy import results as tables
+from splinestudy.plots.style import family_colour, style_of
+from splinestudy.results.comparisons import standing
+from splinestudy.runs.records import Record
 
 TRAIN = {"epochs": 16, "lr": 0.1, "norm_l1": 0.0}
 DENSE = {

@@ -8,17 +8,19 @@ import pytest
 import torch
 from tiny_runs import CPU, SETTINGS, digest, sweep_tiny, tiny_dataset, tiny_plan
 
-from splinelib import SettingError, execution, runs, sweeps
-from splinelib.energy import EnergyMeter
-from splinelib.execution import dense_epochs
-from splinelib.plans import plan
-from splinelib.profiles import get_profile
-from splinelib.records import RecordStore, run_key
-from splinelib.runs import Canvas, SettlingRun, partly_trained
-from splinelib.schedules import SCHEDULES, schedule_name
-from splinelib.settling import SettlingWatch, make_canvas
-from splinelib.trainer import TrainSettings
-from splinelib.training import train
+from splinelib.errors import SettingError
+from splinestudy.runs import execution, runs
+from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.execution import dense_epochs
+from splinestudy.runs.plans import plan
+from splinestudy.runs.profiles import get_profile
+from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.runs import Canvas, SettlingRun, partly_trained
+from splinestudy.runs.schedules import SCHEDULES, schedule_name
+from splinestudy.runs.settling import SettlingWatch, make_canvas
+from splinestudy.training.energy import EnergyMeter
+from splinestudy.training.loop import train
+from splinestudy.training.trainer import TrainSettings
 
 DENSE, _, SPLINE, *_ = tiny_plan()
 

@@ -8,11 +8,12 @@ from breaking import damaged, kill, started, wait_until
 from tiny_runs import SETTINGS, tiny_dataset, tiny_network, train_tiny
 from torch import nn
 
-from splinelib import RecordError, SettingError, TrainingError, training
-from splinelib.artifacts import load_tensors
-from splinelib.models import build_model
-from splinelib.trainer import Trainer, TrainSettings
-from splinelib.training import evaluate, train
+from splinelib.errors import RecordError, SettingError, TrainingError
+from splinelib.files import load_tensors
+from splinestudy.models import build_model
+from splinestudy.training import loop as training
+from splinestudy.training.loop import evaluate, train
+from splinestudy.training.trainer import Trainer, TrainSettings
 
 
 @pytest.fixture(scope="module")

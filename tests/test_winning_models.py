@@ -14,7 +14,7 @@ from oracles_reading import (
 
 from splinelib.errors import SettingError
 from splinelib.partition import Segment, compute_segment
-from splinelib.winning import kmeans, piecewise
+from splinestudy.analysis import kmeans, piecewise
 
 # --- k-means ------------------------------------------------------------------------------------------------------
 

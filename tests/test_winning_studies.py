@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 from oracles_reading import best_of_subsets
 
-from splinelib import notebooks
 from splinelib.errors import SettingError
-from splinelib.partition.toy import ToySettings, new_nets, x_problem
-from splinelib.records import RecordStore
-from splinelib.winning import store as stores
-from splinelib.winning import studies, toy_widths, verdict
+from splinestudy import notebook as notebooks
+from splinestudy.analysis import toy_widths
+from splinestudy.analysis.toy import ToySettings, new_nets, x_problem
+from splinestudy.results import initialisation as verdict
+from splinestudy.runs import initialisation as studies
+from splinestudy.runs import study_records as stores
+from splinestudy.runs.records import RecordStore
 
 TINY_TOY = ToySettings(runs=3, hidden=6, epochs=3)
 

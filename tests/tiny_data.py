@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from splinelib.data.arrays import Arrays, digest
-from splinelib.data.catalogue import CIFAR10, CIFAR100, ENTRIES, ByHand, Entry
-from splinelib.data.sources import Source
 from splinelib.errors import DataError
+from splinestudy.data.arrays import Arrays, digest
+from splinestudy.data.catalogue import CIFAR10, CIFAR100, ENTRIES, ByHand, Entry
+from splinestudy.data.sources import Source
 
 TRAIN, TEST = 50, 20
 

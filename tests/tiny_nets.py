@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from splinelib.models import build_model
+from splinestudy.models import build_model
 
 WIDTHS = {
     "vgg16_bn": 1 / 16,

@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from splinelib import SplineEarlyBird, execution, runs, sweeps
-from splinelib.data import Dataset, Split
-from splinelib.records import RecordStore, run_key
-from splinelib.runs import DenseRun, PruneRun
-from splinelib.trainer import Trainer, TrainSettings
-from splinelib.training import train
+from splinelib import SplineEarlyBird
+from splinestudy.data import Dataset, Split
+from splinestudy.runs import execution, runs
+from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.runs import DenseRun, PruneRun
+from splinestudy.training.loop import train
+from splinestudy.training.trainer import Trainer, TrainSettings
 
 CPU = torch.device("cpu")
 # The L1 term is on so that every part of a step takes part.

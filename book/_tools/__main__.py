@@ -48,7 +48,7 @@ def test_book() -> None:
 def fetch_data() -> None:
     """Get the data sets that the chapters load."""
     for name in DATA:
-        if subprocess.run([sys.executable, "-m", "splinelib", "data", name], cwd=ROOT).returncode:
+        if subprocess.run([sys.executable, "-m", "splinestudy", "data", name], cwd=ROOT).returncode:
             raise BuildError(f"data set {name} cannot be had (see above)")
 
 

@@ -32,7 +32,7 @@ def install_mathjax(layout: Layout) -> None:
 
 def _download() -> bytes:
     # Imported here since it brings torch along, which a build that has MathJax already does not need.
-    from splinelib.data.sources import npm_package
+    from splinestudy.data.sources import npm_package
 
     with tempfile.TemporaryDirectory() as folder:
         archive = npm_package(NAME, VERSION).fetch(Path(folder))

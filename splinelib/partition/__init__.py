@@ -3,10 +3,12 @@
 from splinelib.partition.affine import region_map as region_map
 from splinelib.partition.decision import DecisionBoundary as DecisionBoundary
 from splinelib.partition.decision import Polyline as Polyline
+from splinelib.partition.engine.handlers import supported_modules as supported_modules
+from splinelib.partition.engine.program import UnitLayer as UnitLayer
+from splinelib.partition.engine.warm import warm_up as warm_up
 from splinelib.partition.export import load_partition as load_partition
 from splinelib.partition.export import save_partition as save_partition
 from splinelib.partition.export import write_geojson as write_geojson
-from splinelib.partition.handlers import supported_modules as supported_modules
 from splinelib.partition.measures import Change as Change
 from splinelib.partition.measures import axis_parallel_share as axis_parallel_share
 from splinelib.partition.measures import bordering_regions as bordering_regions
@@ -18,7 +20,6 @@ from splinelib.partition.overlay import area_distance as area_distance
 from splinelib.partition.partition import Partition as Partition
 from splinelib.partition.partition import compute_partition as compute_partition
 from splinelib.partition.partition import count_regions as count_regions
-from splinelib.partition.program import UnitLayer as UnitLayer
 from splinelib.partition.raster import code_distance as code_distance
 from splinelib.partition.raster import raster as raster
 from splinelib.partition.segment import SegmentPartition as SegmentPartition
@@ -29,4 +30,3 @@ from splinelib.partition.topology import Topology as Topology
 from splinelib.partition.topology import topology as topology
 from splinelib.partition.trace import Trace as Trace
 from splinelib.partition.trace import trace_boundary as trace_boundary
-from splinelib.partition.warm import warm_up as warm_up

@@ -6,10 +6,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from splinelib.partition.geometry import OPTIONS, clip_to_winner, winner_at
-from splinelib.partition.layout import Floats, Ints
-from splinelib.partition.points import merge_points
-from splinelib.partition.state import Chunk
+from splinelib.partition.engine.geometry import OPTIONS, clip_to_winner, winner_at
+from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.points import merge_points
+from splinelib.partition.engine.state import Chunk
 
 SLICE_BORDER, THIRD_CLASS = -1, -2
 # As for units: differences of scores within this share of their scale count as zero.

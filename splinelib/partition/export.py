@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from splinelib.artifacts import atomic_path
 from splinelib.errors import RecordError
+from splinelib.files import atomic_path
 from splinelib.partition.decision import DecisionBoundary
+from splinelib.partition.engine.program import UnitLayer
 from splinelib.partition.partition import Partition
-from splinelib.partition.program import UnitLayer
 from splinelib.partition.slices import Slice2D
 
 _ARRAYS = ("vertices", "offsets", "area", "key", "edge_lane", "edge_other", "lane_unit", "lane_key")

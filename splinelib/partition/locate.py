@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit
 
-from splinelib.partition.geometry import OPTIONS
-from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.engine.geometry import OPTIONS
+from splinelib.partition.engine.layout import Floats, Ints
 
 # Points farther outside of every region than this share of the slice's extent lie outside the slice. Neighbouring
 # regions share their corners up to rounding (about 1e-15), so no point inside falls between them.

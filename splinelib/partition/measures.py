@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splinelib.errors import SettingError
-from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.partition import Partition
 from splinelib.partition.topology import Topology
 

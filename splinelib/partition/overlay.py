@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.partition.layout import Floats
+from splinelib.partition.engine.layout import Floats
 from splinelib.partition.partition import compute_partition
 from splinelib.partition.slices import Slice2D
 
@@ -24,7 +24,8 @@ class _Both(nn.Module):
 def area_distance(first: nn.Module, second: nn.Module, slice: Slice2D) -> Floats:
     """Share of the slice's area on which a unit's bit differs, averaged over each layer's units: float64 [layers].
 
-    This is what the distance of codes on a canvas (:func:`splinelib.codes.code_distance`) estimates where the canvas's
+    This is what the distance of codes on a canvas (:func:`splinelib.early_bird.codes.code_distance`) estimates where
+    the canvas's
     points fill the slice evenly. The partition of both networks together refines each of theirs, so no point is
     sampled. Regions of the common partition number up to those of both and their crossings.
 

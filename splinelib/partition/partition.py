@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from splinelib.errors import SettingError
-from splinelib.partition.assemble import join, join_segments, places
 from splinelib.partition.decision import DecisionBoundary, find_segments
-from splinelib.partition.engine import Wanted, search
-from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.engine.assemble import join, join_segments, places
+from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.program import Int32s, UnitLayer, compile_network
+from splinelib.partition.engine.search import Wanted, search
 from splinelib.partition.locate import locate
-from splinelib.partition.program import Int32s, UnitLayer, compile_network
 from splinelib.partition.slices import Slice2D
 
 

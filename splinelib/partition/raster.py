@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from splinelib.partition.geometry import OPTIONS
+from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.partition import Partition
 
 

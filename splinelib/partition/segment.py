@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from splinelib.partition.engine import Wanted, search
-from splinelib.partition.layout import Floats, Ints
-from splinelib.partition.program import UnitLayer, compile_network
+from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.program import UnitLayer, compile_network
+from splinelib.partition.engine.search import Wanted, search
 from splinelib.partition.slices import Segment
 
 

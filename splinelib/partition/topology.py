@@ -7,8 +7,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from splinelib.errors import SplineError
-from splinelib.partition.geometry import OPTIONS
-from splinelib.partition.layout import Floats, Ints
+from splinelib.partition.engine.geometry import OPTIONS
+from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.partition import Partition
 
 # Edges of two regions are the same if their midpoints are closer than this share of the slice's extent.

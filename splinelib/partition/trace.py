@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from splinelib.errors import LimitError, SettingError
-from splinelib.partition import forward
-from splinelib.partition import trace_kernel as kernel
 from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, DecisionBoundary
-from splinelib.partition.layout import MAX, Floats, Ints
-from splinelib.partition.program import Network, UnitLayer, compile_network
+from splinelib.partition.engine import forward
+from splinelib.partition.engine import trace_kernel as kernel
+from splinelib.partition.engine.layout import MAX, Floats, Ints
+from splinelib.partition.engine.program import Network, UnitLayer, compile_network
 from splinelib.partition.slices import Slice2D
 
 # A start on the boundary is bracketed down to this share of the distance of two grid points.

@@ -1,0 +1,252 @@
+"""Scores from gradients: Taylor, SNIP, GraSP, SynFlow, and any importance of Torch-Pruning.
+
+The first four sum a saliency of single parameters over each unit: over the rows of all the layer's writers, as for
+the filter norm. Networks are scored as they stand, in eval mode: batch norm uses its running statistics and dropout is
+off. The model is not changed, and its ``.grad`` is not touched.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.criteria.loss_gradients import Saliency, check_batch, gradient, minibatches
+from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
+from splinelib.hooks import evaluating
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.groups import removal_group
+from splinelib.layers.images import check_fit
+from splinelib.layers.network import Layer, dependency_graph
+
+
+@dataclass(frozen=True, eq=False)
+class _OnBatch:
+    """A score that looks at ``images`` [N, ...] with ``labels`` [N] (integer classes), both on the model's device.
+
+    Raises :class:`SettingError` for images that are not finite or that the model does not take.
+    """
+
+    images: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+
+    def __post_init__(self) -> None:
+        check_batch(self.images, self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Taylor(_OnBatch):
+    """First-order estimate of how the loss changes without a unit (Molchanov et al., CVPR 2019, equation 8).
+
+    ``Σ (g·θ)²`` over a unit's parameters θ (weights and biases of its writers, scale and shift of its batch norms), g
+    the gradient of the cross-entropy; the mean over minibatches of ``batch_size`` images. ``power=1``: ``Σ |g·θ|``.
+    """
+
+    power: Literal[1, 2] = 2
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.power not in (1, 2):
+            raise SettingError(f"power is {self.power!r}: choose 1 or 2")
+        if self.batch_size < 1:
+            raise SettingError(f"batch_size is {self.batch_size}: a minibatch holds at least one image")
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Scores, float64 [units] for each layer."""
+        check_fit(model, self.images)
+        total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
+        for images, labels, share in minibatches(self.images, self.labels, self.batch_size):
+            for parameter, slope in gradient(model, images, labels).items():
+                total[parameter] += share * (slope * parameter.detach()).abs() ** self.power
+        return unit_sums(model, layers, total, biases=True)
+
+
+@dataclass(frozen=True, eq=False)
+class SNIP(_OnBatch):
+    """Connection sensitivity (Lee et al., ICLR 2019): ``Σ |g·θ|`` over a unit's weights, g of the whole batch."""
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Scores, float64 [units] for each layer."""
+        check_fit(model, self.images)
+        slopes = gradient(model, self.images, self.labels)
+        return unit_sums(model, layers, _products(slopes, Tensor.abs))
+
+
+@dataclass(frozen=True, eq=False)
+class GraSP(_OnBatch):
+    """Gradient flow kept (Wang et al., ICLR 2020): ``Σ θ·(Hg)`` over a unit's weights, H the Hessian of the loss.
+
+    Low where the norm of the gradient would shrink least, or grow, without the unit. Such sums have either sign, but
+    scores start at 0 in global scope, so a unit scores the *rank* of its sum among all units of the given layers,
+    divided by the number of distinct sums: numbers in (0, 1], in the same order, equal where sums are equal.
+
+    ``temperature`` divides the outputs before the softmax; 200 is what the authors' code uses.
+    """
+
+    temperature: float = 200.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperature > 0:
+            raise SettingError(f"temperature is {self.temperature}: it must be positive")
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Scores in (0, 1], float64 [units] for each layer."""
+        sums = self.signed(model, layers)
+        distinct, rank = torch.cat(sums).unique(return_inverse=True)
+        return list(((rank + 1).double() / len(distinct)).split([len(part) for part in sums]))
+
+    def signed(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """The sums themselves, of either sign, float64 [units] for each layer."""
+        check_fit(model, self.images)
+        slopes = gradient(model, self.images, self.labels, self.temperature)
+        bent = gradient(model, self.images, self.labels, self.temperature, along=slopes)
+        return unit_sums(model, layers, _products(bent))
+
+
+@dataclass(frozen=True, eq=False)
+class SynFlow:
+    """Synaptic flow (Tanaka et al., NeurIPS 2020): ``Σ |θ·∂R/∂θ|`` over a unit's weights, taken once, without data.
+
+    R is the sum of the outputs for an input of ones, in float64, of the network with the absolute value of every
+    parameter and, as in the authors' code, of every batch-norm statistic. ``example_inputs`` [N, ...] gives the shape.
+
+    Raises :class:`splinelib.errors.UnsupportedModuleError` for a layer that scores 0 throughout.
+    """
+
+    example_inputs: Tensor = field(repr=False)
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Scores, float64 [units] for each layer."""
+        check_fit(model, torch.ones_like(self.example_inputs[:1]))
+        linear = copy.deepcopy(model).double().requires_grad_(True)
+        with evaluating(linear):
+            for tensor in linear.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.abs_()
+            with torch.enable_grad():
+                flow = linear(torch.ones_like(self.example_inputs[:1], dtype=torch.float64)).sum()
+                parameters = list(linear.parameters())
+                slopes = torch.autograd.grad(flow, parameters, materialize_grads=True)
+        scores = unit_sums(linear, layers, _products(dict(zip(parameters, slopes, strict=True))))
+        for layer, score in zip(layers, scores, strict=True):
+            if not bool(score.any()):
+                raise UnsupportedModuleError(
+                    f"no synaptic flow passes layer {layer.name!r}: bounded non-linearities (ReLU6) saturate and large "
+                    "batch-norm means block it, use another score"
+                )
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class TorchPruningScore:
+    """An importance of Torch-Pruning as a criterion: LAMP, its own Taylor, … (classes in ``torch_pruning.importance``).
+
+    Args:
+        importance: an object that gives one number per channel of a group, such as ``LAMPImportance()``. It sees
+            everything that goes with a unit, readers too, unless it is told otherwise (``group_reduction="first"``).
+        images: example inputs [N, ...] for tracing the model and, with labels, for gradients.
+        labels: integer classes [N], if the importance reads gradients (of the cross-entropy); else None.
+    """
+
+    importance: Callable[[Any], Tensor | None]
+    images: Tensor = field(repr=False)
+    labels: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            check_batch(self.images, self.labels)
+
+    def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
+        """Scores, float64 [units] for each layer. Raises :class:`UnsupportedModuleError` where it gives none."""
+        check_fit(model, self.images)
+        scored = copy.deepcopy(model).requires_grad_(True)
+        graph = dependency_graph(scored, self.images[:1])
+        if self.labels is not None:
+            for parameter, slope in gradient(scored, self.images, self.labels).items():
+                parameter.grad = slope
+        return [self._score(graph, layer) for layer in layers]
+
+    def _score(self, graph: Any, layer: Layer) -> Tensor:
+        name = type(self.importance).__name__
+        try:
+            score = self.importance(removal_group(graph, layer.name, list(range(layer.units))))
+        except AttributeError as error:
+            if self.labels is not None:
+                raise
+            raise SettingError(f"{name} finds no gradients: give TorchPruningScore labels as well") from error
+        if score is None:
+            raise UnsupportedModuleError(
+                f"{name} gives layer {layer.name!r} no score: nothing in it is of a type that it knows, leave it out"
+            )
+        if not bool(score.isfinite().all()):
+            raise SettingError(
+                f"{name}'s scores of layer {layer.name!r} are not finite, perhaps since it divides by a mean of 0: "
+                "build it with normalizer=None (select_units brings layers to one scale itself)"
+            )
+        return score.double()
+
+
+def unit_sums(
+    model: nn.Module, layers: Sequence[Layer], saliency: Saliency, biases: bool = False
+) -> list[Tensor]:
+    """Sum of a saliency of parameters over each unit, float64 [units] for each layer.
+
+    Args:
+        model: the network whose parameters are the keys of ``saliency``.
+        layers: prunable layers.
+        saliency: a tensor for each parameter, of its shape.
+        biases: False sums over the weights of the unit's writers; True adds their biases, and scale and shift of the
+            batch norms that belong to the unit.
+
+    Raises :class:`UnsupportedModuleError` if a weight is computed from other parameters (a parametrization, a mask),
+    or the writers of a layer have different widths.
+    """
+    return [_layer_sums(model, layer, saliency, biases) for layer in layers]
+
+
+def _layer_sums(model: nn.Module, layer: Layer, saliency: Saliency, biases: bool) -> Tensor:
+    names = [writer.module for writer in layer.writers]
+    if biases:
+        names += [norm for norm in (layer.norm, *(w.norm for w in layer.writers)) if norm is not None]
+    parts = []
+    for name in names:
+        module = model.get_submodule(name)
+        parameters = [module.weight, module.bias] if biases else [module.weight]
+        for parameter in parameters:
+            if isinstance(parameter, Tensor):
+                parts.append(_row_sums(module, _of(saliency, parameter, name)))
+    if len({len(part) for part in parts}) != 1:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} is written by {names}, of different widths {[len(part) for part in parts]}: "
+            "a unit has no row in each of them, leave the layer out"
+        )
+    total = torch.stack(parts).sum(0)
+    root = model.get_submodule(layer.name)
+    total = total[root.indexes] if isinstance(root, ChannelSelection) else total
+    if not bool(total.isfinite().all()):
+        raise TrainingError(f"scores of layer {layer.name!r} are not finite: the network has diverged")
+    return total
+
+
+def _of(saliency: Saliency, parameter: Tensor, name: str) -> Tensor:
+    if not isinstance(parameter, nn.Parameter):
+        raise UnsupportedModuleError(
+            f"{name!r} computes its weight from other parameters, which have no rows of their own: make it a plain "
+            "parameter (torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.prune.remove)"
+        )
+    return saliency[parameter]
+
+
+def _row_sums(module: nn.Module, values: Tensor) -> Tensor:
+    """Sum over each output channel, float64 [out], of values shaped like the module's weight or bias."""
+    if isinstance(module, nn.modules.conv._ConvTransposeNd) and values.ndim > 1:  # [in, out / groups, ...]
+        values = values.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return values.double().reshape(len(values), -1).sum(1)
+
+
+def _products(slopes: Saliency, then: Callable[[Tensor], Tensor] = lambda product: product) -> Saliency:
+    return {parameter: then(slope * parameter.detach()) for parameter, slope in slopes.items()}

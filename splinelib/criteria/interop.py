@@ -1,0 +1,37 @@
+"""The spline criterion as a Torch-Pruning importance, for any of that library's pruners. Needs torch-pruning."""
+
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor
+
+from splinelib.criteria.spline import Spline
+from splinelib.layers.network import folded, read_group
+
+
+class SplineImportance(torch_pruning.importance.Importance):
+    """Importance of a group of coupled channels: the distance at which each falls in the spline ranking.
+
+    Use::
+
+        pruner = torch_pruning.pruner.BasePruner(
+            model, example_inputs, importance=SplineImportance(), pruning_ratio=0.5, global_pruning=True
+        )
+        pruner.step()
+
+    Scores are divided by their mean over the group, as ``select_units(..., scope="global")`` does.
+    """
+
+    def __init__(self, criterion: Spline | None = None) -> None:
+        self.criterion = criterion or Spline()
+
+    @torch.no_grad()
+    def __call__(self, group: Any) -> Tensor | None:
+        """Importance of the group's channels, float64 [units], low first to go; None where they must stay."""
+        graph = group._DG
+        layer = read_group(graph, group)
+        if layer is None:
+            return None
+        score = self.criterion.layer_score(*folded(graph.model, layer))
+        return score / score.mean()

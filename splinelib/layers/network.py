@@ -1,0 +1,261 @@
+"""A model read as layers of units: which modules write a unit, which read it, and its folded affine map.
+
+The structure comes from Torch-Pruning's dependency graph, the same that the surgery uses, so every model that
+can be pruned can be read. Coupled channels (a residual stream, an expansion and its depthwise convolution) are
+one layer whose units are written by several modules.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.errors import UnsupportedModuleError
+from splinelib.hooks import evaluating
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.groups import channel_groups
+
+if TYPE_CHECKING:
+    import torch_pruning
+
+_AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+# Steps of a ChannelSelection that has dropped channels of a channels_last map; Torch-Pruning knows the last as it.
+_SELECTING = ("IndexSelectBackward", "PermuteBackward")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A convolution or linear module that writes the units of a layer, and the batch norm right behind it, if any."""
+
+    module: str
+    norm: str | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Units that are pruned together, one for each index.
+
+    Attributes:
+        name: path of the module whose output channels are the units: a convolution, linear module or selection.
+        units: their number.
+        writers: the modules whose affine maps add up to the units' pre-activations (or, for coupled channels in
+            sequence, are tied to one another).
+        norm: a batch norm that reads the sum of the writers, in networks that normalise after the skip; else None.
+        readers: modules that read the units: those that lose input channels when a unit goes.
+        groups: groups of consecutive channels that must stay equally large (grouped convolution, group norm); 1 where
+            any unit may go.
+    """
+
+    name: str
+    units: int
+    writers: tuple[Writer, ...]
+    norm: str | None
+    readers: tuple[str, ...]
+    groups: int = 1
+
+
+def dependency_graph(model: nn.Module, example_inputs: Tensor) -> "torch_pruning.DependencyGraph":
+    """Torch-Pruning's dependency graph of ``model``, traced in eval mode on ``example_inputs`` (a batch).
+
+    The model's modes are restored; its parameters are not touched.
+    """
+    import torch_pruning
+
+    from splinelib.layers.selection_pruner import ChannelSelectionPruner
+
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    with evaluating(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Inputs that do not fit fail here, before Torch-Pruning has registered its hooks.
+        model(example_inputs)
+        try:
+            for parameter in frozen:  # the graph is read off autograd's, which leaves out frozen parameters
+                parameter.requires_grad_(True)
+            with torch.enable_grad():
+                return torch_pruning.DependencyGraph().build_dependency(
+                    model,
+                    (example_inputs,),  # a bare tensor would be unpacked into one argument for each input
+                    customized_pruners={ChannelSelection: ChannelSelectionPruner()},
+                    verbose=False,
+                )
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+
+
+def read_layers(model: nn.Module, example_inputs: Tensor) -> tuple[Layer, ...]:
+    """The prunable layers of ``model`` in the order of ``model.named_modules()``.
+
+    Left out are layers whose units are outputs of the network, and residual streams that a
+    :class:`~splinelib.layers.channel_selection.ChannelSelection` reads (there the selections are pruned, not the
+    stream).
+
+    Args:
+        model: any model that Torch-Pruning can trace; not changed.
+        example_inputs: a batch of inputs [N, ...] on the model's device.
+
+    Raises:
+        UnsupportedModuleError: if the model has no layer that can be pruned.
+    """
+    return graph_layers(dependency_graph(model, example_inputs))
+
+
+def graph_layers(graph: "torch_pruning.DependencyGraph") -> tuple[Layer, ...]:
+    """What :func:`read_layers` gives, from a graph that is there already."""
+    groups = graph.get_all_groups(root_module_types=[*_AFFINE, ChannelSelection])
+    layers = [layer for group in groups if (layer := read_group(graph, group)) is not None]
+    if not layers:
+        raise UnsupportedModuleError(
+            f"{type(graph.model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
+            "whose outputs are not those of the network"
+        )
+    order = {name: position for position, (name, _) in enumerate(graph.model.named_modules())}
+    return tuple(sorted(layers, key=lambda layer: order[layer.name]))
+
+
+def read_group(graph: "torch_pruning.DependencyGraph", group: Any) -> Layer | None:
+    """The layer of one group, or None where its units must stay."""
+    names = graph._module2name
+    written, readers, groups = [], [], 1
+    for dependency, _ in group:
+        node = dependency.target
+        groups = math.lcm(groups, channel_groups(node.module))
+        writes = graph.is_out_channel_pruning_fn(dependency.handler)
+        if (writes and not node.outputs) or (not writes and isinstance(node.module, ChannelSelection)):
+            return None
+        if writes and isinstance(node.module, (*_AFFINE, ChannelSelection)):
+            written.append(node)
+        elif not writes and node.module in names:
+            readers.append(names[node.module])
+    root = group[0].dep.target
+    if isinstance(root.module, ChannelSelection):
+        norm, summands = _normalised_sum(root)
+    else:
+        norm, summands = None, written
+    units = graph.get_out_channels(root)
+    writers = tuple(_writer(names, node) for node in summands)
+    return Layer(names[root.module], units, writers, norm and names[norm.module], tuple(readers), groups)
+
+
+def _writer(names: dict[Any, str], node: Any) -> Writer:
+    outputs = node.outputs
+    if (
+        len(outputs) == 1 and "BatchNormBackward" in outputs[0].name
+    ):  # a module that normalises and then does more
+        outputs = outputs[0].outputs
+    alone = len(outputs) == 1 and isinstance(outputs[0].module, _BATCH_NORM)
+    return Writer(names[node.module], names[outputs[0].module] if alone else None)
+
+
+def _normalised_sum(selection: Any) -> tuple[Any, list[Any]]:
+    """The batch norm in front of a selection and the modules whose sum that norm reads."""
+    (norm,) = selection.inputs
+    while any(step in norm.name for step in _SELECTING):
+        (norm,) = norm.inputs
+    if not isinstance(norm.module, _BATCH_NORM):
+        raise UnsupportedModuleError(
+            f"{selection.name} reads {norm.name}: a ChannelSelection must follow a batch norm"
+        )
+    return norm, [node for source in norm.inputs for node in _summands(source)]
+
+
+def _summands(node: Any) -> list[Any]:
+    """Modules whose outputs add up to ``node``'s output, without repetition, found against the data flow."""
+    if isinstance(node.module, _AFFINE):
+        return [node]
+    if isinstance(node.module, nn.Module) and "AddBackward" in repr(node.module):
+        found = [summand for source in node.inputs for summand in _summands(source)]
+        return list(dict.fromkeys(found))
+    raise UnsupportedModuleError(
+        f"{node.name} is summed into a residual stream: only convolutions and linear modules can be"
+    )
+
+
+def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, Tensor]:
+    """Hyperplanes of a layer's units with batch norm folded in: ``w`` [units, d] and ``b`` [units], in float64.
+
+    ``w = γ/σ · W`` and ``b = β + γ/σ · (bias − μ)``. A convolution's row is its flattened filter. Several writers
+    are one hyperplane in the product of their input spaces: their rows stand side by side and their offsets add up
+    (our reading; exact where the unit's pre-activation is the sum of its writers). ``norms=False`` leaves batch
+    norm out.
+    """
+    rows, offsets = [], []
+    for writer in layer.writers:
+        row, offset = _affine(model.get_submodule(writer.module))
+        if norms and writer.norm is not None:
+            row, offset = _fold(model.get_submodule(writer.norm), row, offset)
+        rows.append(row)
+        offsets.append(offset)
+    weight, bias = _side_by_side(layer, rows), torch.stack(offsets).sum(0)
+    if norms and layer.norm is not None:
+        weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
+    return _selected(model, layer, weight), _selected(model, layer, bias)
+
+
+def raw_rows(model: nn.Module, layer: Layer) -> Tensor:
+    """Weights of a layer's units without batch norm, float64 [units, d]; several writers stand side by side."""
+    rows = [_affine(model.get_submodule(writer.module))[0] for writer in layer.writers]
+    return _selected(model, layer, _side_by_side(layer, rows))
+
+
+def _side_by_side(layer: Layer, rows: list[Tensor]) -> Tensor:
+    if len({len(row) for row in rows}) > 1:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} is written by {[writer.module for writer in layer.writers]}, of different widths "
+            f"{[len(row) for row in rows]}: such units have no hyperplane, use a criterion that needs none"
+        )
+    return torch.cat(rows, dim=1)
+
+
+def unit_scales(model: nn.Module, layer: Layer) -> Tensor:
+    """``|γ|`` of each unit [units] in float64: the batch-norm scale, summed over writers that have one of their own.
+
+    Raises :class:`UnsupportedModuleError` if no batch norm belongs to the layer.
+    """
+    norms = [layer.norm] if layer.norm is not None else [w.norm for w in layer.writers if w.norm is not None]
+    if not norms:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} has no batch norm: use a criterion that needs none"
+        )
+    scale = torch.stack([_scale(model.get_submodule(norm)).abs() for norm in norms]).sum(0)
+    return _selected(model, layer, scale)
+
+
+def _selected(model: nn.Module, layer: Layer, values: Tensor) -> Tensor:
+    """``values`` [channels, ...] of the units that the layer still has."""
+    root = model.get_submodule(layer.name)
+    return values[root.indexes] if isinstance(root, ChannelSelection) else values
+
+
+def _affine(module: Any) -> tuple[Tensor, Tensor]:
+    weight, groups = module.weight.detach().double(), getattr(module, "groups", 1)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):  # [in, out / groups, ...]
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    row = weight.flatten(1)
+    # Filters of different groups read different channels: give each group its own columns. A depthwise filter's one
+    # channel is its own unit of the expansion in front, with which it is coupled: such filters compare as they are.
+    if 1 < groups < len(row):
+        row = torch.block_diag(*row.reshape(groups, -1, row.shape[1]))
+    bias = module.bias.detach().double() if module.bias is not None else row.new_zeros(len(row))
+    return row, bias
+
+
+def _scale(norm: Any) -> Tensor:
+    if norm.weight is None:
+        return torch.ones_like(norm.running_var, dtype=torch.float64)
+    return norm.weight.detach().double()
+
+
+def _fold(norm: Any, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if norm.running_mean is None:
+        raise UnsupportedModuleError(
+            f"{norm} keeps no running statistics, so it is no affine map: build it with track_running_stats=True"
+        )
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    gain = _scale(norm) / (variance + norm.eps).sqrt()
+    shift = 0 if norm.bias is None else norm.bias.detach().double()
+    return gain[:, None] * weight, shift + gain * (bias - mean)

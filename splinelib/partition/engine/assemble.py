@@ -1,0 +1,109 @@
+"""Joining what the threads found, in an order that does not depend on them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splinelib.partition.decision import DecisionBoundary, empty_segments
+from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.program import Int32s, Network
+from splinelib.partition.engine.search import Piece
+
+
+class Run(NamedTuple):
+    """Regions ``start .. stop`` of a piece, all of one task, and their corners ``first .. last``.
+
+    ``place`` is the final number of the first region.
+    """
+
+    task: int
+    piece: int
+    start: int
+    stop: int
+    first: int
+    last: int
+    place: int = 0
+
+
+class Rows(NamedTuple):
+    """The joined arrays, as in :class:`splinelib.partition.engine.state.Chunk`, with x and y side by side."""
+
+    vertices: Floats
+    lane: Int32s
+    other: Int32s
+    corners: Int32s
+    area: Floats
+    key: NDArray[np.uint64]
+    code: NDArray[np.uint64]
+    outputs: Floats
+
+
+_BY_CORNER, _BY_REGION = ("lane", "other"), ("corners", "area", "key", "code", "outputs")
+
+
+def places(pieces: list[Piece]) -> list[Run]:
+    """The runs of equal tasks in the order of tasks, which is the same for any number of threads."""
+    runs = []
+    for number, piece in enumerate(pieces):
+        task = piece.held.task
+        edges = np.concatenate([[0], np.cumsum(piece.held.corners, dtype=np.int64)])
+        bounds = [0, *(np.flatnonzero(np.diff(task)) + 1).tolist(), len(task)]
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            if stop > start:
+                runs.append(Run(int(task[start]), number, start, stop, int(edges[start]), int(edges[stop])))
+    runs.sort(key=lambda run: run.task)
+    at, placed = 0, []
+    for run in runs:
+        placed.append(run._replace(place=at))
+        at += run.stop - run.start
+    return placed
+
+
+def join(pieces: list[Piece], runs: list[Run]) -> Rows:
+    """One array for each field. A piece is let go once its last run is copied, so memory hardly grows."""
+    regions, corners = sum(run.stop - run.start for run in runs), sum(run.last - run.first for run in runs)
+    model = pieces[0].held
+    sizes = dict.fromkeys(_BY_CORNER, corners) | dict.fromkeys(_BY_REGION, regions)
+    for name in ("other", "outputs"):
+        if not any(len(getattr(piece.held, name)) for piece in pieces):
+            sizes[name] = 0
+    joined = {
+        name: np.empty((size, *getattr(model, name).shape[1:]), getattr(model, name).dtype)
+        for name, size in sizes.items()
+    }
+    rows = Rows(vertices=np.empty((corners, 2)), **joined)
+    left = np.bincount([run.piece for run in runs], minlength=len(pieces))
+    region = corner = 0
+    for run in runs:
+        piece = pieces[run.piece]
+        here = slice(corner, corner + run.last - run.first)
+        rows.vertices[here, 0] = piece.held.x[run.first : run.last]
+        rows.vertices[here, 1] = piece.held.y[run.first : run.last]
+        for name in _BY_CORNER:
+            if sizes[name]:
+                joined[name][here] = getattr(piece.held, name)[run.first : run.last]
+        for name in _BY_REGION:
+            if sizes[name]:
+                joined[name][region : region + run.stop - run.start] = getattr(piece.held, name)[
+                    run.start : run.stop
+                ]
+        region, corner = region + run.stop - run.start, here.stop
+        left[run.piece] -= 1
+        if left[run.piece] == 0:
+            piece.arrays = None
+    return rows
+
+
+def join_segments(network: Network, pieces: list[Piece], runs: list[Run]) -> DecisionBoundary:
+    """The decision boundary of all pieces, with the final numbers of regions."""
+    place: list[Ints] = [np.empty(len(piece.held.task), dtype=np.int64) for piece in pieces]
+    for run in runs:
+        place[run.piece][run.start : run.stop] = np.arange(run.place, run.place + run.stop - run.start)
+    parts = [piece.extra if piece.extra is not None else empty_segments() for piece in pieces]
+    segments = np.concatenate([part[0] for part in parts]) * network.radius + network.centre
+    classes, lanes = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
+    region = np.concatenate([where[part[2]] for where, part in zip(place, parts, strict=True)])
+    units = np.where(lanes >= 0, network.lane_unit[lanes], lanes)
+    order = np.argsort(region, kind="stable")
+    return DecisionBoundary(segments[order], classes[order], region[order], units[order].astype(np.int64))

@@ -1,0 +1,34 @@
+"""Points that are the same up to rounding."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splinelib.partition.engine.layout import Floats, Ints
+
+
+def merge_points(points: Floats, tolerance: float = 1e-10) -> Ints:
+    """Number the points ``[N, 2]`` so that those that coincide share a number.
+
+    Args:
+        tolerance: as a share of the points' extent; far above the rounding of intersections (about 1e-15), far below
+            the distance of different vertices that a figure could show.
+    """
+    extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
+    step = 2 * tolerance * extent if extent > 0 else 1.0
+    low = points.min(axis=0) if len(points) else np.zeros(2)
+    label: NDArray[np.int64] = np.arange(len(points))
+    # Two points closer than half a step share a box in at least one of four shifted grids.
+    grids = []
+    for shift_x in (0.0, 0.5):
+        for shift_y in (0.0, 0.5):
+            boxes = np.floor((points - low) / step + (shift_x, shift_y)).astype(np.uint64)
+            mixed = boxes[:, 0] * np.uint64(0x9E3779B97F4A7C15) + boxes[:, 1] * np.uint64(0xC2B2AE3D27D4EB4F)
+            grids.append(np.unique(mixed, return_inverse=True)[1])
+    while True:
+        before = label.copy()
+        for group in grids:
+            least = np.full(group.max(initial=-1) + 1, len(points))
+            np.minimum.at(least, group, label)
+            label = least[group]
+        if np.array_equal(before, label):
+            return np.unique(label, return_inverse=True)[1]

@@ -1,0 +1,245 @@
+"""Compiled walk along the decision boundary: one region after the other, without the partition around it.
+
+Within a region all units are affine functions of the slice's coordinates, and the decision boundary between two
+classes is a straight line. The walk follows it to the first unit that changes there. That unit's affine function g
+vanishes on the line that is crossed, so every function behind it changes by a multiple of g: one number for each lane,
+carried forward through the network, gives the next region's functions.
+"""
+
+import numpy as np
+from numba import njit
+
+from splinelib.partition.engine.geometry import INLINED, OPTIONS
+from splinelib.partition.engine.kernel import RELATIVE
+from splinelib.partition.engine.layout import LINEAR, MAX
+
+# Why a walk stopped. FULL: there is no room for more segments, call again to go on.
+BORDER, VISITED, THIRD, FULL, STUCK = range(5)
+# Shorter steps (in the program's coordinates, which span 2) come from units that change at one and the same point.
+NO_STEP = 1e-13
+# That many of them on end are no crossing of finitely many lines in a point but a walk that does not get on.
+_MOST_IDLE = 10_000
+
+
+@njit(**INLINED)
+def _push(p, share, dirty, lane, head, value):  # type: ignore[no-untyped-def]
+    """Add ``value`` times the weights to the shares of all lanes that a lane feeds."""
+    for entry in range(p.out_start[head], p.out_start[head + 1]):
+        cell, at = p.entry_cell[entry], p.entry_weight[entry]
+        first, width = p.cell_lane[cell], p.cell_width[cell]
+        dirty[cell] = True
+        if p.entry_lane[entry] >= 0:
+            share[first + p.entry_lane[entry]] += value * p.weights[at]
+            continue
+        w, target = p.weights[at : at + width], share[first : first + width]
+        for i in range(width):
+            target[i] += value * w[i]
+
+
+@njit(**INLINED)
+def _carry(p, c, active, share, dirty, begin, ga, gb, gc):  # type: ignore[no-untyped-def]
+    """Carry the shares of g = (ga, gb, gc) forward from cell ``begin`` on, adding them to all functions behind."""
+    for cell in range(begin, len(p.cell_kind)):
+        if not dirty[cell]:
+            continue
+        dirty[cell] = False
+        first, start, width, kind = (
+            p.cell_lane[cell],
+            p.cell_address[cell],
+            p.cell_width[cell],
+            p.cell_kind[cell],
+        )
+        own = share[first : first + width]
+        ta, tb, tc = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
+        for i in range(width):
+            ta[i] += own[i] * ga
+            tb[i] += own[i] * gb
+            tc[i] += own[i] * gc
+        for i in range(width):
+            slope = 1.0 if active[first + i] else (0.0 if kind == MAX else p.slope[first + i])
+            if slope != 0.0 and own[i] != 0.0:
+                _push(p, share, dirty, first + i, first if kind == MAX else first + i, slope * own[i])
+        own[:] = 0.0
+
+
+@njit(**INLINED)
+def flip(p, c, active, share, dirty, lane, key):  # type: ignore[no-untyped-def]
+    """Change one unit (for a max unit: make this piece the winner) and all functions behind it."""
+    cell = p.lane_cell[lane]
+    first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
+    i = start + lane - first
+    ga, gb, gc = c[i], c[i + width], c[i + 2 * width]
+    head, change = lane, 1.0
+    if p.cell_kind[cell] == MAX:
+        for k in range(width):
+            if active[first + k]:
+                active[first + k] = False
+                key[0] ^= p.key[first + k]
+                j = start + k
+                ga, gb, gc = ga - c[j], gb - c[j + width], gc - c[j + 2 * width]
+        active[lane], head = True, first
+    else:
+        active[lane] = not active[lane]
+        change = (1.0 if active[lane] else -1.0) * (1.0 - p.slope[lane])
+    key[0] ^= p.key[lane]
+    _push(p, share, dirty, lane, head, change)
+    _carry(p, c, active, share, dirty, cell + 1, ga, gb, gc)
+
+
+@njit(**INLINED)
+def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-def]
+    """The first unit that changes on the way from (x, y): (distance, lane), or (infinity, -1).
+
+    The distance is -1 where an earlier piece of a max unit coincides with the winner, and should be called the winner.
+    """
+    best, found = np.inf, -1
+    for cell in range(len(p.cell_kind)):
+        kind = p.cell_kind[cell]
+        if kind == LINEAR:
+            continue
+        first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
+        a, b, d = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
+        if kind == MAX:
+            w = 0
+            while not active[first + w]:
+                w += 1
+            for j in range(p.cell_used[cell]):
+                ea, eb, ed = a[w] - a[j], b[w] - b[j], d[w] - d[j]
+                slope = ea * dx + eb * dy
+                scale = abs(a[w]) + abs(b[w]) + abs(d[w]) + abs(a[j]) + abs(b[j]) + abs(d[j])
+                tolerance = RELATIVE * scale + noise[first]
+                if j < w and abs(ea) + abs(eb) + abs(ed) <= tolerance:
+                    return -1.0, first + j
+                if slope < -tolerance:
+                    t = max(ea * x + eb * y + ed, 0.0) / -slope
+                    if t < best:
+                        best, found = t, first + j
+            continue
+        for i in range(width):
+            side = 1.0 if active[first + i] else -1.0
+            slope = side * (a[i] * dx + b[i] * dy)
+            if slope < 0.0:
+                v = side * (a[i] * x + b[i] * y + d[i])
+                if v < best * -slope and slope < -(
+                    RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i])) + noise[first + i]
+                ):
+                    best, found = max(v, 0.0) / -slope, first + i
+    return best, found
+
+
+@njit(**INLINED)
+def _difference(p, c, i, j):  # type: ignore[no-untyped-def]
+    """Output i minus output j as an affine function."""
+    u, v, su, sv = p.output_address[i], p.output_address[j], p.output_stride[i], p.output_stride[j]
+    return c[u] - c[v], c[u + su] - c[v + sv], c[u + 2 * su] - c[v + 2 * sv]
+
+
+@njit(**INLINED)
+def _next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j):  # type: ignore[no-untyped-def]
+    """What ends a segment: (distance, lane); lane -1 is the slice's border, -2 - k a point where class k takes over."""
+    best, found = next_change(p, c, active, noise, x, y, dx, dy)
+    while best < 0.0:
+        first = p.cell_lane[p.lane_cell[found]]
+        for k in range(p.cell_width[p.lane_cell[found]]):
+            if active[first + k] or first + k == found:
+                key[0] ^= p.key[first + k]
+            active[first + k] = first + k == found
+        best, found = next_change(p, c, active, noise, x, y, dx, dy)
+    for k in range(len(sides)):
+        slope = sides[k, 0] * dx + sides[k, 1] * dy
+        if slope < 0.0:
+            t = max(sides[k, 0] * x + sides[k, 1] * y + sides[k, 2], 0.0) / -slope
+            if t < best:
+                best, found = t, -1
+    for k in range(len(p.output_address)):
+        if k in (i, j):
+            continue
+        a, b, d = _difference(p, c, i, k)
+        slope = a * dx + b * dy
+        if slope < -RELATIVE * (abs(a) + abs(b) + abs(d)):
+            t = max(a * x + b * y + d, 0.0) / -slope
+            if t < best:
+                best, found = t, -2 - k
+    return best, found
+
+
+@njit(**INLINED)
+def _seen(table, name):  # type: ignore[no-untyped-def]
+    """Whether the name is in the hash table; put it there. The table has a free place (see the caller)."""
+    mask = len(table) - 1
+    slot = np.int64(name & np.uint64(mask))
+    while table[slot] != 0:
+        if table[slot] == name:
+            return True
+        slot = (slot + 1) & mask
+    table[slot] = name
+    return False
+
+
+@njit(**OPTIONS)
+def note(table, names):  # type: ignore[no-untyped-def]
+    """Put names into the table of visited regions."""
+    for k in range(len(names)):
+        _seen(table, names[k])
+
+
+@njit(**OPTIONS)
+def walk(  # type: ignore[no-untyped-def]
+    p, c, active, noise, share, dirty, sides, table, place, number, key, ends, pairs, names, tags, touched
+):
+    """Follow the boundary between classes i (left) and j from ``place``; ``number = (i, j, filled, fresh, before)``.
+
+    ``fresh`` is 2 for a start within a segment, whose begin is then found first, 1 for a start within a segment that is
+    known already, 0 to go on; ``before`` is the lane at the next segment's start. Returns why it stopped and the class
+    that took over; ``key`` holds the region's key.
+    """
+    i, j = number[0], number[1]
+    x, y = place[0], place[1]
+    before, idle = number[4], 0
+    while True:
+        n = number[2]
+        if n + 1 >= len(names):
+            place[0], place[1] = x, y
+            number[4] = before
+            return FULL, -1
+        a, b, d = _difference(p, c, i, j)
+        size = np.sqrt(a * a + b * b)
+        if not size > RELATIVE * abs(d):
+            return STUCK, -1
+        # Back onto the line; then along it, class i on the left.
+        off = (a * x + b * y + d) / (size * size)
+        x, y = x - off * a, y - off * b
+        dx, dy = b / size, -a / size
+        if number[3] == 2:
+            step, lane = _next_event(p, c, active, noise, key, sides, x, y, -dx, -dy, i, j)
+            x, y, before = x - step * dx, y - step * dy, lane
+        step, lane = _next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j)
+        if step == np.inf:
+            return STUCK, -1
+        if step > NO_STEP:
+            idle = 0
+            low, high = min(i, j), max(i, j)
+            name = (key[0] ^ np.uint64(low * 65_537 + high + 1)) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(
+                1
+            )
+            if number[3] != 1:
+                if _seen(table, name):
+                    return VISITED, -1
+                ends[n, 0, 0], ends[n, 0, 1] = x, y
+                ends[n, 1, 0], ends[n, 1, 1] = x + step * dx, y + step * dy
+                pairs[n, 0], pairs[n, 1], names[n] = i, j, key[0]
+                tags[n, 0], tags[n, 1] = before, lane
+                number[2] = n + 1
+        else:
+            idle += 1
+            if idle > _MOST_IDLE:
+                return STUCK, -1
+        if number[3] == 2 and before >= 0:
+            touched[before] = True
+        number[3] = 0
+        x, y, before = x + step * dx, y + step * dy, lane
+        if lane < 0:
+            place[0], place[1] = x, y
+            return (BORDER, -1) if lane == -1 else (THIRD, -2 - lane)
+        touched[lane] = True
+        flip(p, c, active, share, dirty, lane, key)

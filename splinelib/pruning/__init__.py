@@ -1,0 +1,14 @@
+"""Pruning: from scores to a smaller network that keeps its function."""
+
+from splinelib.pruning.flops import Cost as Cost
+from splinelib.pruning.flops import cost as cost
+from splinelib.pruning.folding import fold_units as fold_units
+from splinelib.pruning.least_squares import reconstruct as reconstruct
+from splinelib.pruning.least_squares import reestimate_norms as reestimate_norms
+from splinelib.pruning.merging import merge_units as merge_units
+from splinelib.pruning.pipeline import prune as prune
+from splinelib.pruning.selection import select_flops as select_flops
+from splinelib.pruning.selection import select_units as select_units
+from splinelib.pruning.surgery import Selection as Selection
+from splinelib.pruning.surgery import mask_units as mask_units
+from splinelib.pruning.surgery import remove_units as remove_units

@@ -1,0 +1,93 @@
+"""Model Folding: clusters of units become one unit each. A baseline; needs scikit-learn, and no data.
+
+Wang et al., "Forget the Data and Fine-Tuning! Just Fold the Network to Compress", ICLR 2025. Seen on the partition it
+clusters hyperplanes: where :func:`splinelib.merge_units` keeps one of two close boundaries as it is, folding puts one
+boundary in the middle of many.
+"""
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.layers.groups import reading_columns, removal_group
+from splinelib.layers.network import Layer, dependency_graph, folded, graph_layers
+from splinelib.pruning.merging import column
+from splinelib.pruning.selection import check_ratio
+from splinelib.pruning.surgery import remove_units
+
+
+def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int = 0) -> nn.Module:
+    """Cluster every layer's units by k-means and merge each cluster; returns a smaller copy.
+
+    Units are clustered by their folded hyperplanes (w, b), ``units − round(ratio · units)`` clusters a layer [ours: the
+    same share from each]. A cluster's unit has the mean of its members' parameters and batch-norm statistics, and its
+    readers the sum of the weights with which they read the members. Follow with
+    :func:`splinelib.reestimate_norms`, since means shrink the variance that batch norms expect.
+
+    Args:
+        model: the dense network; left as it is.
+        example_inputs: batch [N, ...] to trace it with.
+        ratio: share of the units to remove, strictly between 0 and 1.
+        seed: of k-means.
+
+    Raises what :func:`splinelib.remove_units` raises.
+    """
+    check_ratio(ratio)
+    merged = copy.deepcopy(model)
+    graph = dependency_graph(merged, example_inputs)
+    selection = {}
+    with torch.no_grad():
+        for layer in graph_layers(graph):
+            weight, bias = folded(model, layer)
+            member = _clusters(torch.cat([weight, bias[:, None]], dim=1), layer, ratio, seed)
+            clusters = [
+                (member == number).nonzero().flatten().tolist() for number in range(int(member.max()) + 1)
+            ]
+            _merge(graph, layer, clusters)
+            if lost := sorted(unit for cluster in clusters for unit in cluster[1:]):
+                selection[layer.name] = lost
+    return remove_units(merged, example_inputs, selection)
+
+
+def _clusters(rows: Tensor, layer: Layer, ratio: float, seed: int) -> Tensor:
+    """Number of the cluster that each unit belongs to; no cluster joins units of two groups of channels."""
+    from sklearn.cluster import KMeans
+
+    size = layer.units // layer.groups
+    kept = size - min(round(ratio * size), size - 1)
+    parts = []
+    for group, part in enumerate(rows.cpu().chunk(layer.groups)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that duplicates leave clusters empty
+            found = KMeans(kept, n_init=4, random_state=seed).fit_predict(part.numpy())
+        _, number = torch.as_tensor(found).unique(return_inverse=True)
+        parts.append(number + group * kept)
+    return torch.cat(parts)
+
+
+def _merge(graph: Any, layer: Layer, clusters: list[list[int]]) -> None:
+    """Give the first of each cluster the mean of what writes its members and the sum of what reads them, in place."""
+    for dependency, indices in removal_group(graph, layer.name, range(layer.units)):
+        if graph.is_out_channel_pruning_fn(dependency.handler):
+            places = torch.tensor(list(indices)).reshape(layer.units, -1)
+            for values in _by_output(dependency.target.module):
+                for members in clusters:
+                    values[places[members[0]]] = values[places[members]].mean(0)
+    for module, columns in reading_columns(graph, layer.name, layer.units):
+        for first, *others in clusters:
+            for other in others:
+                for source, target in zip(columns[other].tolist(), columns[first].tolist(), strict=True):
+                    column(module, target).add_(column(module, source))
+
+
+def _by_output(module: Any) -> list[Tensor]:
+    """Views of the module's parameters and statistics whose first axis is the output channel."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    found = [getattr(module, name, None) for name in names]
+    values = [value.detach() for value in found if isinstance(value, Tensor) and value.ndim > 0]
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        values[0] = values[0].transpose(0, 1)
+    return values

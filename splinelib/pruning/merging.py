@@ -1,0 +1,119 @@
+"""Remove the boundary, keep the function: a removed unit's twin takes over its outgoing weights. Needs no data.
+
+Removing one of two units whose boundaries coincide changes the function although no boundary is lost: the readers lose
+what the unit handed on. Related: data-free parameter pruning (Srinivas & Babu, BMVC 2015) and Neuron Merging (Kim et
+al., NeurIPS 2020). With data, :mod:`splinelib.pruning.least_squares` does better.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.criteria.spline import spline_distance
+from splinelib.hooks import evaluating, watched
+from splinelib.layers.groups import grouped, reading_columns, removal_group
+from splinelib.layers.network import Layer, dependency_graph, folded, graph_layers
+from splinelib.pruning.surgery import Selection, remove_units
+
+
+def merge_units(
+    model: nn.Module, example_inputs: Tensor, selection: Selection, rho: float = 0.05
+) -> nn.Module:
+    """Remove units and add their outgoing weights to those of their twins; returns a smaller copy. Needs no data.
+
+    The twin of a unit k is the unit j, among those kept whose normals point the same way (cos > 0), with the closest
+    boundary (:func:`splinelib.spline_distance` with the geometric offset). Every reader's weights for j grow by
+    α·(its weights for k) with ``α = cos · ‖w_k‖ / ‖w_j‖`` of the folded hyperplanes: exact for coinciding boundaries
+    if what lies between unit and reader is positively homogeneous (ReLU, leaky ReLU, pooling).
+
+    A unit whose weights are all zero (as L1 on batch-norm scales makes them) has no boundary and hands on a constant:
+    what a reader makes of it moves into the reader's bias, or into the mean of the batch norm behind a reader without
+    one. That is exact where the reader pads with no zeros, and inside the image where it does; grouped and transposed
+    convolutions are left as they are. Any other unit without a twin, and one that is normalised again before it is
+    read, is removed without compensation.
+
+    Args:
+        model: the dense network; left as it is.
+        example_inputs: batch [N, ...] to trace it with.
+        selection: units to remove by layer name.
+        rho: weight of the offset in the distance.
+
+    Raises what :func:`splinelib.remove_units` raises.
+    """
+    merged = copy.deepcopy(model)
+    graph = dependency_graph(merged, example_inputs)
+    layers = {layer.name: layer for layer in graph_layers(graph)}
+    norms = {writer.module: writer.norm for layer in layers.values() for writer in layer.writers}
+    with torch.no_grad():
+        for name in selection.keys() & layers.keys():  # remove_units names those that are not there
+            layer = layers[name]
+            if _normalised_again(graph, layer):
+                continue
+            lost = torch.tensor(selection[name])
+            weight, bias = folded(model, layer)
+            twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
+            constant = lost[~weight[lost].any(dim=1).cpu()]
+            for module, columns in reading_columns(graph, name, layer.units):
+                for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
+                    for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
+                        column(module, target).add_(column(module, source), alpha=factor)
+                reader = graph._module2name[module]
+                if len(constant) > 0:
+                    _absorb(merged, reader, norms.get(reader), columns[constant].flatten(), example_inputs)
+    return remove_units(merged, example_inputs, selection)
+
+
+def _normalised_again(graph: Any, layer: Layer) -> bool:
+    """Whether a batch norm other than the units' own stands between them and a reader."""
+    own = {layer.norm, *(writer.norm for writer in layer.writers)}
+    targets = [
+        dependency.target.module for dependency, _ in removal_group(graph, layer.name, range(layer.units))
+    ]
+    norms = [module for module in targets if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return any(graph._module2name[norm] not in own for norm in norms)
+
+
+def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, example_inputs: Tensor) -> None:
+    """Move what module ``name`` makes of its constant input channels to its bias, or to the mean of ``norm``."""
+    module: Any = model.get_submodule(name)
+    behind: Any = None if norm is None else model.get_submodule(norm)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd) or getattr(module, "groups", 1) > 1:
+        return
+    caught: list[Tensor] = []
+    with evaluating(model), watched(model, {name: lambda values: caught.append(values.detach().clone())}, {}):
+        model(example_inputs)
+    channels = caught[0].movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[constant]
+    values = channels.flatten(1).median(dim=1).values  # all alike, but for borders of padded pooling
+    weight = module.weight.detach()[:, constant]
+    shift = weight.reshape(*weight.shape[:2], -1).sum(2) @ values
+    if module.bias is not None:
+        module.bias += shift
+    elif behind is not None and behind.running_mean is not None:
+        behind.running_mean -= shift
+
+
+def _twins(weight: Tensor, bias: Tensor, lost: Tensor, groups: int, rho: float) -> tuple[Tensor, Tensor]:
+    """For each lost unit its twin among those kept and the factor α, 0 where there is none."""
+    norm = weight.norm(dim=1)
+    safe = norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    cosine = (weight / safe[:, None]) @ (weight / safe[:, None]).T
+    distance = spline_distance(weight, bias, rho, "geometric")
+    group = torch.arange(len(weight), device=weight.device) // (len(weight) // groups)
+    distance[(cosine <= 0) | (group[:, None] != group)] = torch.inf
+    distance[:, lost] = torch.inf
+    nearest, twin = distance[lost].min(dim=1)
+    alpha = cosine[lost, twin] * norm[lost] / safe[twin]
+    return twin, alpha.masked_fill(nearest.isinf(), 0.0)
+
+
+def column(module: Any, channel: int) -> Tensor:
+    """A view of the weights with which ``module`` reads one of its input channels."""
+    weight = module.weight.detach()
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return weight[channel]
+    if grouped(module):
+        group, place = divmod(channel, weight.shape[1])
+        return weight.chunk(module.groups)[group][:, place]
+    return weight[:, channel]

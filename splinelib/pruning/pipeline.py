@@ -1,0 +1,90 @@
+"""Pruning in one call: criterion, selection, surgery and compensation."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from splinelib.criteria.spline import Criterion, Spline
+from splinelib.errors import SettingError
+from splinelib.layers.images import check_images
+from splinelib.layers.network import read_layers
+from splinelib.pruning.least_squares import reconstruct
+from splinelib.pruning.merging import merge_units
+from splinelib.pruning.selection import RatioOf, Scope, check_ratio, check_ratio_of, check_scope, choose_share
+from splinelib.pruning.surgery import Selection, remove_units
+
+Compensate = Literal["none", "merge", "least_squares"]
+COMPENSATIONS: tuple[Compensate, ...] = ("none", "merge", "least_squares")
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Tensor,
+    ratio: float,
+    scope: Scope = "layerwise",
+    criterion: Criterion | None = None,
+    compensate: Compensate = "none",
+    data: Tensor | None = None,
+    ratio_of: RatioOf = "units",
+) -> nn.Module:
+    """Prune a share of a network's units; returns a smaller copy, the original stays as it is.
+
+    Args:
+        model: any network that Torch-Pruning can trace.
+        example_inputs: a batch of inputs [N, ...] on the model's device, used to trace it.
+        ratio: share to remove, strictly between 0 and 1; of what, ``ratio_of`` says.
+        scope: the same share of each layer, or one threshold for all (see :func:`splinelib.select_units`).
+        criterion: which units are redundant; by default the spline criterion, :class:`splinelib.Spline`.
+        compensate: what the readers of removed units do about it: nothing (``"none"``); take over their outgoing
+            weights by their twins (``"merge"``, :func:`splinelib.merge_units`); or be re-solved on data, with
+            batch-norm statistics (``"least_squares"``, :func:`splinelib.reconstruct`). None is a training step.
+        data: calibration batch [N, ...] for ``"least_squares"``: training images as the model takes them; a hundred
+            help, a thousand or more are better.
+        ratio_of: ``"units"``; or ``"flops"``, which removes the fewest units that take that share of the operations of
+            a forward pass with them (see :func:`select_flops`), so that criteria compare at equal cost.
+
+    Raises:
+        SettingError: for a ratio outside (0, 1), an unknown scope, compensation or ``ratio_of``, a criterion that is
+            none, or a calibration batch that is missing, does not fit or says nothing, before any work; and for a ratio
+            too small to remove a unit.
+        UnsupportedModuleError: if nothing in the model can be pruned.
+    """
+    check_ratio(ratio)
+    if compensate not in COMPENSATIONS:
+        raise SettingError(f"compensate is {compensate!r}: choose one of {', '.join(COMPENSATIONS)}")
+    check_ratio_of(ratio_of)
+    check_scope(scope)
+    _check_criterion(criterion)
+    if compensate == "least_squares":
+        check_images(model, data, example_inputs)
+    layers = read_layers(model, example_inputs)
+    scores = (criterion or Spline())(model, layers)
+    selection = choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of)
+    if not selection:
+        largest = max(layers, key=lambda layer: layer.units)
+        raise SettingError(
+            f"ratio is {ratio!r}: that is no whole unit, not even of the largest layer {largest.name!r} with "
+            f"{largest.units} (each keeps one at least); give a larger ratio or a wider network"
+        )
+    return remove_compensated(model, example_inputs, selection, compensate, data)
+
+
+def _check_criterion(criterion: object) -> None:
+    if criterion is not None and (isinstance(criterion, type) or not callable(criterion)):
+        raise SettingError(f"criterion is {criterion!r}: give an object such as splinelib.Spline()")
+
+
+def remove_compensated(
+    model: nn.Module,
+    example_inputs: Tensor,
+    selection: Selection,
+    compensate: Compensate,
+    data: Tensor | None,
+) -> nn.Module:
+    """Remove the selected units with the compensation of that name (see :func:`prune`); a smaller copy."""
+    if compensate == "merge":
+        return merge_units(model, example_inputs, selection)
+    if compensate == "least_squares":
+        check_images(model, data)
+        return reconstruct(model, selection, data)  # type: ignore[arg-type]
+    return remove_units(model, example_inputs, selection)

@@ -1,0 +1,118 @@
+"""Batches from images already in memory; crop and flip act on whole batches, without per-image Python."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from splinelib.errors import SettingError
+from splinestudy.data.dataset import Dataset, Split, rescale, scale_and_shift
+
+PADDING = 4  # zero pixels on every side before the random crop, the usual choice for 32x32 images
+
+Batch = tuple[Tensor, Tensor]
+
+
+def batches(
+    split: Split,
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    generator: torch.Generator,
+    augment: bool,
+    skip: int = 0,
+) -> Iterator[Batch]:
+    """Go through ``split`` once in random order.
+
+    Everything random of the epoch (order, crops, flips) is drawn from ``generator`` when this function is
+    called, so that an epoch can be taken up again: put the generator back to its state before the call and
+    pass the number of batches already used as ``skip``; what follows is bit-identical.
+
+    Args:
+        split: uint8 images ``[N, C, H, W]`` and labels; the batches stay on its device.
+        dataset: Gives mean, standard deviation and whether flips are allowed.
+        batch_size: Images per batch. The last batch holds the rest; a rest of one image joins the batch
+            before it, since batch norm cannot train on a single image.
+        generator: Source of all randomness; it may live on another device than the images.
+        augment: Whether to crop at random after padding with 4 zero pixels, and to flip at random.
+        skip: Number of batches at the start of the epoch to leave out.
+
+    Returns:
+        Iterator over (float32 normalised images ``[B, C, H, W]``, int64 labels ``[B]``).
+
+    Raises:
+        SettingError: ``batch_size`` is below 1 or ``skip`` below 0.
+    """
+    bounds = _bounds(len(split), batch_size)
+    if skip < 0:
+        raise SettingError(f"skip is {skip}; give the number of batches to leave out, 0 or more")
+    count, device = len(split), split.images.device
+    order = torch.randperm(count, generator=generator, device=generator.device).to(device)
+    raw: Iterable[Batch]
+    if augment:
+        offsets = _draw(2 * PADDING + 1, (count, 2), generator).to(device)
+        flips = (
+            _draw(2, (count,), generator).to(device).bool() if dataset.flip else torch.zeros_like(order) > 0
+        )
+        raw = (
+            (crop_and_flip(split.images[order[a:b]], offsets[a:b], flips[a:b]), split.labels[order[a:b]])
+            for a, b in bounds[skip:]
+        )
+    else:
+        raw = ((split.images[order[a:b]], split.labels[order[a:b]]) for a, b in bounds[skip:])
+    return _finished(raw, dataset, device)
+
+
+def evaluation_batches(split: Split, dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+    """Go through ``split`` once in its own order, without augmentation; batches as in :func:`batches`."""
+    bounds = _bounds(len(split), batch_size)
+    raw = ((split.images[a:b], split.labels[a:b]) for a, b in bounds)
+    return _finished(raw, dataset, split.images.device)
+
+
+def batch_count(count: int, batch_size: int) -> int:
+    """Number of batches that ``count`` images make."""
+    return len(_bounds(count, batch_size))
+
+
+def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+    """Pad by 4 zero pixels, cut windows of the original size, mirror some of them left to right.
+
+    Args:
+        images: ``[B, C, H, W]``, any dtype.
+        offsets: int64 ``[B, 2]``, top and left edge of each window, 0 to 8.
+        flips: bool ``[B]``.
+
+    Returns:
+        A new tensor like ``images``.
+    """
+    count, channels, height, width = images.shape
+    padded = F.pad(images, (PADDING,) * 4)
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(flips[:, None], width - 1 - columns, columns) + offsets[:, 1, None]
+    rows = torch.arange(height, device=images.device) + offsets[:, 0, None]
+    # A window is a gather in the flattened image; one set of positions serves all channels.
+    positions = (rows * padded.shape[3])[:, :, None] + columns[:, None, :]
+    positions = positions.view(count, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, positions).view(images.shape)
+
+
+def _draw(bound: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(bound, shape, generator=generator, device=generator.device)
+
+
+def _finished(raw: Iterable[Batch], dataset: Dataset, device: torch.device) -> Iterator[Batch]:
+    """Normalise the images of every batch; the constants reach the device once an epoch."""
+    scale, shift = scale_and_shift(dataset, device)
+    return ((rescale(images, scale, shift), labels) for images, labels in raw)
+
+
+def _bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
+    """Start and end of every batch."""
+    if batch_size < 1:
+        raise SettingError(f"batch_size is {batch_size}; it must be at least 1")
+    edges = [*range(0, count, batch_size), count]
+    if batch_size > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        del edges[-2]
+    return list(zip(edges[:-1], edges[1:], strict=True))

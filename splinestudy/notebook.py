@@ -1,0 +1,113 @@
+"""What the notebooks share: checking parameters, and finding live and committed records."""
+
+import difflib
+import inspect
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import splinelib
+from splinelib.errors import SettingError, SplineError
+from splinestudy.caches import cache_dir
+from splinestudy.runs.plans import plan
+from splinestudy.runs.profiles import Profile, get_profile
+from splinestudy.runs.records import Record, RecordStore, settings_dict
+from splinestudy.runs.runs import Run
+from splinestudy.runs.sweep import sweep
+
+# torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """The parameters of a notebook, from its ``globals()`` right after the parameters cell.
+
+    ``names`` lists those that the notebook has, with spaces between them.
+
+    Raises:
+        SettingError: if another name was set (a misspelt parameter; the nearest known one is named) or one is missing.
+    """
+    known = names.split()
+    found = {
+        name: value
+        for name, value in namespace.items()
+        if not (name.startswith("_") or name in _IPYTHON or inspect.ismodule(value) or callable(value))
+    }
+    for name in found.keys() - set(known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise SettingError(f"this notebook has no parameter {name!r} (set to {found[name]!r}): {hint}")
+    if absent := set(known) - found.keys():
+        raise SettingError(
+            f"parameters {sorted(absent)} are not set: run the notebook's parameters cell first"
+        )
+    return found
+
+
+def checked_profile(parameters: Mapping[str, Any]) -> Profile:
+    """The profile that a notebook's parameters name, with their overrides. Raises :class:`SettingError` early."""
+    overrides = {
+        name: value for name, value in parameters.items() if name not in ("profile", "store", "records")
+    }
+    for name in ("store", "records"):
+        if not isinstance(parameters[name], str | None):
+            raise SettingError(f"{name} is {parameters[name]!r}: give the path of a folder, or None")
+    return get_profile(parameters["profile"], **overrides)
+
+
+def live_store(parameters: Mapping[str, Any]) -> RecordStore:
+    """Where a notebook's live runs are kept, with the weights of their dense networks: see :func:`live_runs`."""
+    return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
+
+
+def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
+    """Committed records: the folder given as parameter ``records``, else ``records/`` beside the package's source."""
+    folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
+    if parameters["records"] and not folder.is_dir():
+        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
+    return RecordStore(folder)
+
+
+def committed_step_times() -> list[dict[str, Any]]:
+    """Rows of the step times, CPU and GPU, in ``benchmarks/results`` beside the package's source; none without it."""
+    folder = Path(splinelib.__file__).parents[1] / "benchmarks" / "results"
+    return [
+        row for path in sorted(folder.glob("step_time*.json")) for row in json.loads(path.read_text())["rows"]
+    ]
+
+
+def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:
+    """Records of sweep ``name`` at ``profile``: see :func:`live_runs`, in the plan's order."""
+    return live_runs(plan(name, profile), parameters)
+
+
+def live_runs(runs: Sequence[Run], parameters: Mapping[str, Any]) -> list[Record]:
+    """Records of ``runs``: found in the live store or computed now, in their order.
+
+    The store is the parameter ``store``, else ``$SPLINELIB_STORE``, else a folder in the user's cache. Raises
+    :class:`SplineError` that names the first failure if a run failed; finished runs are kept.
+    """
+    report = sweep(runs, live_store(parameters), profile=parameters["profile"])
+    if report.failed:
+        run, error = report.failed[0]
+        raise SplineError(
+            f"{len(report.failed)} of {len(report.failed) + len(report.records)} runs failed, first {run}: "
+            f"{type(error).__name__}: {error}. Run again to retry only these"
+        ) from error
+    return report.records
+
+
+def committed_records(
+    kind: str, name: str, parameters: Mapping[str, Any], profile: Profile | None = None
+) -> list[Record]:
+    """Committed records of ``kind`` that belong to the sweep ``name``; empty where there are none.
+
+    The sweep is that at ``profile``, by default ``reference``; ``get_profile("study")`` is another.
+    """
+    planned = plan(name, profile or get_profile("reference"))
+    wanted = [settings_dict(run) for run in planned if run.kind == kind]
+    return [record for record in committed_store(parameters).load_all(kind) if record.settings in wanted]

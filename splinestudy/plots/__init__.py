@@ -1,0 +1,34 @@
+"""Figures. Each function draws on axes it is given and returns them; nothing is computed here. Needs seaborn."""
+
+from splinestudy.plots.early_bird import detector_distances as detector_distances
+from splinestudy.plots.early_bird import distance_and_accuracy as distance_and_accuracy
+from splinestudy.plots.early_bird import epoch_matrix as epoch_matrix
+from splinestudy.plots.early_bird import layer_distances as layer_distances
+from splinestudy.plots.images import canvas_grid as canvas_grid
+from splinestudy.plots.images import image_grid as image_grid
+from splinestudy.plots.neighbours import alignment_by_layer as alignment_by_layer
+from splinestudy.plots.neighbours import sensitivity_by_layer as sensitivity_by_layer
+from splinestudy.plots.pruning import difference_forest as difference_forest
+from splinestudy.plots.pruning import dots_by_ratio as dots_by_ratio
+from splinestudy.plots.pruning import forest_by_ratio as forest_by_ratio
+from splinestudy.plots.pruning import layer_widths as layer_widths
+from splinestudy.plots.pruning import method_dots as method_dots
+from splinestudy.plots.pruning import ratio_curves as ratio_curves
+from splinestudy.plots.savings import bird_curves as bird_curves
+from splinestudy.plots.savings import pareto as pareto
+from splinestudy.plots.savings import phase_bars as phase_bars
+from splinestudy.plots.savings import seconds_saved as seconds_saved
+from splinestudy.plots.savings import ticket_outcomes as ticket_outcomes
+from splinestudy.plots.settling import canvas_draws as canvas_draws
+from splinestudy.plots.settling import detected_epochs as detected_epochs
+from splinestudy.plots.settling import exact_and_sampled as exact_and_sampled
+from splinestudy.plots.settling import rule_map as rule_map
+from splinestudy.plots.settling import schedule_curves as schedule_curves
+from splinestudy.plots.settling import schedule_draws as schedule_draws
+from splinestudy.plots.settling import step_distances as step_distances
+from splinestudy.plots.style import columns as columns
+from splinestudy.plots.style import legend_below as legend_below
+from splinestudy.plots.style import panels as panels
+from splinestudy.plots.style import reference_line as reference_line
+from splinestudy.plots.style import save_figure as save_figure
+from splinestudy.plots.style import use_style as use_style

@@ -1,0 +1,41 @@
+"""How redundant units are, layer by layer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from splinestudy.analysis.neighbours import Neighbours
+from splinestudy.plots.style import mean_and_spread, whole_ticks
+
+
+def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title: str = "") -> Axes:
+    """Accuracy with one layer cut alone, mean ± std over seeds (``tables.summarise``), a line for each criterion."""
+    for criterion, part in summary.groupby("criterion", sort=False):
+        mean_and_spread(axes, part, "position", "accuracy", str(criterion))
+    axes.axhline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)), label="dense")
+    axes.set(title=title, xlabel="layer that is cut, from input to output", ylabel="test accuracy")
+    whole_ticks(axes.xaxis)
+    return axes
+
+
+def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours], title: str = "") -> Axes:
+    """|cos| to the nearest neighbour: median and range from 10 to 90 % of a layer's units, and of random directions."""
+    places = np.arange(1, len(neighbours) + 1)
+    for name, label, colour, dash in (
+        ("alignment", "trained units", "#0072B2", "-"),
+        ("chance", "random directions", "#666666", ":"),
+    ):
+        low, middle, high = np.array(
+            [np.quantile(getattr(found, name).numpy(), [0.1, 0.5, 0.9]) for found in neighbours]
+        ).T
+        axes.plot(places, middle, color=colour, linestyle=dash, marker="o", label=label)
+        axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.axhline(1.0, color="black", linewidth=1, linestyle=(0, (6, 3)), label="coinciding boundaries")
+    axes.set(
+        title=title, xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05)
+    )
+    whole_ticks(axes.xaxis)
+    axes.legend()
+    return axes

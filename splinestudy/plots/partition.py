@@ -1,0 +1,236 @@
+"""Partitions as vector drawings on given axes; nothing is computed here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import Colormap, Normalize
+
+from splinelib.partition.decision import DecisionBoundary
+from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.partition import Partition
+from splinelib.partition.trace import Trace
+from splinestudy.analysis.contours import Contours
+from splinestudy.analysis.evolution import Evolution
+
+# Beyond this a vector file is slow to open, so the polygons (not the axes) become pixels in it.
+_MANY = 5_000
+# Trainings of more epochs are shown on a logarithmic scale: most happens at the start.
+_LONG = 20
+# Pruning ratios closer than this cannot both be written under an axis.
+_CROWDED = 0.12
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw_regions(
+    axes: Axes, partition: Partition, values: Floats | None = None, cmap: str | Colormap = "viridis"
+) -> Axes:
+    """Fill every region by its value ``[R]``; without values by a colour that tells neighbours apart.
+
+    The default colours follow the regions' keys, so a region keeps its colour in every picture of the network.
+    """
+    if values is None:
+        values, cmap = (partition.key >> np.uint64(40)) / 2.0**24, "Pastel1"
+    scale = Normalize(float(np.min(values)), float(np.max(values)))
+    sizes = np.diff(partition.offsets)
+    for size in np.unique(sizes):
+        members = np.flatnonzero(sizes == size)
+        corners = partition.vertices[partition.offsets[members][:, None] + np.arange(size)]
+        polygons = PolyCollection(list(corners), cmap=cmap, norm=scale, linewidths=0, antialiaseds=False)
+        polygons.set_array(values[members])
+        polygons.set_rasterized(len(sizes) > _MANY)
+        axes.add_collection(polygons)
+    return _frame(axes, partition)
+
+
+def draw_edges(axes: Axes, partition: Partition, colours: Any = None, linewidth: float = 0.6) -> Axes:
+    """Draw the boundary of every unit, in one colour for each layer, deep layers below shallow ones.
+
+    Args:
+        colours: one colour for each layer; by default the axes' colour cycle.
+    """
+    layer = np.append(partition.unit_layer, -1)[partition.edge_unit]
+    ends = np.stack([partition.vertices, partition.vertices[partition.edge_end]], axis=1)
+    for number in reversed(range(len(partition.layers))):
+        colour = f"C{number % 10}" if colours is None else colours[number]
+        lines = LineCollection(
+            list(ends[layer == number]), colors=[colour], linewidths=linewidth, capstyle="round"
+        )
+        lines.set_label(partition.layers[number].name)
+        lines.set_rasterized(len(partition) > _MANY)
+        axes.add_collection(lines)
+    return _frame(axes, partition)
+
+
+def draw_boundary(
+    axes: Axes, boundary: DecisionBoundary, colour: Any = "black", linewidth: float = 1.6
+) -> Axes:
+    """Draw the decision boundary."""
+    axes.add_collection(
+        LineCollection(list(boundary.segments), colors=[colour], linewidths=linewidth, capstyle="round")
+    )
+    return axes
+
+
+def draw_partition(axes: Axes, partition: Partition, title: str = "") -> Axes:
+    """Regions, the boundaries of all units and, if there is one, the decision boundary: the usual picture."""
+    draw_regions(axes, partition)
+    draw_edges(axes, partition, ["#555555"] * len(partition.layers), 0.4 if len(partition) < 3_000 else 0.15)
+    if partition.boundary is not None:
+        draw_boundary(axes, partition.boundary)
+    axes.set(title=title, xticks=[], yticks=[])
+    return axes
+
+
+def draw_points(axes: Axes, points: Floats, labels: Floats) -> Axes:
+    """Points ``[N, 2]`` of two classes, told apart by colour and marker."""
+    for label, colour, marker in ((0, "#0072B2", "o"), (1, "#D55E00", "x")):
+        x, y = points[labels == label].T
+        axes.scatter(x, y, s=6, c=colour, marker=marker, linewidths=0.7, label=f"class {label}")
+    return axes
+
+
+def draw_curves(axes: Axes, table: pd.DataFrame, value: str, by: str, label: str, title: str = "") -> Axes:
+    """``value`` against the ratio, mean with standard deviation over runs, a line for each entry of column ``by``."""
+    for number, (name, part) in enumerate(table.groupby(by, sort=False)):
+        groups = part.groupby("ratio")[value]
+        mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0)
+        bars = axes.errorbar(mean.index, mean, deviation, capsize=3, color=_COLOURS[number], label=str(name))
+        bars[0].set(marker="osD^"[number], linestyle=("-", "--", "-.", ":")[number])
+    ratios = sorted(table["ratio"].unique())
+    # Labels that would touch the one before are left out; the tick stays.
+    crowded = [i > 0 and ratio - ratios[i - 1] < _CROWDED for i, ratio in enumerate(ratios)]
+    axes.set_xticks(
+        ratios, ["" if drop else f"{ratio:.0%}" for ratio, drop in zip(ratios, crowded, strict=True)]
+    )
+    axes.set(title=title, xlabel="pruning ratio", ylabel=label)
+    axes.legend()
+    return axes
+
+
+def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: list[float]) -> Axes:
+    """Number of regions over epochs (left axis), and the code distance to the epoch kept before (right axis)."""
+    other = axes.twinx()
+    (count,) = axes.plot(epochs, regions, color=_COLOURS[0], marker="o", label="regions")
+    (distance,) = other.plot(
+        epochs[1:],
+        distances,
+        color=_COLOURS[1],
+        marker="s",
+        linestyle="--",
+        label="code distance to the one before",
+    )
+    axes.set(xlabel="epoch", ylabel="regions", ylim=(0, 1.05 * max(regions)))
+    if epochs[-1] > _LONG:
+        axes.set(xlabel="epoch (symmetric log scale)", xscale="symlog", xlim=(-0.3, 1.2 * epochs[-1]))
+    axes.set_xticks(epochs, [str(epoch) for epoch in epochs])
+    other.set(ylabel="code distance", ylim=(0, None))
+    other.grid(visible=False)
+    axes.legend(handles=[count, distance], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return axes
+
+
+def draw_raster(axes: Axes, image: Ints, partition: Partition, title: str = "") -> Axes:
+    """The regions that a raster of pixels ``[H, W]`` sees, in the colours of :func:`draw_regions`."""
+    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
+    values = (partition.key >> np.uint64(40)) / 2.0**24
+    extent = (low[0], high[0], low[1], high[1])
+    scale = Normalize(float(values.min()), float(values.max()))
+    axes.imshow(
+        values[image], cmap="Pastel1", norm=scale, extent=extent, origin="lower", interpolation="nearest"
+    )
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.grid(visible=False)
+    return axes
+
+
+def draw_seen(axes: Axes, sides: list[int], seen: list[float]) -> Axes:
+    """Share of regions that a raster sees against its points a side."""
+    axes.plot(sides, seen, marker="o", color=_COLOURS[0])
+    axes.set(xlabel="points a side", ylabel="share of regions seen", xscale="log", ylim=(0, 1))
+    axes.set_xticks(sides, [str(side) for side in sides])
+    axes.minorticks_off()
+    return axes
+
+
+def draw_frame(axes: Sequence[Axes], found: Evolution, number: int) -> Sequence[Axes]:
+    """One picture of an animation on three axes: the partition, the count of regions and the code distance so far."""
+    epoch, regions = found.epochs[number], found.regions
+    draw_partition(axes[0], found.partitions[number], f"epoch {epoch}: {regions[number]} regions")
+    curves: tuple[tuple[Axes, list[int], list[float], int, str], ...] = (
+        (axes[1], list(found.epochs), [float(r) for r in regions], number + 1, "regions"),
+        (axes[2], list(found.epochs[1:]), list(found.distances), number, "distance to the one before"),
+    )
+    for place, (ax, epochs, values, shown, label) in enumerate(curves):
+        ax.plot(epochs[:shown], values[:shown], color=_COLOURS[place], marker="os"[place])
+        ax.set(title=label, xlabel="epoch", ylim=(0, 1.08 * max([*values, 1e-9])))
+        if found.epochs[-1] > _LONG:
+            ax.set_xscale("symlog")
+            ax.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        ax.set_xlim(-0.04 * found.epochs[-1] if found.epochs[-1] <= _LONG else -0.3, 1.05 * found.epochs[-1])
+    return axes
+
+
+def draw_contours(axes: Axes, contours: Contours, partition: Partition, colours: Any = None) -> Axes:
+    """The zero level sets that a raster gives, in the colours of :func:`draw_edges`."""
+    layer = partition.unit_layer[contours.unit]
+    for number in reversed(range(len(partition.layers))):
+        colour = f"C{number % 10}" if colours is None else colours[number]
+        lines = LineCollection(list(contours.segments[layer == number]), colors=[colour], linewidths=0.6)
+        lines.set_rasterized(len(contours.segments) > _MANY)
+        axes.add_collection(lines)
+    return _frame(axes, partition)
+
+
+def draw_shares(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """For each layer the shares of units that cross and that touch the decision boundary, mean ± standard deviation.
+
+    ``table`` has columns ``layer``, ``crossing`` and ``touching``, a row for each layer and slice.
+    """
+    groups = table.groupby("layer", sort=False)[["crossing", "touching"]]
+    mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0)
+    place = np.arange(len(mean))
+    for value, colour, width in (("crossing", "#9ecae1", 0.8), ("touching", "#08519c", 0.5)):
+        axes.bar(
+            place, mean[value], width, yerr=deviation[value], color=colour, label=value, capsize=2,
+            error_kw={"linewidth": 1.0, "ecolor": "#555555"},
+        )  # fmt: skip
+    axes.set_xticks(place, mean.index, rotation=90)
+    axes.set(title=title, ylabel="share of units", ylim=(0, 1))
+    axes.grid(visible=False, axis="x")
+    axes.legend()
+    return axes
+
+
+def draw_classes(axes: Axes, trace: Trace, names: Sequence[str], corners: Sequence[str]) -> Axes:
+    """The decision boundary of a traced slice, one colour for each pair of classes, and the slice's corners by name."""
+    pairs = np.unique(trace.boundary.classes, axis=0)
+    for number, (i, j) in enumerate(pairs):
+        chosen = (trace.boundary.classes == (i, j)).all(axis=1)
+        lines = LineCollection(
+            list(trace.boundary.segments[chosen]), colors=[f"C{number % 10}"], linewidths=1.2,
+            linestyles=[("-", "--", ":")[number // 10 % 3]], label=f"{names[i]} | {names[j]}",
+        )  # fmt: skip
+        axes.add_collection(lines)
+    polygon = trace.slice.polygon
+    axes.fill(*polygon.T, facecolor="none", edgecolor="#888888", linewidth=1.0)
+    middle = polygon.mean(axis=0)
+    for corner, text in zip(polygon, corners, strict=True):
+        axes.annotate(
+            text, corner, (4, 8 if corner[1] > middle[1] else -14), textcoords="offset points", ha="center"
+        )
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.margins(0.12)
+    axes.axis("off")
+    return axes
+
+
+def _frame(axes: Axes, partition: Partition) -> Axes:
+    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
+    axes.set_aspect("equal")
+    return axes

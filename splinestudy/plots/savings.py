@@ -1,0 +1,140 @@
+"""What early pruning saves: outcomes of tickets, accuracy against training cost, the phases of that cost."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from splinestudy.plots.style import mean_and_spread, style_of, whole_ticks
+from splinestudy.results.names import AFTER, label_of
+
+_PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
+_HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
+
+
+def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accuracy", title: str = "") -> Axes:
+    """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
+    for criterion, part in summary.sort_values("dense_epochs").groupby("criterion", sort=False):
+        mean_and_spread(axes, part, "dense_epochs", "accuracy", str(criterion))
+    axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel=label)
+    whole_ticks(axes.xaxis)
+    axes.legend()
+    return axes
+
+
+def pareto(
+    axes: Axes, summary: pd.DataFrame, front: pd.DataFrame, dense: tuple[float, float], title: str = ""
+) -> Axes:
+    """Accuracy against total training cost, mean ± std over seeds, one sign for each method of ``summary``.
+
+    Tickets drawn at fixed moments share a sign, with the epoch beside it.
+
+    Args:
+        summary: from ``tables.savings_summary``.
+        front: its rows that no other beats, joined by a grey line.
+        dense: mean and standard deviation of the dense network's accuracy.
+    """
+    axes.step(
+        front["training_mean"], front["accuracy_mean"], where="post", color="#999999", linewidth=3, alpha=0.5
+    )
+    for criterion, part in summary.groupby(summary["criterion"].map(_without_epoch), sort=False):
+        colour = _signs(axes, part, str(criterion), "training", "accuracy", "none")
+        for row in part.itertuples():
+            if epoch := row.criterion.partition(AFTER)[2]:
+                _beside(axes, row.training_mean, row.accuracy_mean, epoch, colour)
+    return _against_dense(axes, dense, title)
+
+
+def bird_curves(axes: Axes, summary: pd.DataFrame, dense: tuple[float, float], title: str = "") -> Axes:
+    """Accuracy against total training cost, mean ± std over seeds: a line through the ratios of each method, named.
+
+    Args:
+        summary: some rows of ``tables.savings_summary``.
+        dense: mean and standard deviation of the dense network's accuracy.
+    """
+    _ratio_lines(axes, summary, "training", "accuracy")
+    return _against_dense(axes, dense, title)
+
+
+def seconds_saved(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """Saving in seconds against saving in operations (from ``tables.wall_savings``), as in :func:`bird_curves`."""
+    _ratio_lines(axes, table, "saving", "seconds")
+    most = table["saving_mean"].max()
+    axes.plot([1, most], [1, most], color="#999999", linewidth=1, linestyle=(0, (6, 3)))
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set(
+        title=title, xlabel="saving in operations", ylabel="saving in seconds", xscale="log", yscale="log"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(2))
+        axis.set_major_formatter(StrMethodFormatter("{x:g} ×"))
+        axis.set_minor_locator(NullLocator())
+    return axes
+
+
+def _ratio_lines(axes: Axes, summary: pd.DataFrame, x: str, y: str) -> None:
+    for criterion, part in summary.sort_values("ratio").groupby("criterion", sort=False):
+        colour = _signs(axes, part, str(criterion), x, y, "--" if "global" in str(criterion) else "-")
+        for row in part.itertuples():
+            _beside(axes, getattr(row, f"{x}_mean"), getattr(row, f"{y}_mean"), f"{row.ratio:g}", colour)
+
+
+def _signs(axes: Axes, part: pd.DataFrame, criterion: str, x: str, y: str, linestyle: str) -> str:
+    """One method's means and spreads of two measures, open signs where it prunes globally; returns the colour."""
+    colour, marker, _ = style_of(criterion)
+    axes.errorbar(
+        part[f"{x}_mean"],
+        part[f"{y}_mean"],
+        xerr=part[f"{x}_std"].fillna(0),
+        yerr=part[f"{y}_std"].fillna(0),
+        color=colour,
+        marker=marker,
+        markerfacecolor="white" if "global" in criterion else colour,
+        linestyle=linestyle,
+        capsize=2.5,
+        label=label_of(criterion),
+    )
+    return colour
+
+
+def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    axes.annotate(text, (x, y), (7, 5), textcoords="offset points", color=colour, fontsize="small")
+
+
+def _against_dense(axes: Axes, dense: tuple[float, float], title: str) -> Axes:
+    axes.errorbar(
+        1, dense[0], yerr=np.nan_to_num(dense[1]), color="black", marker="*", markersize=11, label="dense"
+    )
+    axes.set(
+        title=title, xlabel="operations of all training, as a share of dense training", ylabel="test accuracy"
+    )
+    return axes
+
+
+def _without_epoch(criterion: str) -> str:
+    """The name of a method without the number behind :data:`AFTER`."""
+    base, ticket, _ = criterion.partition(AFTER)
+    return base + ticket
+
+
+def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
+    """Stacked shares of the phases: ``table`` has a row for each method and a column for each phase."""
+    left = np.zeros(len(table))
+    for phase in table.columns:
+        axes.barh(
+            range(len(table)),
+            table[phase],
+            left=left,
+            color=_PHASES[phase],
+            hatch=_HATCHES[phase],
+            edgecolor="white",
+            label=phase,
+        )
+        left += table[phase].to_numpy()
+    axes.axvline(1, color="black", linewidth=1, linestyle=(0, (6, 3)))
+    axes.set_yticks(range(len(table)), [label_of(name) for name in table.index])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set_title(title, pad=30)
+    axes.set_xlabel("operations, as a share of dense training (dashed line: 1)")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
+    return axes

@@ -1,0 +1,122 @@
+"""Claims beside what records show, in words made from their numbers alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from splinestudy.results.comparisons import standing
+from splinestudy.results.early_bird import detection_summary, detection_table
+from splinestudy.results.names import label_of
+from splinestudy.runs.records import Record
+
+_VERDICTS = ("better", "on par", "open", "worse", "one seed")
+
+
+def claim_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows with equal keys as a Markdown table."""
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *[[row[name] for name in header] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def detection_claim(records: Sequence[Record]) -> dict[str, str]:
+    """Claim C4 beside what ``records`` show, in words made from their numbers alone."""
+    table = detection_table(records)
+    spline = detection_summary(table).iloc[0]
+    final = np.array([_distance_to_last(record) for record in records])
+    half = final.shape[1] // 2
+    places = [f"{final[:, half].mean():.2f} half-way", f"{final[:, 0].mean():.2f} after the first epoch"]
+    if spline["drawn"]:
+        spread = "" if spline["drawn"] == 1 else f" ± {spline['epoch_std']:.1f}"
+        ours = (
+            f"drawn in {spline['drawn']} of {spline['n']} runs, at epoch {spline['epoch_mean']:.1f}{spread} "
+            f"of {final.shape[1]} ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
+        )
+        epochs = [record.results["spline"]["epoch"] for record in records]
+        then = [row[epoch] for row, epoch in zip(final, epochs, strict=True) if epoch is not None]
+        places.insert(0, f"{np.mean(then):.2f} at the draw")
+    else:
+        ours = f"never drawn in {spline['n']} runs of {final.shape[1]} epochs"
+    ours += f"; distance to the last epoch's partition {', '.join(places)}"
+    return {
+        "claim": "C4",
+        "paper": "the partition converges early in training",
+        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, n = {len(records)}",
+        "ours": ours,
+    }
+
+
+def _distance_to_last(record: Record) -> np.ndarray:
+    return np.array(record.results["spline"]["distances"])[-1]
+
+
+def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
+    """Claim C5 or C6 beside the verdicts of :func:`paired_differences`, counted for each baseline."""
+    parts = []
+    for other, group in differences.groupby("against", sort=False):
+        found = ", ".join(
+            f"{row.verdict} at {row.ratio:g} ({100 * row.difference:+.1f})" for row in group.itertuples()
+        )
+        parts.append(f"against {label_of(str(other))}: {found}")
+    return {
+        "claim": claim,
+        "paper": "on par with or better than the state of the art",
+        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, {seeds_of(records)}",
+        "ours": "; ".join(parts) + " (mean difference in points)",
+    }
+
+
+def seeds_of(records: Sequence[Record]) -> str:
+    """How many seeds the dense runs behind prune records have, in words."""
+    count = len({record.settings["dense"]["seed"] for record in records})
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def describe(records: Sequence[Record]) -> str:
+    """One line that says what records are: profile, data, network, seeds, hardware, date."""
+    if not records:
+        return "no records"
+    first = records[0]
+    dense = _dense(first)
+    seeds = sorted({_dense(record)["seed"] for record in records})
+    images = "all" if dense["images"] is None else f"{dense['images']:,}"
+    hardware = ", ".join(sorted({record.provenance["hardware"] for record in records}))
+    return (
+        f"profile {first.provenance['profile']}: {dense['dataset']} ({images} training images), {dense['arch']} "
+        f"×{dense['width']:g}, {dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
+        f"{len(records)} runs on {hardware}, finished {max(r.provenance['finished'] for r in records)[:10]}"
+    )
+
+
+def network_name(record: Record) -> str:
+    """The network behind a record and its data, as ``vgg16_bn ×0.25, cifar10``."""
+    dense = _dense(record)
+    images = "" if dense["images"] is None else f", {dense['images']:,} images"
+    return f"{dense['arch']} ×{dense['width']:g}, {dense['dataset']}{images}"
+
+
+def _dense(record: Record) -> dict[str, Any]:
+    """The settings of data, network and dense training behind a record of any kind of run."""
+    settings = record.settings
+    return settings.get("dense") or settings.get("training") or settings
+
+
+def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
+    """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to."""
+    parts = []
+    for ratio, group in differences.groupby("ratio"):
+        found = group["verdict"].value_counts()
+        counts = [f"{word} {found[word]}" for word in _VERDICTS if word in found]
+        best = group.loc[group["difference"].idxmin()]
+        parts.append(
+            f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
+            f"largest deficit {100 * best['difference']:+.1f} points, against {label_of(best['against'])}"
+        )
+    return {
+        "claim": claim,
+        "paper": "on par with or better than the state of the art",
+        "records": f"study of methods, {network_name(records[0])}, {seeds_of(records)}",
+        "ours": "; ".join(parts) or "no committed records",
+    }

@@ -1,0 +1,143 @@
+"""Tables of reading records, and claims C3 and C8 beside them, in words made from their numbers alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from splinestudy.analysis.class_separation import rank_correlation, rank_within
+from splinestudy.runs.records import Record
+
+TINY = 0.1
+"""Below a tenth of the units counts as the claim's *tiny fraction*."""
+
+STRONG = 0.3
+"""A rank correlation whose whole interval lies above this counts as an explanation."""
+
+
+def rows_table(records: Sequence[Record], name: str) -> pd.DataFrame:
+    """The rows ``name`` of all records as one table, with the seed of the network as the first column."""
+    parts = [
+        pd.DataFrame(record.results[name]).assign(seed=record.settings["dense"]["seed"]) for record in records
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["seed", *[column for column in table if column != "seed"]]]
+
+
+def correlation_table(channels: pd.DataFrame, draws: int = 1000) -> pd.DataFrame:
+    """Rank correlation of scale and class separation: rows for every network, layer and measure.
+
+    Args:
+        channels: columns seed, layer, scale, separation, standardised.
+
+    Returns:
+        Columns seed, layer (``all`` pools the ranks within layers), measure, n, rho, low, high.
+    """
+    rows = []
+    for seed, network in channels.groupby("seed"):
+        layers = network["layer"].to_numpy()
+        ranked = {name: rank_within(network[name].to_numpy(), layers) for name in ("scale", *_MEASURES)}
+        for measure in _MEASURES:
+            parts = [
+                (name, part["scale"], part[measure]) for name, part in network.groupby("layer", sort=False)
+            ]
+            parts.append(("all", pd.Series(ranked["scale"]), pd.Series(ranked[measure])))
+            for layer, first, second in parts:
+                rho, low, high = rank_correlation(first.to_numpy(), second.to_numpy(), draws=draws)
+                row = {"seed": seed, "layer": layer, "measure": measure, "n": len(first)}
+                rows.append({**row, "rho": rho, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+_MEASURES = ("separation", "standardised")
+
+
+def mean_overlap(records: Sequence[Record], ratio: float) -> pd.DataFrame:
+    """Jaccard matrix of the criteria at one ratio, mean over networks."""
+    found = [entry for record in records for entry in record.results["overlap"] if entry["ratio"] == ratio]
+    names = found[0]["criteria"]
+    return pd.DataFrame(np.mean([entry["jaccard"] for entry in found], axis=0), names, names)
+
+
+def touching_claim(records: Sequence[Record]) -> dict[str, str]:
+    """Claim C3 beside what the records show."""
+    sampled, windows = rows_table(records, "touching"), rows_table(records, "windows")
+    units = _weighted(sampled, "units_touching", "units")
+    positions = _weighted(sampled, "positions_touching", "positions")
+    inside = windows[windows["layer"] == "all"]
+    crossing, touching = inside["crossing"].mean(), inside["touching"].mean()
+    return {
+        "claim": "C3",
+        "paper": "a tiny fraction of the units have boundaries that contribute to the decision boundary",
+        "records": describe_reading(records),
+        "ours": (
+            f"{_tiny(units)} for channels: {units:.1%} touch in the whole input space ({positions:.1%} of all single "
+            f"positions); {_tiny(touching)} for single positions in one small window: {touching:.2%} touch, which is "
+            f"{touching / max(crossing, 1e-12):.0%} of those that cross the window at all"
+        ),
+    }
+
+
+def _weighted(table: pd.DataFrame, value: str, weight: str) -> float:
+    return float(np.average(table[value], weights=table[weight]))
+
+
+def _tiny(share: float) -> str:
+    return "*holds*" if share < TINY else "*fails*"
+
+
+def removal_words(records: Sequence[Record]) -> str:
+    """What masking the units that touch least often does, against as many at random, ratio by ratio."""
+    table = rows_table(records, "removal")
+    parts = []
+    for ratio, group in table[table["ratio"] > 0].groupby("ratio"):
+        means = group.groupby("choice")["accuracy"].mean()
+        gap = 100 * (means["least touching"] - means["random"])
+        parts.append(f"at ratio {ratio:g} {gap:+.1f} points")
+    never = table.loc[table["choice"] == "never touching", "units"].mean()
+    return f"units that never touch: {never:.1f} a network; least touching minus random: {', '.join(parts)}"
+
+
+def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> dict[str, str]:
+    """Claim C8's example beside the rank correlations, pooled over the layers of each network."""
+    pooled = correlations[correlations["layer"] == "all"]
+    words = []
+    for measure, label in zip(_MEASURES, ("as released", "with the scale divided out"), strict=True):
+        part = pooled[pooled["measure"] == measure]
+        each = ", ".join(f"{row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in part.itertuples())
+        words.append(f"{_explained(part)} {label}: rank correlation {each}")
+    return {
+        "claim": "C8",
+        "paper": "the batch-norm scale goes with how far a channel separates classes",
+        "records": describe_reading(records),
+        "ours": "; ".join(words) + f"; in the last layer alone, as released: {_last_layer(correlations)}",
+    }
+
+
+def _last_layer(correlations: pd.DataFrame) -> str:
+    names = [name for name in dict.fromkeys(correlations["layer"]) if name != "all"]
+    part = correlations[(correlations["layer"] == names[-1]) & (correlations["measure"] == _MEASURES[0])]
+    each = ", ".join(f"{row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in part.itertuples())
+    return f"{_explained(part)}, {each}"
+
+
+def _explained(part: pd.DataFrame) -> str:
+    if (part["low"] > STRONG).all():
+        return "*holds*"
+    return "*fails*" if (part["high"] < STRONG).all() else "*open*"
+
+
+def effect_correlation(effects: pd.DataFrame, value: str) -> tuple[float, float, float]:
+    """Rank correlation of a slice effect (``regions`` or ``length`` gone) with accuracy, within network and ratio."""
+    groups = effects["seed"].astype(str) + "/" + effects["ratio"].astype(str)
+    first, second = (rank_within(effects[name].to_numpy(), groups.to_numpy()) for name in (value, "accuracy"))
+    return rank_correlation(first, second)
+
+
+def describe_reading(records: Sequence[Record]) -> str:
+    """Profile, data, network and number of networks."""
+    dense, count = records[0].settings["dense"], len(records)
+    return (
+        f"profile {records[0].provenance['profile']}: {dense['dataset']}, {dense['arch']} ×{dense['width']:g}, "
+        f"{count} network{'s' if count > 1 else ''}"
+    )

@@ -1,0 +1,153 @@
+"""Sweeps: compute those of many runs that a store lacks, and carry on whatever happens to single ones."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+import torch
+
+from splinelib.progress import progress_bar
+from splinestudy.runs.execution import dense_epochs, execute
+from splinestudy.runs.records import Record, RecordStore, provenance, run_key
+from splinestudy.runs.runs import DenseRun, PruneRun, Run, needed_run
+
+_LOG = logging.getLogger(__name__)
+_WAIT = 2.0  # seconds between looks at runs that other processes compute
+
+
+@dataclass
+class SweepReport:
+    """What a sweep left: records found or made, in the order of their runs; runs that failed with their errors (with
+    that of the dense run for those that needed it); runs not reached in the budget.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    failed: list[tuple[Run, Exception]] = field(default_factory=list)
+    left: list[Run] = field(default_factory=list)
+
+
+def sweep(
+    runs: Sequence[Run],
+    store: RecordStore,
+    *,
+    profile: str,
+    device: torch.device | None = None,
+    budget: float | None = None,
+    progress: bool = True,
+) -> SweepReport:
+    """Compute every run whose record ``store`` lacks, in order, and write each record as its run finishes.
+
+    Killing the process loses at most the run under way, which goes on from its last checkpoint next time. Several
+    processes may sweep one store: each run is computed by one of them, and all wait for the last. A run that
+    fails is reported and the others go on.
+
+    Args:
+        runs: what to compute; the dense runs that pruning starts from are added where their weights are missing.
+        store: where records are kept.
+        profile: name noted in the records' provenance.
+        device: where to compute; by default the first GPU, else the CPU.
+        budget: seconds after which no further run is started (and none that would likely not fit); None for no limit.
+        progress: show a bar with the time left.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compute = partial(_compute, store=store, device=device, profile=profile, progress=progress)
+    started = time.monotonic()
+    report, durations = SweepReport(), dict[str, list[float]]()
+    pending = list(dict.fromkeys(runs))
+    place = {run_key(run): position for position, run in enumerate(pending)}
+    with progress_bar(len(pending), "run", title=profile, shown=progress) as bar:
+        while pending:
+            waiting: list[Run] = []
+            for run in pending:
+                record = store.load(run)
+                if record is not None:
+                    report.records.append(record)
+                elif report.left or _over_budget(run, durations, budget, time.monotonic() - started):
+                    report.left.append(run)
+                    continue
+                elif not _settle(run, compute, report, durations):
+                    waiting.append(run)
+                    continue
+                bar.update()
+            if waiting and len(waiting) == len(pending):
+                time.sleep(_WAIT)
+            pending = waiting
+    report.records.sort(key=lambda record: place[record.key])
+    return report
+
+
+def _over_budget(run: Run, durations: dict[str, list[float]], budget: float | None, spent: float) -> bool:
+    """Whether to stop before ``run``: the time is up, or the longest run of its kind so far would not fit."""
+    return budget is not None and spent + max(durations.get(run.kind, [0.0])) >= budget
+
+
+def _settle(
+    run: Run,
+    compute: Callable[[Run], Record | None],
+    report: SweepReport,
+    durations: dict[str, list[float]],
+) -> bool:
+    """Compute one run or note its failure; False if it must wait for another process."""
+    needed = needed_run(run)
+    broken = None if needed is None else dict(report.failed).get(needed)
+    if broken is not None:  # it would fail again, after as long a time
+        report.failed.append((run, broken))
+        return True
+    began = time.monotonic()
+    try:
+        record = compute(run)
+    except Exception as error:
+        _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
+        report.failed.append((run, error))
+        return True
+    if record is None:
+        return False
+    durations.setdefault(run.kind, []).append(time.monotonic() - began)
+    report.records.append(record)
+    return True
+
+
+def _compute(
+    run: Run, store: RecordStore, device: torch.device, profile: str, progress: bool
+) -> Record | None:
+    """Compute ``run``, and before it the dense run it needs; None if another process holds either."""
+    dense = needed_run(run)
+    if (
+        dense is not None
+        and not _enough_kept(run, dense, store)
+        and _compute(dense, store, device, profile, progress) is None
+    ):
+        return None
+    with store.claim(run) as mine:
+        if not mine:
+            return None
+        record = store.load(run)  # another process may have finished it since
+        if record is not None and (not isinstance(run, DenseRun) or store.weights_path(run).exists()):
+            return record
+        started, clock = datetime.now(UTC), time.monotonic()
+        results = execute(run, store, device, progress)
+        made_by = provenance(
+            profile,
+            device,
+            started.isoformat(timespec="seconds"),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            time.monotonic() - clock,
+        )
+        record = store.save(run, results, made_by)
+        store.checkpoint_path(run).unlink(missing_ok=True)
+        return record
+
+
+def _enough_kept(run: Run, dense: DenseRun, store: RecordStore) -> bool:
+    """Whether ``store`` holds what ``run`` needs of its dense run: the record, and the weights if it starts at its end.
+
+    A network drawn earlier is trained again up to that moment only.
+    """
+    record = store.load(dense)
+    if record is None:
+        return False
+    early = isinstance(run, PruneRun) and dense_epochs(run, record)[0] < dense.train.epochs
+    return early or store.weights_path(dense).exists()

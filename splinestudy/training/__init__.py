@@ -1,0 +1,1 @@
+"""Training: one short loop, its optimiser, and clever first weights."""

@@ -1,0 +1,271 @@
+"""SGD with the paper's schedule: its settings, one step, one epoch, and checkpoints that resume exactly."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from splinelib.errors import RecordError, SettingError, TrainingError
+from splinelib.files import atomic_path, load_tensors
+from splinestudy.data import Dataset, batch_count, batches
+from splinestudy.training.cuda_graphs import captured
+from splinestudy.training.energy import EnergyMeter
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained. The defaults are the paper's for CIFAR [code, eb], except the number of epochs.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: learning rate at the start.
+        milestones: when it falls, as shares of the epochs (epochs 80 and 120 of 160).
+        decay: by which factor it falls at each milestone.
+        cosine: let it fall along half a cosine to 0 instead, with neither milestones nor decay.
+        linear: let it fall linearly to 0 instead, from step to step, with neither milestones nor decay.
+        warmup: share of all steps over which it climbs linearly from 0 to ``lr`` before it falls.
+        momentum: SGD's.
+        nesterov: take SGD's momentum as Nesterov does.
+        weight_decay: L2 on all parameters.
+        label_smoothing: share of every label that is spread evenly over all classes.
+        norm_l1: L1 on batch-norm scales, as network slimming trains (1e-4 there); 0 is off.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast of the forward pass.
+        compile: run the step through ``torch.compile``.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    decay: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    norm_l1: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    cosine: bool = field(default=False, metadata={"later": True})
+    linear: bool = field(default=False, metadata={"later": True})
+    warmup: float = field(default=0.0, metadata={"later": True})
+    nesterov: bool = field(default=False, metadata={"later": True})
+    label_smoothing: float = field(default=0.0, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise SettingError(
+                f"epochs is {self.epochs}, batch_size {self.batch_size}: need at least 1 and 2"
+            )
+        if self.precision not in ("float32", "bfloat16"):
+            raise SettingError(f"precision is {self.precision!r}: choose 'float32' or 'bfloat16'")
+        if self.cosine and self.linear:
+            raise SettingError(
+                "cosine and linear are both set: the learning rate falls in one way, choose one"
+            )
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
+
+    def lr_at(self, epoch: float) -> float:
+        """Learning rate after so many epochs; it changes within an epoch where it climbs or falls linearly."""
+        done = epoch / self.epochs
+        if done < self.warmup:
+            return self.lr * done / self.warmup
+        if self.linear:
+            return self.lr * (1 - done) / (1 - self.warmup)
+        if self.cosine:
+            return self.lr * (1 + math.cos(math.pi * math.floor(epoch) / self.epochs)) / 2
+        passed = sum(epoch >= math.ceil(share * self.epochs) for share in self.milestones)
+        return self.lr * self.decay**passed
+
+
+class Callback(Protocol):
+    """Looks at a network after every epoch, once its accuracy is measured. Its state travels in the checkpoint."""
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        """Values for the epoch's row (JSON types). Only soft pruning changes the model."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state over."""
+
+
+@dataclass
+class _Progress:
+    """Where training stands: all that a checkpoint holds besides the tensors of model and optimiser."""
+
+    epoch: int = 0
+    step: int = 0  # batches already taken in this epoch
+    loss_sum: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    joules: float | None = None  # None: nothing on this machine counts them
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """A model with its optimiser and the place where its training stands, which go into a checkpoint together."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainSettings,
+        seed: int,
+        callbacks: Sequence[Callback],
+        checkpoint: Path | None,
+        every: float,
+    ) -> None:
+        self.model = model.to(memory_format=torch.channels_last)
+        self.forward = torch.compile(model) if settings.compile else model
+        self.recorded: tuple[torch.Size, Callable[[Tensor], Tensor]] | None = None
+        self.settings, self.seed, self.callbacks = settings, seed, callbacks
+        self.checkpoint, self.every, self.saved = checkpoint, every, time.monotonic()
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )
+        self.scales: list[Any] = [
+            module.weight
+            for module in model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.weight is not None
+            and module.weight.requires_grad
+        ]
+        self.state = _Progress()
+
+    def run_epoch(self, dataset: Dataset) -> None:
+        """One pass over the training images, from ``state.step`` on."""
+        state = self.state
+        # All chance of an epoch comes from (seed, epoch, step), so the data position is the step number alone.
+        seed = self.seed * 100_003 + state.epoch
+        generator = torch.Generator().manual_seed(seed)
+        stream = batches(
+            dataset.train,
+            dataset,
+            self.settings.batch_size,
+            generator=generator,
+            augment=True,
+            skip=state.step,
+        )
+        self.model.train()
+        before, started = state.seconds, time.monotonic()
+        device = dataset.train.images.device
+        # What was trained without a counter has no energy, and so has not the whole.
+        used, meter = state.joules if state.seconds else 0.0, EnergyMeter(device)
+        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
+        steps = batch_count(len(dataset.train), self.settings.batch_size)
+        for images, labels in stream:
+            # Half a step on, so that neither the first nor the last step has a rate of 0.
+            self._set_lr(self.settings.lr_at(state.epoch + (state.step + 0.5) / steps))
+            # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
+            with seeded(seed + 1_000_000_007 * (state.step + 1), device):
+                loss_sum += self._step(images, labels) * len(labels)
+            state.step += 1
+            state.seen += len(labels)
+            if self.due():
+                state.seconds = before + time.monotonic() - started
+                state.loss_sum, state.joules = self._finite(loss_sum), _added(used, meter.joules())
+                self.save()
+        state.loss_sum, state.joules = self._finite(loss_sum), _added(used, meter.joules())
+        state.seconds = before + time.monotonic() - started
+
+    def _set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One step of SGD; the batch's mean loss, detached."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        low, forward = self.settings.precision == "bfloat16", self._passes(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+            loss = F.cross_entropy(forward(images), labels, label_smoothing=self.settings.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.settings.norm_l1:
+            for scale in self.scales:
+                scale.grad.add_(scale.detach().sign(), alpha=self.settings.norm_l1)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _passes(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """The forward pass; on a GPU, for all but a smaller last batch, a recorded one."""
+        if not images.is_cuda or self.settings.compile:
+            return self.forward
+        if self.recorded is None:
+            self.recorded = images.shape, captured(self.model, images, self.settings.precision == "bfloat16")
+        shape, recorded = self.recorded
+        return recorded if images.shape == shape else self.forward
+
+    def _finite(self, loss_sum: Tensor) -> float:
+        value = float(loss_sum)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} in epoch {self.state.epoch} with {self.settings}: "
+                "lower lr, or check the images for NaN"
+            )
+        return value
+
+    def due(self) -> bool:
+        """Whether there is a checkpoint to write, and the last one is old enough."""
+        return self.checkpoint is not None and time.monotonic() - self.saved > self.every
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.checkpoint is not None:
+            self.write(self.checkpoint, self.callbacks)
+            self.saved = time.monotonic()
+
+    def write(self, path: Path, callbacks: Sequence[Callback]) -> None:
+        """Write where the training stands, whole or not at all."""
+        content = {
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "progress": asdict(self.state),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": [callback.state_dict() for callback in callbacks],
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    def resume(self) -> None:
+        """Take the checkpoint over, if there is one."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        content = load_tensors(self.checkpoint)
+        if content.get("settings") != asdict(self.settings) or content.get("seed") != self.seed:
+            raise RecordError(
+                f"checkpoint {self.checkpoint} was made with seed {content.get('seed')} and {content.get('settings')}: "
+                "delete it, or train with those settings"
+            )
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
+            callback.load_state_dict(state)
+        self.state = _Progress(**content["progress"])
+
+
+def _added(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout inside draws from ``seed``, since it can use global generators only; these are left as they were."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.random.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        yield

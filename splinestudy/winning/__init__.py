@@ -1,0 +1,31 @@
+"""Winning tickets and initialisation (claim C1): small models started cleverly against large ones pruned."""
+
+from splinestudy.analysis.kmeans import Fit as Fit
+from splinestudy.analysis.kmeans import Mixture as Mixture
+from splinestudy.analysis.kmeans import compare_starts as compare_starts
+from splinestudy.analysis.kmeans import drop_centres as drop_centres
+from splinestudy.analysis.kmeans import fit_centres as fit_centres
+from splinestudy.analysis.kmeans import gaussian_mixture as gaussian_mixture
+from splinestudy.analysis.kmeans import pruned_fit as pruned_fit
+from splinestudy.analysis.piecewise import TARGETS as TARGETS
+from splinestudy.analysis.piecewise import cheapest_units as cheapest_units
+from splinestudy.analysis.piecewise import curvature_knots as curvature_knots
+from splinestudy.analysis.piecewise import fit_outer as fit_outer
+from splinestudy.analysis.piecewise import knot_nets as knot_nets
+from splinestudy.analysis.piecewise import random_nets as random_nets
+from splinestudy.analysis.piecewise import relative_error as relative_error
+from splinestudy.analysis.piecewise import spline_units as spline_units
+from splinestudy.analysis.piecewise import train_nets as train_nets
+from splinestudy.analysis.toy_widths import width_rows as width_rows
+from splinestudy.results.initialisation import all_gains as all_gains
+from splinestudy.results.initialisation import expected_best as expected_best
+from splinestudy.results.initialisation import first_claim as first_claim
+from splinestudy.results.initialisation import image_claim as image_claim
+from splinestudy.results.initialisation import mean_interval as mean_interval
+from splinestudy.results.initialisation import one_coin as one_coin
+from splinestudy.runs.initialisation import KMeansStudy as KMeansStudy
+from splinestudy.runs.initialisation import RegressionStudy as RegressionStudy
+from splinestudy.runs.initialisation import ToyInitStudy as ToyInitStudy
+from splinestudy.runs.initialisation import compute as compute
+from splinestudy.runs.initialisation import get_studies as get_studies
+from splinestudy.runs.study_records import recorded as recorded
