@@ -5,16 +5,15 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import splinelib
 from splinelib.errors import SettingError, SplineError
 from splinestudy.caches import cache_dir
+from splinestudy.runs.committed import SOURCE, Study, committed, committed_store
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
-from splinestudy.runs.records import Record, RecordStore, settings_dict
-from splinestudy.runs.runs import Run
+from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.run import Run
 from splinestudy.runs.sweep import sweep
 
 # torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
@@ -64,17 +63,16 @@ def live_store(parameters: Mapping[str, Any]) -> RecordStore:
     return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
 
 
-def committed_store(parameters: Mapping[str, Any]) -> RecordStore:
-    """Committed records: the folder given as parameter ``records``, else ``records/`` beside the package's source."""
-    folder = Path(parameters["records"] or Path(splinelib.__file__).parents[1] / "records")
-    if parameters["records"] and not folder.is_dir():
-        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
-    return RecordStore(folder)
+def committed_records(
+    kind: str, sweep: str, parameters: Mapping[str, Any], profile: str = "reference", **overrides: Any
+) -> list[Record]:
+    """Committed records of ``kind`` that belong to ``sweep`` at a profile with overrides; empty if there are none."""
+    return committed(Study(sweep, profile, overrides), committed_store(parameters["records"]), kind)
 
 
 def committed_step_times() -> list[dict[str, Any]]:
     """Rows of the step times, CPU and GPU, in ``benchmarks/results`` beside the package's source; none without it."""
-    folder = Path(splinelib.__file__).parents[1] / "benchmarks" / "results"
+    folder = SOURCE / "benchmarks" / "results"
     return [
         row for path in sorted(folder.glob("step_time*.json")) for row in json.loads(path.read_text())["rows"]
     ]
@@ -99,15 +97,3 @@ def live_runs(runs: Sequence[Run], parameters: Mapping[str, Any]) -> list[Record
             f"{type(error).__name__}: {error}. Run again to retry only these"
         ) from error
     return report.records
-
-
-def committed_records(
-    kind: str, name: str, parameters: Mapping[str, Any], profile: Profile | None = None
-) -> list[Record]:
-    """Committed records of ``kind`` that belong to the sweep ``name``; empty where there are none.
-
-    The sweep is that at ``profile``, by default ``reference``; ``get_profile("study")`` is another.
-    """
-    planned = plan(name, profile or get_profile("reference"))
-    wanted = [settings_dict(run) for run in planned if run.kind == kind]
-    return [record for record in committed_store(parameters).load_all(kind) if record.settings in wanted]

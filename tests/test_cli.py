@@ -7,8 +7,9 @@ from tiny_runs import tiny_dataset
 from splinelib.errors import TrainingError
 from splinestudy import __main__ as cli
 from splinestudy.__main__ import main
-from splinestudy.runs import runs
+from splinestudy.runs import dense
 from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.records import RecordStore
 
 SWEEP = ["sweep", "layerwise", "--profile", "smoke", "--seeds", "0", "--criteria", "spline"]
@@ -23,7 +24,7 @@ def _log(caplog):
 def tiny(monkeypatch):
     """Sweeps of the tiny data set and network instead of the profile's."""
     monkeypatch.setattr(cli, "load_dataset", lambda name: tiny_dataset())
-    monkeypatch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+    monkeypatch.setattr(dense, "load_dataset", lambda name: tiny_dataset())
     return ["--arch", "alexnet", "--width", "0.04"]
 
 
@@ -50,7 +51,7 @@ def test_failed_runs_are_named_and_counted(tmp_path, caplog, tiny, monkeypatch):
     def fail(run, *arguments):
         raise TrainingError("the loss is nan in epoch 7")
 
-    monkeypatch.setattr(sweeps, "execute", fail)
+    monkeypatch.setattr(DenseRun, "compute", fail)
     assert main([*SWEEP, *tiny, "--store", str(tmp_path)]) == 1
     assert "0 records, 2 failed, 0 left" in caplog.text
     assert caplog.text.count("failed: DenseRun") == 1

@@ -9,15 +9,8 @@ from splinelib import read_layers
 from splinelib.criteria import ReconstructionCost, ThiNet
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.pruning import reconstruct
-from splinestudy.runs.methods import (
-    CRITERIA,
-    METHODS,
-    PROCEDURES,
-    Calibration,
-    check_method,
-    make_criterion,
-    shrink,
-)
+from splinestudy.data.samples import Calibration
+from splinestudy.runs.methods import CRITERIA, METHODS, PROCEDURES, check_method, make_criterion, shrink
 
 RIDGE = 0.01
 

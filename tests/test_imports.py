@@ -58,7 +58,7 @@ def imports_of(path):
 
 
 def module_of(name):
-    """The file's path, without its ending, for a dotted name that may end in an attribute: ``splinestudy/data/load``."""
+    """The file's path, without its ending, for a dotted name that may end in an attribute."""
     package, *parts = name.split(".")
     while parts:
         for path in (

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_partition import CASES, PLANE, mlp
 
-from splinelib.errors import RecordError, SettingError
+from splinelib.errors import SettingError
 from splinelib.partition import code_distance, compute_partition, trace_boundary
 from splinestudy.analysis import contours, toy, watch
 from splinestudy.analysis import image_slices as images
@@ -22,10 +22,13 @@ from splinestudy.data import load_dataset, subset
 from splinestudy.models import build_model
 from splinestudy.plots import animation as animate
 from splinestudy.plots import partition as draw
-from splinestudy.runs import boundary as boundary_study
-from splinestudy.runs import toy as toy_study
+from splinestudy.results import boundary as boundary_study
+from splinestudy.results import toy as toy_study
+from splinestudy.runs.boundary import boundary_runs, traces
+from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.records import RecordStore
 from splinestudy.runs.sweep import sweep
+from splinestudy.runs.toy import ToyRun
 from splinestudy.training.trainer import TrainSettings
 
 
@@ -117,10 +120,10 @@ def test_animations_stand_still_until_they_are_opened():
 
 
 def test_the_toy_study_is_computed_once(tmp_path):
-    run = toy_study.ToyRun(toy.ToySettings(runs=2, hidden=6, epochs=2, points=100, ratios=(0.5, 0.75)))
+    run = ToyRun(toy.ToySettings(runs=2, hidden=6, epochs=2, points=100, ratios=(0.5, 0.75)))
     store = RecordStore(tmp_path)
-    record = toy_study.toy_record(run, store, "tiny")
-    assert toy_study.toy_record(run, store, "tiny") == record
+    (record,), (again,) = (sweep([run], store, profile="tiny", progress=False).records for _ in range(2))
+    assert again == record
     assert store.load_all("toy") == [record]
     assert len(record.results["dense"]) == 2
     assert len(record.results["pruning"]) == 2 * 2 * 2
@@ -134,22 +137,20 @@ def test_the_toy_study_is_computed_once(tmp_path):
 
 def test_the_boundary_study_measures_trained_networks(tmp_path):
     store = RecordStore(tmp_path)
-    (run,) = [r for r in boundary_study.boundary_runs("smoke", "digits", 2) if r.dense.arch == "simple_cnn"][
-        :1
-    ]
+    run = boundary_runs(get_profile("smoke"), slices=2)[0]
+    assert (run.dense.arch, run.dense.dataset) == ("simple_cnn", "digits")
     small = dataclasses.replace(
         run.dense, images=100, width=0.07, train=TrainSettings(1, batch_size=50, lr=0.02)
     )
     run = dataclasses.replace(run, dense=small, grid=16)
-    with pytest.raises(RecordError, match="train it first"):
-        boundary_study.boundary_record(run, store, store, "tiny")
-    assert not sweep([small], store, profile="tiny", progress=False).failed
-    record = boundary_study.boundary_record(run, store, store, "tiny")
-    assert boundary_study.boundary_record(run, store, store, "tiny") == record
+    assert run.needs(store) == (small,)
+    (record,), (again,) = (sweep([run], store, profile="tiny", progress=False).records for _ in range(2))
+    assert again == record
+    assert run.needs(store) == ()
     table = boundary_study.boundary_table([record])
     assert list(table["layer"]) == ["relu1", "relu2", "all"] * 2
     assert (table["touching"] <= table["crossing"]).all()
-    (one,) = boundary_study.traces(run, store, only=1)
+    (one,) = traces(run, store, only=1)
     assert table["touching"][2] == pytest.approx(len(one.touching) / one.units)
     summary = boundary_study.boundary_summary(table)
     assert summary["slices"].tolist() == [2]

@@ -223,11 +223,10 @@ def test_studies_of_a_profile():
     from splinestudy.runs.profiles import dense_runs, get_profile
 
     runs = dense_runs(get_profile("smoke"))
-    found, progress = studies.get_studies("smoke", runs)
+    planned = studies.interpretation_runs("smoke", runs)
+    found, progress = planned[: len(runs)], planned[len(runs) :]
     assert [study.dense for study in found] == runs
     assert [(study.dataset, study.seed) for study in progress] == [("digits", run.seed) for run in runs]
-    with pytest.raises(SettingError, match="profile is 'fast'"):
-        studies.get_studies("fast", runs)
     with pytest.raises(SettingError, match="lines is 0"):
         dataclasses.replace(found[0], lines=0)
 

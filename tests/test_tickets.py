@@ -9,15 +9,17 @@ import torch
 from tiny_runs import CPU, SETTINGS, digest, sweep_tiny, tiny_dataset, tiny_plan
 
 from splinelib.errors import SettingError
-from splinestudy.runs import execution, runs
+from splinestudy.data import calibration
+from splinestudy.runs import dense as dense_kind
+from splinestudy.runs import prune as prune_kind
 from splinestudy.runs import sweep as sweeps
-from splinestudy.runs.execution import dense_epochs
+from splinestudy.runs.dense import partly_trained
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import get_profile
+from splinestudy.runs.prune import dense_epochs
 from splinestudy.runs.records import RecordStore, run_key
-from splinestudy.runs.runs import Canvas, SettlingRun, partly_trained
 from splinestudy.runs.schedules import SCHEDULES, schedule_name
-from splinestudy.runs.settling import SettlingWatch, make_canvas
+from splinestudy.runs.settling import Canvas, SettlingRun, SettlingWatch, make_canvas
 from splinestudy.training.energy import EnergyMeter
 from splinestudy.training.loop import train
 from splinestudy.training.trainer import TrainSettings
@@ -27,7 +29,7 @@ DENSE, _, SPLINE, *_ = tiny_plan()
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    monkeypatch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+    monkeypatch.setattr(dense_kind, "load_dataset", lambda name: tiny_dataset())
     monkeypatch.setattr(sweeps, "_WAIT", 0.01)
 
 
@@ -36,7 +38,7 @@ def store(tmp_path_factory):
     """A store with the dense run in it."""
     folder = tmp_path_factory.mktemp("tickets")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "load_dataset", lambda name: tiny_dataset())
+        patch.setattr(dense_kind, "load_dataset", lambda name: tiny_dataset())
         assert sweep_tiny(folder, [DENSE]).failed == []
     return RecordStore(folder)
 
@@ -52,7 +54,7 @@ def ticket(**settings):
 def test_a_moment_is_that_of_the_dense_run_bit_by_bit(order, tmp_path):
     data, moments = tiny_dataset(), RecordStore(tmp_path)
     for epochs in order:
-        straight = runs.new_model(DENSE, data, CPU)
+        straight = dense_kind.new_model(DENSE, data, CPU)
         train(straight, data, SETTINGS, seed=DENSE.seed, stop=epochs, progress=False)
         assert digest(partly_trained(DENSE, epochs, data, moments, CPU)) == digest(straight)
 
@@ -72,7 +74,7 @@ def test_a_moment_is_trained_once(tmp_path, monkeypatch):
 def test_no_epochs_is_the_initial_network(tmp_path):
     data = tiny_dataset()
     initial = partly_trained(DENSE, 0, data, RecordStore(tmp_path), CPU)
-    assert digest(initial) == digest(runs.new_model(DENSE, data, CPU))
+    assert digest(initial) == digest(dense_kind.new_model(DENSE, data, CPU))
     assert not any(tmp_path.iterdir())
 
 
@@ -154,12 +156,12 @@ def test_an_early_ticket_goes_on_in_the_dense_schedule(store):
 
 def test_a_ticket_is_cut_from_the_network_of_its_moment(store):
     data = tiny_dataset()
-    known = runs.calibration(data, 0)
+    known = calibration(data, 0)
     early = partly_trained(DENSE, 1, data, store, CPU)
     run = ticket(draw=1)
-    expected, _ = execution._pruned(run, early, data, known, store, CPU)
+    expected, _ = prune_kind._pruned(run, early, data, known, store, CPU)
     (record,) = sweep_tiny(store.root, [run]).records
-    assert record.results["pruned_accuracy"] == execution.evaluate(expected, data)
+    assert record.results["pruned_accuracy"] == prune_kind.evaluate(expected, data)
     assert [row["epoch"] for row in record.results["epochs"]] == [0]
 
 
@@ -172,7 +174,7 @@ def test_pruning_at_initialisation_needs_no_training(store):
 
 
 def test_a_bird_that_is_never_drawn_leaves_a_dense_run_cut_at_its_end(store, monkeypatch):
-    monkeypatch.setattr(execution, "dense_epochs", lambda run, record: (3, False))
+    monkeypatch.setattr(prune_kind, "dense_epochs", lambda run, record: (3, False))
     run = ticket(draw="spline", onward=True, finetune=SETTINGS)
     (record,) = sweep_tiny(store.root, [run]).records
     assert (record.results["drawn"], record.results["epochs"]) == (False, [])
@@ -182,15 +184,15 @@ def test_a_bird_that_is_never_drawn_leaves_a_dense_run_cut_at_its_end(store, mon
 @pytest.mark.parametrize("start", ["lsuv", "through_data", "layerwise"])
 def test_clever_starts_are_new_weights_in_the_narrow_shape(store, start):
     run = ticket(criterion="random", start=start)
-    data, known = tiny_dataset(), runs.calibration(tiny_dataset(), 0)
-    dense = runs.trained_model(DENSE, data, store, CPU)
-    plain, plain_spent = execution._pruned(
+    data, known = tiny_dataset(), calibration(tiny_dataset(), 0)
+    dense = dense_kind.trained_model(DENSE, data, store, CPU)
+    plain, plain_spent = prune_kind._pruned(
         ticket(criterion="random", start="fresh"), dense, data, known, store, CPU
     )
-    network, spent = execution._pruned(run, dense, data, known, store, CPU)
+    network, spent = prune_kind._pruned(run, dense, data, known, store, CPU)
     assert [p.shape for p in network.parameters()] == [p.shape for p in plain.parameters()]
     assert digest(network) != digest(plain)
-    assert digest(network) == digest(execution._pruned(run, dense, data, known, store, CPU)[0])
+    assert digest(network) == digest(prune_kind._pruned(run, dense, data, known, store, CPU)[0])
     assert spent["scoring_flops"] > plain_spent["scoring_flops"]
     (record,) = sweep_tiny(store.root, [run]).records
     assert len(record.results["epochs"]) == 1
@@ -262,8 +264,10 @@ def test_settling_trains_as_the_dense_run_does(store):
 
 def test_the_average_is_exponential_and_its_norms_fit_it():
     data = tiny_dataset()
-    watch = SettlingWatch(SettlingRun(DENSE, CANVAS_LIST[:1]), data)
-    first, second = (runs.new_model(dataclasses.replace(DENSE, seed=seed), data, CPU) for seed in (0, 1))
+    watch = SettlingWatch(CANVAS_LIST[:1], data, DENSE.seed)
+    first, second = (
+        dense_kind.new_model(dataclasses.replace(DENSE, seed=seed), data, CPU) for seed in (0, 1)
+    )
     watch.after_epoch(first, 0)
     watch.after_epoch(second, 1)
     averaged = next(watch._average.module.parameters())
@@ -277,7 +281,10 @@ def test_the_watch_goes_on_from_a_checkpoint(tmp_path):
     def results(*stops):
         path = tmp_path / f"{len(stops)}.pt"
         for stop in stops:
-            model, watch = runs.new_model(DENSE, data, CPU), SettlingWatch(run, data)
+            model, watch = (
+                dense_kind.new_model(DENSE, data, CPU),
+                SettlingWatch(run.canvases, data, run.training.seed),
+            )
             settings = {"seed": 0, "callbacks": [watch], "checkpoint": path, "progress": False}
             rows = train(model, data, SETTINGS, stop=stop, **settings)
         shown = watch.results()
@@ -343,7 +350,7 @@ def test_cosine_falls_from_the_first_rate_towards_nothing():
 
 def test_training_can_start_in_the_middle_of_its_schedule():
     data = tiny_dataset()
-    model = runs.new_model(DENSE, data, CPU)
+    model = dense_kind.new_model(DENSE, data, CPU)
     rows = train(model, data, SETTINGS, seed=0, first=2, progress=False)
     assert [row["epoch"] for row in rows] == [2]
     assert rows[0]["lr"] == SETTINGS.lr_at(2)
@@ -404,14 +411,14 @@ def count_five_joules(monkeypatch):
 
 def test_joules_join_the_rows_where_they_are_counted(monkeypatch):
     count_five_joules(monkeypatch)
-    model = runs.new_model(DENSE, tiny_dataset(), CPU)
+    model = dense_kind.new_model(DENSE, tiny_dataset(), CPU)
     rows = train(model, tiny_dataset(), SETTINGS, seed=0, progress=False)
     assert [row["joules"] for row in rows] == [5.0, 10.0, 15.0]
 
 
 def test_a_training_counted_in_part_has_no_energy(monkeypatch, tmp_path):
     def run(stop):
-        model = runs.new_model(DENSE, tiny_dataset(), CPU)
+        model = dense_kind.new_model(DENSE, tiny_dataset(), CPU)
         checkpoint = tmp_path / "c.pt"
         return train(
             model, tiny_dataset(), SETTINGS, seed=0, checkpoint=checkpoint, stop=stop, progress=False

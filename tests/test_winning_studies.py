@@ -8,55 +8,52 @@ import pytest
 from oracles_reading import best_of_subsets
 
 from splinelib.errors import SettingError
-from splinestudy import notebook as notebooks
 from splinestudy.analysis import toy_widths
 from splinestudy.analysis.toy import ToySettings, new_nets, x_problem
 from splinestudy.results import initialisation as verdict
+from splinestudy.results.tables import origin, table
 from splinestudy.runs import initialisation as studies
-from splinestudy.runs import study_records as stores
+from splinestudy.runs.committed import committed_store
 from splinestudy.runs.records import RecordStore
+from splinestudy.runs.sweep import sweep
 
 TINY_TOY = ToySettings(runs=3, hidden=6, epochs=3)
 
 
-def test_a_study_is_computed_once(tmp_path):
-    study = studies.KMeansStudy(factors=(1, 2), seeds=2, centres=4, points_each=6, apart=0.2)
-    store, calls = RecordStore(tmp_path), []
-
-    def compute(study):
-        calls.append(study)
-        return studies.compute(study)
-
-    first = stores.recorded(study, compute, store, "smoke")
-    again = stores.recorded(study, compute, store, "smoke")
+def test_a_study_is_computed_once(tmp_path, monkeypatch):
+    study = studies.KMeansRun(factors=(1, 2), seeds=2, centres=4, points_each=6, apart=0.2)
+    store, calls, compute = RecordStore(tmp_path), [], studies.KMeansRun.compute
+    monkeypatch.setattr(
+        studies.KMeansRun, "compute", lambda run, *rest: calls.append(run) or compute(run, *rest)
+    )
+    settings = {"profile": "smoke", "progress": False}
+    (first,), (again,) = (sweep([study], store, **settings).records for _ in range(2))
     assert calls == [study]
     assert again.results == first.results
     assert again.provenance["profile"] == "smoke"
-    assert set(stores.table(again)["start"]) == {"random", "kmeans++", "truth", "pruned", "restarts"}
-    assert "profile smoke" in stores.origin(again)
-    stores.recorded(dataclasses.replace(study, seeds=1), compute, store, "smoke")
+    assert set(table(again)["start"]) == {"random", "kmeans++", "truth", "pruned", "restarts"}
+    assert "profile smoke" in origin(again)
+    sweep([dataclasses.replace(study, seeds=1)], store, **settings)
     assert len(calls) == 2
 
 
-def test_profiles_take_other_seeds():
-    assert studies.get_studies("paper") == studies.get_studies("reference")
-    few = studies.get_studies("reference", seeds=4)
-    assert (few.kmeans.seeds, few.regression.seeds, few.toy.toy.runs) == (4, 4, 4)
+def test_sizes_take_other_seeds():
+    toy, regression, kmeans = studies.initialisation_runs("reference", seeds=4)
+    assert (kmeans.seeds, regression.seeds, toy.toy.runs) == (4, 4, 4)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: studies.get_studies("fast"), "profile is 'fast'"),
-        (lambda: studies.get_studies("smoke", 0), "seeds is 0"),
-        (lambda: studies.KMeansStudy(factors=(1, 99), seeds=1), "factors are"),
-        (lambda: studies.RegressionStudy(widths=(1,), seeds=1, steps=1), "widths are"),
-        (lambda: studies.RegressionStudy(widths=(4,), seeds=0, steps=1), "seeds is 0"),
-        (lambda: studies.ToyInitStudy(widths=(9,), toy=TINY_TOY), "widths are"),
+        (lambda: studies.initialisation_runs("smoke", 0), "seeds is 0"),
+        (lambda: studies.KMeansRun(factors=(1, 99), seeds=1), "factors are"),
+        (lambda: studies.RegressionRun(widths=(1,), seeds=1, steps=1), "widths are"),
+        (lambda: studies.RegressionRun(widths=(4,), seeds=0, steps=1), "seeds is 0"),
+        (lambda: studies.ToyInitRun(widths=(9,), toy=TINY_TOY), "widths are"),
         (lambda: toy_widths.small_nets("best", 2, TINY_TOY, None, None), "start is 'best'"),
         (lambda: toy_widths.small_nets("xavier", 7, TINY_TOY, None, None), "width is 7"),
         (lambda: verdict.mean_interval(np.array([1.0, np.inf])), "finite: False"),
-        (lambda: notebooks.committed_store({"records": "/nowhere"}), "no folder"),
+        (lambda: committed_store("/nowhere"), "no folder"),
     ],
 )
 def test_wrong_settings_are_named(call, message):
@@ -65,7 +62,7 @@ def test_wrong_settings_are_named(call, message):
 
 
 def test_regression_study_has_every_network():
-    study = studies.RegressionStudy(widths=(3, 4), seeds=2, steps=5, wide=8, points=40)
+    study = studies.RegressionRun(widths=(3, 4), seeds=2, steps=5, wide=8, points=40)
     rows = pd.DataFrame(studies.regression_rows(study))
     assert len(rows) == 3 * 2 * (1 + 2 * 5)
     assert set(rows.loc[rows["start"] == "wide", "width"]) == {8}

@@ -14,10 +14,11 @@ from torch import nn
 
 from splinelib import SplineEarlyBird
 from splinestudy.data import Dataset, Split
-from splinestudy.runs import execution, runs
+from splinestudy.runs import dense, prune
 from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import RecordStore, run_key
-from splinestudy.runs.runs import DenseRun, PruneRun
 from splinestudy.training.loop import train
 from splinestudy.training.trainer import Trainer, TrainSettings
 
@@ -134,10 +135,10 @@ def main(what, folder):
         Trainer._step = _slowly(Trainer._step, 0.05)
         train_tiny(folder / "checkpoint.pt")
     elif what == "sweep":
-        runs.load_dataset = lambda name: tiny_dataset()
+        dense.load_dataset = lambda name: tiny_dataset()
         Trainer._step = _slowly(Trainer._step, 0.05)
         # Without this the run under way would save nothing in its first minute.
-        execution.train = lambda *arguments, **settings: train(*arguments, checkpoint_every=0.0, **settings)
+        dense.train = prune.train = lambda *given, **settings: train(*given, checkpoint_every=0.0, **settings)
         sweep_tiny(folder)
     elif what == "share":
         share(folder, "child")
@@ -156,7 +157,8 @@ def share(folder, name):
         store.weights_path(run).touch()
         return {"by": name}
 
-    sweeps.execute, sweeps._WAIT = execute, 0.05
+    DenseRun.compute = PruneRun.compute = execute
+    sweeps._WAIT = 0.05
     (folder / f"{name}.ready").touch()
     while not all((folder / f"{other}.ready").exists() for other in ("parent", "child")):
         time.sleep(0.01)

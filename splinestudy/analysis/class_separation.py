@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from splinelib.errors import SettingError
 from splinelib.layers.network import Layer
+from splinestudy.analysis.intervals import CONFIDENCE
 from splinestudy.analysis.pre_activations import channel_values, pre_activations, tap_of_layer
-from splinestudy.results import CONFIDENCE
 
 
 def class_means(

@@ -42,26 +42,25 @@ class ToySettings:
             raise SettingError(f"ratios={self.ratios}; give shares in [0, 1)")
 
 
-PROFILES = MappingProxyType(
+SIZES = MappingProxyType(
     {
         "smoke": ToySettings(runs=2, epochs=20, ratios=(0.2, 0.8)),
         "quick": ToySettings(runs=4, epochs=400, ratios=(0.2, 0.6, 0.9)),
         "reference": ToySettings(),
-        "paper": ToySettings(),
     }
 )
 
 
-def toy_settings(profile: str, **overrides: object) -> ToySettings:
-    """The settings of a profile, with those overrides that are not None.
+def toy_settings(size: str, **overrides: object) -> ToySettings:
+    """The settings of one of :data:`SIZES`, with those overrides that are not None.
 
     Raises:
-        SettingError: no such profile, or a value that cannot be used.
+        SettingError: no such size, or a value that cannot be used.
     """
-    if profile not in PROFILES:
-        raise SettingError(f"profile {profile!r} does not exist; choose one of {', '.join(PROFILES)}")
+    if size not in SIZES:
+        raise SettingError(f"size is {size!r}: choose one of {', '.join(SIZES)}")
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in overrides.items() if v is not None}
-    return dataclasses.replace(PROFILES[profile], **given)  # type: ignore[arg-type]
+    return dataclasses.replace(SIZES[size], **given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from splinelib.partition.partition import Partition, compute_partition
 from splinelib.partition.slices import Slice2D
 from splinestudy.analysis.evolution import Evolution, evolution
 from splinestudy.data import Dataset, normalize
-from splinestudy.runs.runs import canvas_pair
+from splinestudy.data.samples import canvas_pair
 from splinestudy.training.loop import train
 from splinestudy.training.trainer import TrainSettings
 

@@ -9,3 +9,8 @@ from splinestudy.data.dataset import normalize as normalize
 from splinestudy.data.dataset import subset as subset
 from splinestudy.data.load import DATASETS as DATASETS
 from splinestudy.data.load import load_dataset as load_dataset
+from splinestudy.data.samples import CALIBRATION as CALIBRATION
+from splinestudy.data.samples import Calibration as Calibration
+from splinestudy.data.samples import calibration as calibration
+from splinestudy.data.samples import canvas_pair as canvas_pair
+from splinestudy.data.samples import example_inputs as example_inputs

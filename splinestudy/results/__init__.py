@@ -6,7 +6,6 @@ from splinestudy.results.claim_rows import detection_claim as detection_claim
 from splinestudy.results.claim_rows import network_name as network_name
 from splinestudy.results.claim_rows import pruning_claim as pruning_claim
 from splinestudy.results.claim_rows import study_claim as study_claim
-from splinestudy.results.comparisons import CONFIDENCE as CONFIDENCE
 from splinestudy.results.comparisons import MARGIN as MARGIN
 from splinestudy.results.comparisons import best_first as best_first
 from splinestudy.results.comparisons import paired_differences as paired_differences

@@ -7,11 +7,10 @@ import pandas as pd
 from scipy import stats
 
 from splinelib.errors import SettingError
+from splinestudy.analysis.intervals import CONFIDENCE
 
 MARGIN = 0.003
 """Accuracies closer than this (0.3 points) count as on par."""
-
-CONFIDENCE = 0.95
 
 
 def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:

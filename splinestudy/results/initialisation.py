@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from splinelib.errors import SettingError
-from splinestudy.results import CONFIDENCE, label_of
+from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.results import label_of
 
 MARGIN = 0.1
 """Gains within ±0.1 count as none: a tenth of the error (as a logarithm), or ten points of a success rate."""

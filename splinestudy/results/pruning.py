@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from splinestudy.data.samples import CALIBRATION
 from splinestudy.results.training_cost import dense_epochs_before, dense_training_flops, phase_flops
-from splinestudy.runs.methods import CALIBRATION, FRESH
+from splinestudy.runs.methods import FRESH
 from splinestudy.runs.records import Record
 
 _DENSE = ("dataset", "arch", "width", "images", "seed")

@@ -14,8 +14,8 @@ from splinestudy.results.comparisons import paired_differences, verdict
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile
 from splinestudy.runs.records import Record, run_key
-from splinestudy.runs.runs import SettlingRun
 from splinestudy.runs.schedules import SCHEDULES, schedule_name
+from splinestudy.runs.settling import SettlingRun
 
 
 def schedule_table(records: Sequence[Record], profile: Profile) -> pd.DataFrame:

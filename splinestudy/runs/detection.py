@@ -1,26 +1,21 @@
 """What a dense run watches while it trains: the detectors of early-bird tickets."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from splinelib.early_bird.canvas import two_image_canvas
 from splinelib.early_bird.detectors import MaskEarlyBird, SplineEarlyBird
-from splinestudy.data import Dataset, normalize
-from splinestudy.runs.runs import DenseRun, canvas_pair
 
 
 class DetectionWatch:
-    """Training callback with one spline detector and one mask detector for each of the run's ratios."""
+    """Training callback with one spline detector and one mask detector for each ratio."""
 
-    def __init__(self, run: DenseRun, data: Dataset, model: nn.Module) -> None:
-        pair = torch.tensor(canvas_pair(data, run.seed), device=data.test.images.device)
-        first, second = normalize(data.test.images[pair], data)
-        self.spline = SplineEarlyBird(two_image_canvas(first, second, run.canvas_side))
+    def __init__(self, canvas: Tensor, mask_ratios: Sequence[float], model: nn.Module) -> None:
+        self.spline = SplineEarlyBird(canvas)
         # A network without batch norm has no such mask; the spline detector needs none.
         has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in run.mask_ratios if has_norm}
+        self.masks = {ratio: MaskEarlyBird(ratio) for ratio in mask_ratios if has_norm}
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         """Show the network to all detectors; no columns for the training's rows."""

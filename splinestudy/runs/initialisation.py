@@ -1,6 +1,7 @@
-"""The studies of the chapter on initialisation: their settings at every profile, and what they compute."""
+"""The runs of the chapter on initialisation: k-means, fits of one variable, and the toy at small widths."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -11,7 +12,9 @@ from splinelib.errors import SettingError
 from splinestudy.analysis import kmeans, piecewise
 from splinestudy.analysis.toy import ToySettings
 from splinestudy.analysis.toy_widths import width_rows
-from splinestudy.runs.study_records import columns
+from splinestudy.runs.columns import columns
+from splinestudy.runs.records import RecordStore
+from splinestudy.runs.run import Run
 
 
 def _positive(study: Any, *names: str) -> None:
@@ -21,7 +24,7 @@ def _positive(study: Any, *names: str) -> None:
 
 
 @dataclass(frozen=True)
-class KMeansStudy:
+class KMeansRun:
     """K-means from different starts.
 
     Attributes:
@@ -46,9 +49,17 @@ class KMeansStudy:
         if not self.factors or min(self.factors) < 1 or max(self.factors) > self.points_each:
             raise SettingError(f"factors are {self.factors}: give whole numbers from 1 to {self.points_each}")
 
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """``rows``, a list for each column."""
+        return {"rows": columns(_kmeans_rows(self))}
+
 
 @dataclass(frozen=True)
-class RegressionStudy:
+class RegressionRun:
     """Continuous piecewise linear fits of three functions of one variable.
 
     Attributes:
@@ -73,9 +84,17 @@ class RegressionStudy:
         if not self.widths or min(self.widths) < 2 or max(self.widths) > self.wide:
             raise SettingError(f"widths are {self.widths}: give whole numbers from 2 to {self.wide}")
 
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """``rows``, a list for each column."""
+        return {"rows": columns(regression_rows(self))}
+
 
 @dataclass(frozen=True)
-class ToyInitStudy:
+class ToyInitRun:
     """The X-shaped problem at small widths.
 
     Attributes:
@@ -91,71 +110,55 @@ class ToyInitStudy:
         if not self.widths or min(self.widths) < 1 or max(self.widths) > self.toy.hidden:
             raise SettingError(f"widths are {self.widths}: give whole numbers from 1 to {self.toy.hidden}")
 
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
 
-Study = KMeansStudy | RegressionStudy | ToyInitStudy
-
-
-@dataclass(frozen=True)
-class Studies:
-    """All three studies at one profile."""
-
-    kmeans: KMeansStudy
-    regression: RegressionStudy
-    toy: ToyInitStudy
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """``rows``, a list for each column."""
+        return {"rows": columns(width_rows(self.widths, self.toy))}
 
 
-PROFILES: MappingProxyType[str, Studies] = MappingProxyType(
+_SIZES: MappingProxyType[str, tuple[ToyInitRun, RegressionRun, KMeansRun]] = MappingProxyType(
     {
-        "smoke": Studies(
-            KMeansStudy(factors=(1, 2, 4), seeds=3, points_each=20),
-            RegressionStudy(widths=(4, 8), seeds=3, steps=200, wide=32),
-            ToyInitStudy(widths=(4, 8), toy=ToySettings(runs=3, epochs=50)),
+        "smoke": (
+            ToyInitRun(widths=(4, 8), toy=ToySettings(runs=3, epochs=50)),
+            RegressionRun(widths=(4, 8), seeds=3, steps=200, wide=32),
+            KMeansRun(factors=(1, 2, 4), seeds=3, points_each=20),
         ),
-        "quick": Studies(
-            KMeansStudy(factors=(1, 2, 4, 8), seeds=6),
-            RegressionStudy(widths=(4, 8, 16), seeds=6, steps=1000),
-            ToyInitStudy(widths=(3, 4, 6, 10), toy=ToySettings(runs=10, epochs=200)),
+        "quick": (
+            ToyInitRun(widths=(3, 4, 6, 10), toy=ToySettings(runs=10, epochs=200)),
+            RegressionRun(widths=(4, 8, 16), seeds=6, steps=1000),
+            KMeansRun(factors=(1, 2, 4, 8), seeds=6),
         ),
-        "reference": Studies(
-            KMeansStudy(factors=(1, 2, 4, 8, 16), seeds=100),
-            RegressionStudy(widths=(4, 6, 8, 12, 16, 24), seeds=50, steps=2000),
-            ToyInitStudy(widths=(2, 3, 4, 5, 6, 8, 10, 14), toy=ToySettings(runs=20)),
+        "reference": (
+            ToyInitRun(widths=(2, 3, 4, 5, 6, 8, 10, 14), toy=ToySettings(runs=20)),
+            RegressionRun(widths=(4, 6, 8, 12, 16, 24), seeds=50, steps=2000),
+            KMeansRun(factors=(1, 2, 4, 8, 16), seeds=100),
         ),
     }
 )
 
 
-def get_studies(profile: str, seeds: int | None = None) -> Studies:
-    """The studies of a profile; ``paper`` is ``reference``. ``seeds`` replaces the number of seeds of all three.
+def initialisation_runs(size: str, seeds: int | None = None) -> tuple[ToyInitRun, RegressionRun, KMeansRun]:
+    """The three runs, as large as ``size`` says; ``seeds`` replaces the number of seeds of each.
 
     Raises:
-        SettingError: no such profile, or a number of seeds below 1.
+        SettingError: a number of seeds below 1.
     """
-    known = {**PROFILES, "paper": PROFILES["reference"]}
-    if profile not in known:
-        raise SettingError(f"profile is {profile!r}: choose one of {', '.join(known)}")
-    studies = known[profile]
+    toy, regression, kmeans = _SIZES[size]
     if seeds is None:
-        return studies
+        return toy, regression, kmeans
     if type(seeds) is not int or seeds < 1:
         raise SettingError(f"seeds is {seeds!r}: give a whole number, at least 1")
-    return Studies(
-        dataclasses.replace(studies.kmeans, seeds=seeds),
-        dataclasses.replace(studies.regression, seeds=seeds),
-        dataclasses.replace(studies.toy, toy=dataclasses.replace(studies.toy.toy, runs=seeds)),
+    return (
+        dataclasses.replace(toy, toy=dataclasses.replace(toy.toy, runs=seeds)),
+        dataclasses.replace(regression, seeds=seeds),
+        dataclasses.replace(kmeans, seeds=seeds),
     )
 
 
-def compute(study: Study) -> dict[str, Any]:
-    """The results of a study as JSON values: ``rows``, a list for each column."""
-    if isinstance(study, KMeansStudy):
-        return {"rows": columns(_kmeans_rows(study))}
-    if isinstance(study, RegressionStudy):
-        return {"rows": columns(regression_rows(study))}
-    return {"rows": columns(width_rows(study.widths, study.toy))}
-
-
-def _kmeans_rows(study: KMeansStudy) -> list[dict[str, Any]]:
+def _kmeans_rows(study: KMeansRun) -> list[dict[str, Any]]:
     rows = []
     for seed in range(study.seeds):
         mixture = kmeans.gaussian_mixture(study.centres, study.points_each, study.spread, study.apart, seed)
@@ -166,7 +169,7 @@ def _kmeans_rows(study: KMeansStudy) -> list[dict[str, Any]]:
 REGRESSION_STARTS = ("random", "random, fitted", "knots", "pruned by cost", "pruned by spline")
 
 
-def regression_nets(study: RegressionStudy, width: int, wide: piecewise.Nets) -> dict[str, piecewise.Nets]:
+def regression_nets(study: RegressionRun, width: int, wide: piecewise.Nets) -> dict[str, piecewise.Nets]:
     """Trained small networks of ``width`` units from every start; ``wide`` are the trained large ones.
 
     Each holds ``seeds`` networks for each target, one target after the other. All starts but ``random`` have their
@@ -190,24 +193,24 @@ def regression_nets(study: RegressionStudy, width: int, wide: piecewise.Nets) ->
     }
 
 
-def wide_nets(study: RegressionStudy) -> piecewise.Nets:
+def wide_nets(study: RegressionRun) -> piecewise.Nets:
     """The trained large networks, ``seeds`` for each target."""
     x, y = samples(study)
     fresh = piecewise.random_nets(len(y), study.wide, torch.Generator().manual_seed(7_000_000))
     return piecewise.train_nets(fresh, x, y, study.steps, study.lr)
 
 
-def samples(study: RegressionStudy) -> tuple[torch.Tensor, torch.Tensor]:
+def samples(study: RegressionRun) -> tuple[torch.Tensor, torch.Tensor]:
     """Training points ``[P]`` and values ``[targets · seeds, P]``."""
     x = torch.linspace(-1, 1, study.points, dtype=torch.float64)
     return x, torch.stack([piecewise.TARGETS[name](x) for name in _names(study)])
 
 
-def _names(study: RegressionStudy) -> list[str]:
+def _names(study: RegressionRun) -> list[str]:
     return [name for name in piecewise.TARGETS for _ in range(study.seeds)]
 
 
-def regression_rows(study: RegressionStudy) -> list[dict[str, Any]]:
+def regression_rows(study: RegressionRun) -> list[dict[str, Any]]:
     """One row for each network: target, start, width, seed, relative error; start ``wide`` for the large ones."""
     wide = wide_nets(study)
     results = [("wide", study.wide, wide)]

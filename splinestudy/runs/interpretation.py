@@ -1,4 +1,4 @@
-"""The studies of the chapter on reading networks: their settings at every profile, and what they compute."""
+"""The runs of the chapter on interpretation: trained networks read through their partition, and watched in training."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,8 +11,7 @@ import torch
 from splinelib.errors import SettingError
 from splinelib.layers.network import read_layers
 from splinelib.pruning.selection import select_units
-from splinestudy.analysis import boundary_share, overlap
-from splinestudy.analysis import complexity_watch as progress
+from splinestudy.analysis import boundary_share, complexity_watch, overlap
 from splinestudy.analysis.trained_network import (
     Subject,
     boundary_windows,
@@ -24,15 +23,16 @@ from splinestudy.analysis.trained_network import (
 )
 from splinestudy.data import Dataset, load_dataset, normalize, subset
 from splinestudy.models import build_model
+from splinestudy.runs.columns import columns
+from splinestudy.runs.dense import DenseRun, load_run_data, missing_network, trained_model
 from splinestudy.runs.records import RecordStore
-from splinestudy.runs.runs import DenseRun, load_run_data, trained_model
-from splinestudy.runs.study_records import columns
+from splinestudy.runs.run import Run
 from splinestudy.training.loop import train
 from splinestudy.training.trainer import TrainSettings
 
 
 @dataclass(frozen=True)
-class ReadingStudy:
+class ReadingRun:
     """One trained network, read through its partition.
 
     Attributes:
@@ -60,9 +60,55 @@ class ReadingStudy:
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}: give at least 1")
 
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """The dense run, with its weights."""
+        return missing_network(self.dense, store)
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """All that is read off one network."""
+        subject = load_subject(self, store)
+        points = sampled_points(subject, self.lines, self.noise)
+        rates = boundary_share.touch_rates(subject.model, points)
+        unit_rates = boundary_share.unit_rates(subject.model, subject.layers, subject.example, points)
+        selections = {
+            ratio: {
+                name: select_units(subject.layers, score(subject.model, subject.layers), ratio)
+                for name, score in criteria(subject.example).items()
+            }
+            for ratio in self.ratios
+        }
+        windows = boundary_windows(subject, points, self.windows, self.regions)
+        exact = [boundary_share.exact_window(subject.model, window) for window in windows]
+        return {
+            "accuracy": subject.accuracy(subject.model),
+            "points": len(points.inputs),
+            "channels": columns(channel_rows(subject, unit_rates), 5),
+            "touching": columns(
+                [{"layer": n, **row} for n, row in enumerate(boundary_share.touching_share(rates))], 5
+            ),
+            "windows": columns(
+                [
+                    {"window": number, "regions": len(part), **_finite(row)}
+                    for number, part in enumerate(exact)
+                    for row in boundary_share.window_rows(part)
+                ],
+                5,
+            ),
+            "removal": columns(removal_rows(subject, unit_rates, self.ratios), 5),
+            "overlap": [
+                {
+                    "ratio": ratio,
+                    "criteria": list(chosen),
+                    "jaccard": overlap.jaccard_matrix(chosen).round(4).tolist(),
+                }
+                for ratio, chosen in selections.items()
+            ],
+            "effects": columns(effect_rows(subject, selections, windows), 5),
+        }
+
 
 @dataclass(frozen=True)
-class ProgressStudy:
+class ProgressRun:
     """A network watched while it trains.
 
     Attributes:
@@ -71,7 +117,7 @@ class ProgressStudy:
         points: of each kind around which local complexity is measured.
         directions, radius: of the cross-polytopes, see :class:`splinestudy.reading.ProgressWatch`.
         regions: about so many regions in each window after the first epoch.
-        noise: as for :class:`ReadingStudy`, added to training and test images.
+        noise: as for :class:`ReadingRun`, added to training and test images.
         seed: of everything.
     """
 
@@ -89,21 +135,45 @@ class ProgressStudy:
     seed: int = 0
     noise: float = 0.0
 
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """Train the network and measure it after every epoch: ``rows`` and ``epochs``."""
+        data = load_dataset(self.dataset)
+        data = _thinned(data, self)
+        images = data.train.images
+        model = build_model(
+            self.arch,
+            num_classes=data.num_classes,
+            in_channels=images.shape[1],
+            width=self.width,
+            image_size=images.shape[-1],
+            seed=self.seed,
+        )
+        points = complexity_watch.probe_points(data, self.points, self.seed, self.noise)
+        watch = complexity_watch.ProgressWatch(points, self.directions, self.radius, self.regions, self.seed)
+        settings = TrainSettings(self.epochs, lr=self.lr)
+        epochs = train(model, data, settings, seed=self.seed, callbacks=[watch], progress=False)
+        rows = [_finite(row) for row in watch.rows]
+        return {"rows": columns(rows), "epochs": columns(epochs)}
+
 
 @dataclass(frozen=True)
 class _Size:
-    """What the profiles set."""
+    """What the sizes of a profile set."""
 
     images: int
     lines: int
     ratios: tuple[float, ...]
     windows: int
     regions: int
-    progress: ProgressStudy
+    progress: ProgressRun
     noise: float = 0.0
 
 
-_PROFILES: MappingProxyType[str, _Size] = MappingProxyType(
+_SIZES: MappingProxyType[str, _Size] = MappingProxyType(
     {
         "smoke": _Size(
             images=300,
@@ -111,11 +181,11 @@ _PROFILES: MappingProxyType[str, _Size] = MappingProxyType(
             ratios=(0.1,),
             windows=1,
             regions=30,
-            progress=ProgressStudy("digits", 300, "vgg16_bn", 1 / 16, 3, 20, regions=30, noise=0.02),
+            progress=ProgressRun("digits", 300, "vgg16_bn", 1 / 16, 3, 20, regions=30, noise=0.02),
             noise=0.02,
         ),
         "quick": _Size(
-            600, 300, (0.1, 0.2), 1, 60, ProgressStudy("cifar10", 1500, "vgg16_bn", 1 / 8, 5, 30, regions=50)
+            600, 300, (0.1, 0.2), 1, 60, ProgressRun("cifar10", 1500, "vgg16_bn", 1 / 8, 5, 30, regions=50)
         ),
         "reference": _Size(
             2000,
@@ -123,32 +193,25 @@ _PROFILES: MappingProxyType[str, _Size] = MappingProxyType(
             (0.05, 0.1, 0.2),
             2,
             200,
-            ProgressStudy("cifar10", 20_000, "vgg16_bn", 1 / 8, 16, 100, regions=100),
+            ProgressRun("cifar10", 20_000, "vgg16_bn", 1 / 8, 16, 100, regions=100),
         ),
     }
 )
 
 
-def get_studies(profile: str, runs: Sequence[DenseRun]) -> tuple[list[ReadingStudy], list[ProgressStudy]]:
-    """One study for each of the dense ``runs``, and one through training for each of their seeds.
-
-    Profile ``paper`` is ``reference``.
-
-    Raises:
-        SettingError: no such profile.
-    """
-    known = {**_PROFILES, "paper": _PROFILES["reference"]}
-    if profile not in known:
-        raise SettingError(f"profile is {profile!r}: choose one of {', '.join(known)}")
-    size = known[profile]
-    studies = [
-        ReadingStudy(run, size.images, size.lines, size.ratios, size.windows, size.regions, size.noise)
+def interpretation_runs(size: str, runs: Sequence[DenseRun]) -> list[ReadingRun | ProgressRun]:
+    """A reading of each of the dense ``runs``, then a training of each of their seeds, as large as ``size`` says."""
+    chosen = _SIZES[size]
+    readings = [
+        ReadingRun(
+            run, chosen.images, chosen.lines, chosen.ratios, chosen.windows, chosen.regions, chosen.noise
+        )
         for run in runs
     ]
-    return studies, [dataclasses.replace(size.progress, seed=run.seed) for run in runs]
+    return [*readings, *(dataclasses.replace(chosen.progress, seed=run.seed) for run in runs)]
 
 
-def load_subject(study: ReadingStudy, networks: RecordStore) -> Subject:
+def load_subject(study: ReadingRun, networks: RecordStore) -> Subject:
     """The study's network, whose weights its run left in ``networks``, and test images."""
     device = torch.device("cpu")
     data = load_run_data(study.dense, device)
@@ -158,75 +221,11 @@ def load_subject(study: ReadingStudy, networks: RecordStore) -> Subject:
     return Subject(model, read_layers(model, inputs[:2]), inputs, chosen.labels)
 
 
-def compute_reading(study: ReadingStudy, networks: RecordStore) -> dict[str, Any]:
-    """All that is read off one network, as JSON values."""
-    subject = load_subject(study, networks)
-    points = sampled_points(subject, study.lines, study.noise)
-    rates = boundary_share.touch_rates(subject.model, points)
-    unit_rates = boundary_share.unit_rates(subject.model, subject.layers, subject.example, points)
-    selections = {
-        ratio: {
-            name: select_units(subject.layers, score(subject.model, subject.layers), ratio)
-            for name, score in criteria(subject.example).items()
-        }
-        for ratio in study.ratios
-    }
-    windows = boundary_windows(subject, points, study.windows, study.regions)
-    exact = [boundary_share.exact_window(subject.model, window) for window in windows]
-    return {
-        "accuracy": subject.accuracy(subject.model),
-        "points": len(points.inputs),
-        "channels": columns(channel_rows(subject, unit_rates), 5),
-        "touching": columns(
-            [{"layer": n, **row} for n, row in enumerate(boundary_share.touching_share(rates))], 5
-        ),
-        "windows": columns(
-            [
-                {"window": number, "regions": len(part), **_finite(row)}
-                for number, part in enumerate(exact)
-                for row in boundary_share.window_rows(part)
-            ],
-            5,
-        ),
-        "removal": columns(removal_rows(subject, unit_rates, study.ratios), 5),
-        "overlap": [
-            {
-                "ratio": ratio,
-                "criteria": list(chosen),
-                "jaccard": overlap.jaccard_matrix(chosen).round(4).tolist(),
-            }
-            for ratio, chosen in selections.items()
-        ],
-        "effects": columns(effect_rows(subject, selections, windows), 5),
-    }
-
-
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """NaN, which JSON has not, as None."""
     return {name: None if value != value else value for name, value in row.items()}
 
 
-def compute_progress(study: ProgressStudy) -> dict[str, Any]:
-    """Train the study's network and measure it after every epoch: ``rows`` and ``epochs``."""
-    data = load_dataset(study.dataset)
-    data = _thinned(data, study)
-    images = data.train.images
-    model = build_model(
-        study.arch,
-        num_classes=data.num_classes,
-        in_channels=images.shape[1],
-        width=study.width,
-        image_size=images.shape[-1],
-        seed=study.seed,
-    )
-    points = progress.probe_points(data, study.points, study.seed, study.noise)
-    watch = progress.ProgressWatch(points, study.directions, study.radius, study.regions, study.seed)
-    settings = TrainSettings(study.epochs, lr=study.lr)
-    epochs = train(model, data, settings, seed=study.seed, callbacks=[watch], progress=False)
-    rows = [_finite(row) for row in watch.rows]
-    return {"rows": columns(rows), "epochs": columns(epochs)}
-
-
-def _thinned(data: Dataset, study: ProgressStudy) -> Dataset:
+def _thinned(data: Dataset, study: ProgressRun) -> Dataset:
     test = subset(data.test, min(1000, len(data.test)), seed=study.seed)
     return dataclasses.replace(data, train=subset(data.train, study.images, seed=study.seed), test=test)

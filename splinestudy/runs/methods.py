@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
 from splinelib.criteria.activations import CodeDistance, OutputAngle
 from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor
@@ -17,10 +17,8 @@ from splinelib.pruning.folding import fold_units
 from splinelib.pruning.pipeline import Compensate, remove_compensated
 from splinelib.pruning.selection import RatioOf, Scope, choose_share
 from splinelib.pruning.surgery import Selection
+from splinestudy.data import Calibration
 from splinestudy.models import ChannelSelection
-
-CALIBRATION = 1000
-"""Training images that criteria and compensations may look at."""
 
 _SCORED = 512  # of them for scores that need gradients or feature maps of all layers
 
@@ -33,14 +31,6 @@ epoch.
 
 FRESH: tuple[Start, ...] = ("fresh", "lsuv", "through_data", "layerwise")
 """Starts that need no dense network."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Normalised training images [N, C, H, W] and their labels [N]."""
-
-    images: Tensor
-    labels: Tensor
 
 
 _Maker = Callable[[int, Calibration], Criterion]

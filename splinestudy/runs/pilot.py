@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
+from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import Profile, dense_runs
-from splinestudy.runs.runs import DenseRun, PruneRun
+from splinestudy.runs.prune import PruneRun
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "lr 0.2, labels smoothed": {},

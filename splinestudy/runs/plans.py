@@ -1,15 +1,17 @@
 """Which runs make up a sweep: dense runs, and what is pruned from them. All lists in one readable place."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
+from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.methods import FRESH
 from splinestudy.runs.pilot import pilot_runs
 from splinestudy.runs.profiles import Profile, dense_runs
-from splinestudy.runs.runs import DenseRun, Draw, PruneRun, Run
+from splinestudy.runs.prune import Draw, PruneRun
+from splinestudy.runs.run import Run
 from splinestudy.runs.schedules import SCHEDULES, chosen_schedules, settling_runs
 from splinestudy.runs.untrained import compensated, flops_share, untrained_runs
 from splinestudy.training.trainer import TrainSettings
@@ -33,6 +35,10 @@ SWEEPS = (
     "calibration",
     "ablation",
     "sensitivity",
+    "toy",
+    "boundary",
+    "initialisation",
+    "interpretation",
     "pilot",
 )
 
@@ -70,12 +76,17 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
     * ``calibration``: least squares with fewer and with more images than elsewhere, at the two middle ratios.
     * ``sensitivity``: no training, one layer cut at a time.
+    * ``toy``: the two-dimensional toy; ``boundary``: who touches the decision boundary on slices through images;
+      ``initialisation``: k-means, fits of one variable, and the toy at small widths; ``interpretation``: networks of
+      the dense runs read through their partition, and one more training watched for each seed.
     * ``pilot``: dense runs by variants of the profile's recipe, and fine-tuning of several lengths.
 
     Raises :class:`SettingError` for another name.
     """
     if sweep not in SWEEPS:
         raise SettingError(f"sweep is {sweep!r}: choose one of {', '.join(SWEEPS)}")
+    if sweep in _ELSEWHERE:
+        return _ELSEWHERE[sweep](profile)
     dense = dense_runs(profile)
     if sweep == "early_bird":
         return [*dense]
@@ -102,6 +113,39 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
         return [*dense, *_scratch(profile, dense)]
     return [*dense, *untrained_runs(sweep, profile, dense)]
 
+
+def _toy(profile: Profile) -> list[Run]:
+    from splinestudy.analysis.toy import toy_settings
+    from splinestudy.runs.toy import ToyRun
+
+    return [ToyRun(toy_settings(profile.size))]
+
+
+def _boundary(profile: Profile) -> list[Run]:
+    from splinestudy.runs.boundary import boundary_runs
+
+    return [*boundary_runs(profile)]
+
+
+def _initialisation(profile: Profile) -> list[Run]:
+    from splinestudy.runs.initialisation import initialisation_runs
+
+    return [*initialisation_runs(profile.size)]
+
+
+def _interpretation(profile: Profile) -> list[Run]:
+    from splinestudy.runs.interpretation import interpretation_runs
+
+    return [*interpretation_runs(profile.size, dense_runs(profile))]
+
+
+# What these import needs numba or pandas, which a bare node of a cluster lacks.
+_ELSEWHERE: dict[str, Callable[[Profile], list[Run]]] = {
+    "toy": _toy,
+    "boundary": _boundary,
+    "initialisation": _initialisation,
+    "interpretation": _interpretation,
+}
 
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
 """When tickets are drawn to see whether an early one loses anything, as shares of the dense schedule."""

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from splinelib.errors import SettingError
 from splinestudy.data import DATASETS
 from splinestudy.models import ARCHITECTURES
+from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.methods import METHODS
-from splinestudy.runs.runs import DenseRun
 from splinestudy.training.trainer import TrainSettings
 
 
@@ -36,6 +36,8 @@ class Profile:
         canvas_sides: those of further ones, to see how much the canvas matters.
         curve: pruning ratios at which networks are measured without any training.
         test_images: at most so many test images, class-balanced and the same for every seed; None for all.
+        size: ``"smoke"``, ``"quick"`` or ``"reference"``: how large the runs without a sweep of networks are (the toy,
+            k-means, fits of one variable, slices, readings).
     """
 
     dataset: str
@@ -56,6 +58,7 @@ class Profile:
     canvas_sides: tuple[int, ...] = (4, 8, 16, 100)
     curve: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     test_images: int | None = None
+    size: str = "reference"
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -105,6 +108,7 @@ PROFILES = {
         canvas_side=8,
         canvas_sides=(2, 4),
         curve=(0.5,),
+        size="smoke",
     ),
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
     "quick": Profile(
@@ -122,6 +126,7 @@ PROFILES = {
         canvas_sides=(4, 8, 16, 50),
         curve=(0.3,),
         test_images=2_000,
+        size="quick",
     ),
     # Hours on 2 cores, all of CIFAR-10: what the committed records hold.
     "reference": Profile(
@@ -210,6 +215,7 @@ _CHOICES = {
     "criteria": METHODS,
     "precision": ("float32", "bfloat16"),
     "recipe": RECIPES,
+    "size": ("smoke", "quick", "reference"),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from splinelib.errors import SettingError
 from splinestudy.runs.profiles import Profile, dense_runs
-from splinestudy.runs.runs import Canvas, SettlingRun
+from splinestudy.runs.settling import Canvas, SettlingRun
 from splinestudy.training.trainer import TrainSettings
 
 SCHEDULES: dict[str, dict[str, Any]] = {

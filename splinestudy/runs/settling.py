@@ -2,7 +2,9 @@
 
 import math
 import time
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +13,37 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from splinelib.early_bird.canvas import noise_canvas, two_image_canvas
 from splinelib.early_bird.codes import distances_to_final, settled_share
 from splinelib.early_bird.detectors import SplineEarlyBird
+from splinelib.errors import SettingError
 from splinelib.pruning.least_squares import reestimate_norms
-from splinestudy.data import Dataset, normalize, subset
-from splinestudy.runs.runs import Canvas, SettlingRun, calibration, canvas_pair
-from splinestudy.training.loop import evaluate
+from splinestudy.data import Dataset, calibration, canvas_pair, normalize, subset
+from splinestudy.runs.dense import DenseRun, load_run_data, new_model
+from splinestudy.runs.records import RecordStore
+from splinestudy.runs.run import Run
+from splinestudy.training.loop import evaluate, train
 
 AVERAGING = 0.75
 """Weight that the average so far keeps at each epoch."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A canvas that a settling run watches.
+
+    Attributes:
+        inputs: ``"pair"`` (the two-image grid), ``"images"`` (test images) or ``"noise"`` (uniform).
+        points: how many; for a pair a square number.
+        draw: which of several such canvases; draw 0 of the pair is the dense run's own pair.
+    """
+
+    inputs: Literal["pair", "images", "noise"]
+    points: int
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        if self.inputs not in ("pair", "images", "noise"):
+            raise SettingError(f"inputs is {self.inputs!r}: choose 'pair', 'images' or 'noise'")
+        if self.points < 1 or (self.inputs == "pair" and math.isqrt(self.points) ** 2 != self.points):
+            raise SettingError(f"points is {self.points}: give at least 1, and for a pair a square number")
 
 
 def image_canvas(data: Dataset, count: int, seed: int) -> Tensor:
@@ -49,12 +75,11 @@ class SettlingWatch:
     images, since averaged statistics fit no single network.
     """
 
-    def __init__(self, run: SettlingRun, data: Dataset) -> None:
-        seed = run.training.seed
-        self.canvases = run.canvases
-        self.live = [SplineEarlyBird(make_canvas(canvas, data, seed)) for canvas in run.canvases]
+    def __init__(self, canvases: Sequence[Canvas], data: Dataset, seed: int) -> None:
+        self.canvases = canvases
+        self.live = [SplineEarlyBird(make_canvas(canvas, data, seed)) for canvas in canvases]
         self.averaged = SplineEarlyBird(self.live[0].canvas)
-        self.seconds = [0.0 for _ in run.canvases]
+        self.seconds = [0.0 for _ in canvases]
         self._average: AveragedModel | None = None
         self._saved: dict[str, Any] | None = None
         self._data = data
@@ -113,3 +138,41 @@ def _shown(detector: SplineEarlyBird) -> dict[str, Any]:
         "to_final": distances_to_final(detector.codes).round(6).tolist(),
         "settled": settled_share(detector.codes).round(6).tolist(),
     }
+
+
+@dataclass(frozen=True)
+class SettlingRun:
+    """Train as a dense run does, and watch its partition on several canvases, also with the weights averaged.
+
+    Attributes:
+        training: how the network is made and trained.
+        canvases: the first one is watched with averaged weights as well.
+    """
+
+    kind: ClassVar[str] = "settling"
+    training: DenseRun
+    canvases: tuple[Canvas, ...]
+
+    def __post_init__(self) -> None:
+        if not self.canvases:
+            raise SettingError("canvases are empty: give at least one")
+
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """Train, and watch every canvas."""
+        data = load_run_data(self.training, device)
+        model = new_model(self.training, data, device)
+        watch = SettlingWatch(self.canvases, data, self.training.seed)
+        rows = train(
+            model,
+            data,
+            self.training.train,
+            seed=self.training.seed,
+            callbacks=[watch],
+            checkpoint=store.checkpoint_path(self),
+            progress=progress,
+        )
+        return {"epochs": rows, **watch.results()}

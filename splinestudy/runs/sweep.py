@@ -10,9 +10,8 @@ from functools import partial
 import torch
 
 from splinelib.progress import progress_bar
-from splinestudy.runs.execution import dense_epochs, execute
 from splinestudy.runs.records import Record, RecordStore, provenance, run_key
-from splinestudy.runs.runs import DenseRun, PruneRun, Run, needed_run
+from splinestudy.runs.run import Run
 
 _LOG = logging.getLogger(__name__)
 _WAIT = 2.0  # seconds between looks at runs that other processes compute
@@ -68,7 +67,7 @@ def sweep(
                 elif report.left or _over_budget(run, durations, budget, time.monotonic() - started):
                     report.left.append(run)
                     continue
-                elif not _settle(run, compute, report, durations):
+                elif not _settle(run, compute, report, durations, run.needs(store)):
                     waiting.append(run)
                     continue
                 bar.update()
@@ -89,10 +88,11 @@ def _settle(
     compute: Callable[[Run], Record | None],
     report: SweepReport,
     durations: dict[str, list[float]],
+    needs: Sequence[Run],
 ) -> bool:
     """Compute one run or note its failure; False if it must wait for another process."""
-    needed = needed_run(run)
-    broken = None if needed is None else dict(report.failed).get(needed)
+    failed = dict(report.failed)
+    broken = next((failed[need] for need in needs if need in failed), None)
     if broken is not None:  # it would fail again, after as long a time
         report.failed.append((run, broken))
         return True
@@ -111,24 +111,25 @@ def _settle(
 
 
 def _compute(
-    run: Run, store: RecordStore, device: torch.device, profile: str, progress: bool
+    run: Run,
+    store: RecordStore,
+    device: torch.device,
+    profile: str,
+    progress: bool,
+    needed_by: Run | None = None,
 ) -> Record | None:
-    """Compute ``run``, and before it the dense run it needs; None if another process holds either."""
-    dense = needed_run(run)
-    if (
-        dense is not None
-        and not _enough_kept(run, dense, store)
-        and _compute(dense, store, device, profile, progress) is None
-    ):
-        return None
+    """Compute ``run``, and before it the runs that it needs; None if another process holds one of them."""
+    for need in run.needs(store):
+        if _compute(need, store, device, profile, progress, needed_by=run) is None:
+            return None
     with store.claim(run) as mine:
         if not mine:
             return None
         record = store.load(run)  # another process may have finished it since
-        if record is not None and (not isinstance(run, DenseRun) or store.weights_path(run).exists()):
+        if record is not None and (needed_by is None or run not in needed_by.needs(store)):
             return record
         started, clock = datetime.now(UTC), time.monotonic()
-        results = execute(run, store, device, progress)
+        results = run.compute(store, device, progress)
         made_by = provenance(
             profile,
             device,
@@ -139,15 +140,3 @@ def _compute(
         record = store.save(run, results, made_by)
         store.checkpoint_path(run).unlink(missing_ok=True)
         return record
-
-
-def _enough_kept(run: Run, dense: DenseRun, store: RecordStore) -> bool:
-    """Whether ``store`` holds what ``run`` needs of its dense run: the record, and the weights if it starts at its end.
-
-    A network drawn earlier is trained again up to that moment only.
-    """
-    record = store.load(dense)
-    if record is None:
-        return False
-    early = isinstance(run, PruneRun) and dense_epochs(run, record)[0] < dense.train.epochs
-    return early or store.weights_path(dense).exists()

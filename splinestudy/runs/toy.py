@@ -1,12 +1,10 @@
-"""The toy's study: what pruning and retraining do, over many runs, as rows of a table and as a record."""
+"""The toy's study: what pruning and retraining do, over many runs, as one record."""
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 
 from splinelib.partition.measures import axis_parallel_share, compare, share_of_units_touching
@@ -24,7 +22,8 @@ from splinestudy.analysis.toy import (
     train_nets,
     x_problem,
 )
-from splinestudy.runs.records import Record, RecordStore, provenance
+from splinestudy.runs.records import RecordStore
+from splinestudy.runs.run import Run
 
 Rows = list[dict[str, Any]]
 
@@ -36,6 +35,21 @@ class ToyRun:
     kind: ClassVar[str] = "toy"
     settings: ToySettings
     seed: int = 0
+
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """Everything the study measures: rows ``dense``, ``pruning`` and ``retraining``."""
+        train, test = x_problem(self.settings, self.seed)
+        original = new_nets(self.settings, seed=self.seed)
+        dense, _ = train_nets(original, train, self.settings, self.seed)
+        return {
+            "dense": dense_rows(dense, test),
+            "pruning": pruning_rows(dense, self.settings),
+            "retraining": retraining_rows(dense, original, train, test, self.settings),
+        }
 
 
 def pruning_rows(dense: Nets, settings: ToySettings) -> Rows:
@@ -80,53 +94,3 @@ def dense_rows(dense: Nets, test: Points) -> Rows:
         {"run": run, "accuracy": float(score), "regions": len(part), "touching": share}
         for run, (score, part, share) in enumerate(zip(accuracy(dense, test), parts, shares, strict=True))
     ]
-
-
-def execute_toy(run: ToyRun) -> dict[str, Rows]:
-    """Everything the study measures, as JSON values: rows ``dense``, ``pruning`` and ``retraining``."""
-    train, test = x_problem(run.settings, run.seed)
-    original = new_nets(run.settings, seed=run.seed)
-    dense, _ = train_nets(original, train, run.settings, run.seed)
-    return {
-        "dense": dense_rows(dense, test),
-        "pruning": pruning_rows(dense, run.settings),
-        "retraining": retraining_rows(dense, original, train, test, run.settings),
-    }
-
-
-def toy_record(run: ToyRun, store: RecordStore, profile: str) -> Record:
-    """The study's record: found in ``store``, or computed now and kept there."""
-    found = store.load(run)
-    if found is not None:
-        return found
-    started, clock = datetime.now(UTC), time.perf_counter()
-    results = execute_toy(run)
-    seconds, finished = time.perf_counter() - clock, datetime.now(UTC)
-    where = provenance(
-        profile,
-        torch.device("cpu"),
-        started.isoformat(timespec="seconds"),
-        finished.isoformat(timespec="seconds"),
-        seconds,
-    )
-    return store.save(run, results, where)
-
-
-def pruning_claim(rows: Rows, source: str) -> dict[str, str]:
-    """Claim C2 in the toy: what node and weight pruning do to boundaries at a low and at the largest ratio."""
-    table = pd.DataFrame(rows)
-    ratios = sorted(table["ratio"].unique())
-    parts = []
-    for ratio in dict.fromkeys((ratios[len(ratios) // 3], ratios[-1])):
-        for kind in KINDS:
-            chosen = table[(table["ratio"] == ratio) & (table["kind"] == kind)]
-            gone, turned = 100 * chosen["vanished"].mean(), 100 * chosen["axis_parallel"].astype(float).mean()
-            parts.append(
-                f"{kind} {ratio:.0%}: {gone:.0f} % of boundaries vanish, {turned:.0f} % of length is parallel"
-            )
-    return {
-        "claim": "C2",
-        "paper": "pruning can be pinpointed on the partition",
-        "records": f"{source}, {table['run'].nunique()} runs",
-        "ours": "; ".join(parts),
-    }

@@ -2,9 +2,10 @@
 
 from splinelib.pruning.pipeline import Compensate
 from splinelib.pruning.selection import RatioOf
+from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.methods import ABLATIONS
+from splinestudy.runs.one_shot import OneShotRun, SensitivityRun
 from splinestudy.runs.profiles import Profile
-from splinestudy.runs.runs import DenseRun, OneShotRun, SensitivityRun
 
 COMPENSATED = ("spline", "l1", "random", "thinet", "reconstruction")
 """Criteria that are compared with compensation as well."""

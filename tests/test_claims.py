@@ -2,9 +2,10 @@ import pytest
 
 from splinelib.errors import SettingError
 from splinestudy.results.claims import claim_rows
+from splinestudy.runs.committed import committed_store, owners, record_keys
 
 CLAIMS = [f"C{number}" for number in range(1, 9)]
-COMMITTED = {"records": None}
+COMMITTED = committed_store()
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -18,9 +19,14 @@ def test_committed_records_speak_to_every_claim(claim):
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_without_records_nothing_is_said(claim, tmp_path):
-    assert claim_rows(claim, {"records": str(tmp_path)}) == []
+    assert claim_rows(claim, committed_store(tmp_path)) == []
 
 
 def test_claims_that_there_are_not_are_named():
     with pytest.raises(SettingError, match="claim is 'C9': choose one of C1, "):
         claim_rows("C9", COMMITTED)
+
+
+def test_every_committed_record_belongs_to_a_study_and_has_the_name_of_its_settings():
+    owned = owners()
+    assert [key for _, key in record_keys(COMMITTED) if key not in owned] == []

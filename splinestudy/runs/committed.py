@@ -1,0 +1,117 @@
+"""The committed studies: which sweeps, at which settings, the records beside the source belong to. All in one list."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import splinestudy
+from splinelib.errors import SettingError
+from splinestudy.runs.plans import plan
+from splinestudy.runs.profiles import Profile, get_profile
+from splinestudy.runs.records import Record, RecordStore, run_key
+from splinestudy.runs.run import Run
+
+SOURCE = Path(splinestudy.__file__).parents[1]
+"""The checkout, beside whose packages ``records/`` lies."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One call of a sweep whose records are committed.
+
+    ``overrides`` replace single settings of the profile, as the options of the command line do.
+    """
+
+    sweep: str
+    profile: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> Profile:
+        """The profile with its overrides."""
+        return get_profile(self.profile, **self.overrides)
+
+    def runs(self) -> list[Run]:
+        """The runs of the sweep, those included that are not committed yet."""
+        return plan(self.sweep, self.settings())
+
+    def command(self) -> str:
+        """The command that computes the runs, or those that a store lacks."""
+        options = "".join(
+            f" --{name.replace('_', '-')} "
+            + " ".join(map(str, value if isinstance(value, tuple) else (value,)))
+            for name, value in self.overrides.items()
+        )
+        return f"python -m splinestudy sweep {self.sweep} --profile {self.profile}{options} --store STORE"
+
+
+def _all(sweeps: str, profile: str, **overrides: Any) -> tuple[Study, ...]:
+    return tuple(Study(sweep, profile, overrides) for sweep in sweeps.split())
+
+
+STUDIES: tuple[Study, ...] = (
+    *_all("early_bird", "paper"),
+    *_all("early_bird", "residual", arch="preresnet101", width=0.25, images=10_000),
+    *_all("methods methods_flops birds", "residual"),
+    *_all("methods methods_flops birds layerwise global", "reference"),
+    *_all("sensitivity compensation compensation_global calibration", "reference"),
+    *_all("methods methods_global methods_flops savings tickets scratch initialisations", "study"),
+    *_all("one_shot compensation ablation", "study"),
+    *_all(
+        "methods", "study", ratios=(0.1, 0.9), criteria=("spline", "l1", "fpgm", "random", "reconstruction")
+    ),
+    *_all("scratch", "study", ratios=(0.1, 0.9)),
+    *_all("settling", "study", images=20_000),
+    *_all("methods savings birds settling", "breadth"),
+    *_all("methods savings birds settling", "breadth", dataset="mnist"),
+    *_all("toy initialisation", "reference"),
+    *_all("interpretation", "reference", width=0.125),
+    *_all("boundary", "reference", width=0.125),
+    *_all("pilot", "pilot"),
+)
+"""Every record of ``records/`` belongs to the first of these that plans its run."""
+
+
+NETWORKS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("study", {}),
+    ("reference", {}),
+    ("paper", {}),
+    ("residual", {}),
+    ("residual", {"arch": "preresnet101", "width": 0.25, "images": 10_000}),
+    ("breadth", {}),
+    ("breadth", {"dataset": "mnist"}),
+)
+"""The networks of the committed studies, as profiles with overrides: five on CIFAR-10, one on each grey data set."""
+
+
+def committed_store(folder: Path | str | None = None) -> RecordStore:
+    """The committed records: ``records/`` beside the source, or another folder. An error if that is none."""
+    if folder and not Path(folder).is_dir():
+        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
+    return RecordStore(folder or SOURCE / "records")
+
+
+def committed(study: Study, store: RecordStore, kind: str | None = None) -> list[Record]:
+    """Records of ``study`` in ``store``, of one kind or of all, in the order of their keys; empty if there are none."""
+    found = (store.load(run) for run in study.runs() if kind in (None, run.kind))
+    return sorted((record for record in found if record is not None), key=lambda record: record.key)
+
+
+def by_network(sweep: str, store: RecordStore, kind: str = "prune") -> list[list[Record]]:
+    """The records of ``sweep`` on each of :data:`NETWORKS`, empty lists included."""
+    return [committed(Study(sweep, profile, overrides), store, kind) for profile, overrides in NETWORKS]
+
+
+def owners() -> dict[str, Study]:
+    """The study of every run that a committed record may have, by the run's key: the first that plans it."""
+    owned: dict[str, Study] = {}
+    for study in STUDIES:
+        for key in map(run_key, study.runs()):
+            owned.setdefault(key, study)
+    return owned
+
+
+def record_keys(store: RecordStore) -> Iterator[tuple[str, str]]:
+    """Kind and key of every record of ``store``, from the names of its files alone."""
+    for path in sorted(store.root.glob("*/[!.]*.json")):
+        yield path.parent.name, path.stem

@@ -1,0 +1,146 @@
+"""Dense runs: train a full network and watch its partition. Most other runs start from one."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from splinelib.early_bird.canvas import two_image_canvas
+from splinelib.errors import RecordError
+from splinelib.files import atomic_path, load_tensors
+from splinelib.pruning.flops import cost
+from splinestudy.data import Dataset, canvas_pair, example_inputs, load_dataset, normalize, subset
+from splinestudy.models import build_model
+from splinestudy.runs.detection import DetectionWatch
+from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.run import Run
+from splinestudy.training.loop import train
+from splinestudy.training.trainer import TrainSettings
+
+
+@dataclass(frozen=True)
+class DenseRun:
+    """Train a full network from scratch and watch its partition and its batch-norm masks after every epoch.
+
+    Attributes:
+        dataset: name of the data set.
+        images: training images, class-balanced; None for all.
+        arch: architecture.
+        width: its width factor.
+        seed: of weights, order, augmentation and canvas.
+        train: how it is trained.
+        canvas_side: the two-image canvas has this many points a side.
+        mask_ratios: ratios at which EB Train's mask is watched.
+        test_images: at most so many test images, class-balanced and the same for every seed; None for all.
+    """
+
+    kind: ClassVar[str] = "dense"
+    dataset: str
+    images: int | None
+    arch: str
+    width: float
+    seed: int
+    train: TrainSettings
+    canvas_side: int
+    mask_ratios: tuple[float, ...]
+    test_images: int | None = field(default=None, metadata={"later": True})
+
+    def needs(self, store: RecordStore) -> Sequence[Run]:
+        """Nothing."""
+        return ()
+
+    def compute(self, store: RecordStore, device: torch.device, progress: bool) -> dict[str, Any]:
+        """Train, and leave the weights in ``store``: rows of epochs, cost, and what the detectors saw."""
+        data = load_run_data(self, device)
+        model = new_model(self, data, device)
+        pair = torch.tensor(canvas_pair(data, self.seed), device=device)
+        first, second = normalize(data.test.images[pair], data)
+        watch = DetectionWatch(two_image_canvas(first, second, self.canvas_side), self.mask_ratios, model)
+        rows = train(
+            model,
+            data,
+            self.train,
+            seed=self.seed,
+            callbacks=[watch],
+            checkpoint=store.checkpoint_path(self),
+            keep=lambda epochs: store.moment_path(self, epochs) if watch.drew(epochs - 1) else None,
+            progress=progress,
+        )
+        with atomic_path(store.weights_path(self)) as path:
+            torch.save(model.state_dict(), path)
+        return {
+            "epochs": rows,
+            "cost": dataclasses.asdict(cost(model, example_inputs(data))),
+            **watch.results(),
+        }
+
+
+def dense_record(run: DenseRun, store: RecordStore) -> Record:
+    """What is known of a dense run that another starts from; :class:`RecordError` where it has not been computed."""
+    record = store.load(run)
+    if record is None:
+        raise RecordError(f"store {store.root} has no record of {run}: run it first, as a sweep does")
+    return record
+
+
+def missing_network(run: DenseRun, store: RecordStore) -> Sequence[Run]:
+    """The dense run, unless ``store`` holds its record and the weights of its end."""
+    return () if store.load(run) is not None and store.weights_path(run).exists() else (run,)
+
+
+def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
+    """The run's data set on ``device``, thinned to the run's numbers of training and test images."""
+    data = load_dataset(run.dataset)
+    chosen = subset(data.train, run.images, seed=run.seed)
+    fewer = run.test_images is not None and run.test_images < len(data.test)
+    test = subset(data.test, run.test_images, seed=0) if fewer else data.test
+    return dataclasses.replace(data, train=chosen.to(device), test=test.to(device))
+
+
+def new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
+    """The run's network with its initial weights."""
+    channels, size = data.train.images.shape[1], data.train.images.shape[-1]
+    model = build_model(
+        run.arch,
+        num_classes=data.num_classes,
+        in_channels=channels,
+        width=run.width,
+        image_size=size,
+        seed=run.seed,
+    )
+    return model.to(device)
+
+
+def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torch.device) -> nn.Module:
+    """The network that a finished dense run left in ``store``, in eval mode."""
+    model = new_model(run, data, device)
+    model.load_state_dict(load_tensors(store.weights_path(run)))
+    return model.eval()
+
+
+def partly_trained(
+    run: DenseRun, epochs: int, data: Dataset, store: RecordStore, device: torch.device
+) -> nn.Module:
+    """The network of a dense run after its first ``epochs`` epochs, bit by bit, in eval mode.
+
+    It is trained once and kept in ``store`` with its optimiser, so that a later moment goes on from the nearest earlier
+    one. Processes that ask for one moment wait for the first.
+    """
+    model = new_model(run, data, device)
+    if not epochs:
+        return model.eval()
+    path = store.moment_path(run, epochs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        earlier = [store.moment_path(run, number) for number in range(epochs - 1, 0, -1)]
+        start = next((other for other in earlier if other.exists()), None)
+        if start is not None and not path.exists():
+            with atomic_path(path) as temporary:
+                shutil.copyfile(start, temporary)
+        train(model, data, run.train, seed=run.seed, checkpoint=path, stop=epochs, progress=False)
+    return model.eval()

@@ -1,0 +1,37 @@
+"""What is measured of every pruned network before any training."""
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor, nn
+
+from splinelib.errors import SettingError
+from splinelib.layers.network import read_layers
+from splinelib.pruning.flops import cost
+from splinelib.pruning.least_squares import reestimate_norms
+from splinelib.pruning.selection import check_ratio_of
+from splinestudy.data import Dataset
+from splinestudy.runs.methods import PROCEDURES
+from splinestudy.training.loop import evaluate
+
+
+def check_share(ratio_of: str, criterion: str) -> None:
+    """Raise :class:`SettingError` for an unknown ``ratio_of``, or one that does not go with the criterion."""
+    check_ratio_of(ratio_of)
+    if ratio_of != "units" and criterion in PROCEDURES:
+        raise SettingError(
+            f"ratio_of is {ratio_of!r} with criterion {criterion!r}: {' and '.join(PROCEDURES)} count units"
+        )
+
+
+def measured(dense: nn.Module, pruned: nn.Module, data: Dataset, images: Tensor) -> dict[str, Any]:
+    """A pruned network before any training: accuracy as it is and with batch norms re-estimated; cost and widths."""
+    example = images[:2]
+    return {
+        "pruned_accuracy": evaluate(pruned, data),
+        "reestimated_accuracy": evaluate(reestimate_norms(pruned, images), data),
+        "dense_cost": dataclasses.asdict(cost(dense, example)),
+        "cost": dataclasses.asdict(cost(pruned, example)),
+        "widths": {layer.name: layer.units for layer in read_layers(pruned, example)},
+        "dense_widths": {layer.name: layer.units for layer in read_layers(dense, example)},
+    }
