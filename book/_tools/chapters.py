@@ -173,7 +173,8 @@ def _steady(data: dict[str, Any], name: str) -> None:
 def chapter_key(path: Path, profile: str) -> str:
     """Hash of all that a chapter is made from: notebook, package, records, versions, parameters."""
     files = [path, ROOT / "requirements.lock", Path(__file__)]
-    files += sorted((ROOT / "splinelib").rglob("*.py")) + sorted((ROOT / "records").rglob("*.json"))
+    for folder, ending in (("splinelib", "py"), ("splinestudy", "py"), ("records", "json")):
+        files += sorted((ROOT / folder).rglob(f"*.{ending}"))
     digest = hashlib.sha256(json.dumps({"profile": profile}).encode())
     for file in files:
         digest.update(f"{shown(file)}:".encode() + hashlib.sha256(file.read_bytes()).digest())

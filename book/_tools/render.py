@@ -46,7 +46,7 @@ def render(layout: Layout, strict: bool = True) -> Path:
 
 def _key(layout: Layout) -> str:
     """Hash of every file that the site is made from, environment included."""
-    folders = [layout.source, BOOK.source / "_ext", ROOT / "splinelib"]
+    folders = [layout.source, BOOK.source / "_ext", ROOT / "splinelib", ROOT / "splinestudy"]
     files = [ROOT / "_config.yml", ROOT / "requirements.lock"]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     digest = hashlib.sha256()
