@@ -1,4 +1,4 @@
-"""The pilot: variants of a training recipe, of which the study's protocol takes one before the study begins."""
+"""The pilot: what the study's protocol takes from networks that the study does not use, before the study begins."""
 
 import dataclasses
 from typing import Any
@@ -6,42 +6,51 @@ from typing import Any
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import Profile, dense_runs
 from splinestudy.runs.prune import PruneRun
+from splinestudy.runs.run import Run
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "lr 0.2, labels smoothed": {},
     "lr 0.1, labels smoothed": {"lr": 0.1},
     "lr 0.2": {"label_smoothing": 0.0},
     "lr 0.1": {"lr": 0.1, "label_smoothing": 0.0},
-    "lr 0.2, labels smoothed, 40 epochs": {"epochs": 40},
+    "lr 0.1, labels smoothed, 40 epochs": {"lr": 0.1, "epochs": 40},
 }
 """Changes of the recipe: its highest learning rate, smoothed labels, and a schedule of twice the length."""
 
-FINETUNED = ("spline", "l1")
-"""Criteria by whose networks the length of fine-tuning is found."""
+BASE = "lr 0.1, labels smoothed"
+"""The variant whose networks are pruned."""
 
 LENGTHS = (4, 8, 12)
 """Epochs of fine-tuning that are tried."""
 
+ORDERS = (0, 1, 2)
+"""Orders of the images in fine-tuning, to split the variance."""
 
-def pilot_runs(profile: Profile) -> list[DenseRun | PruneRun]:
-    """Dense runs variant by variant; then networks of the first, pruned and fine-tuned for several lengths."""
-    dense = dense_runs(profile)
-    trained = [
-        dataclasses.replace(run, train=dataclasses.replace(run.train, **changes))
-        for changes in VARIANTS.values()
-        for run in dense
-    ]
-    tuned = [
-        PruneRun(
-            run,
-            criterion,
-            "layerwise",
-            ratio,
-            dataclasses.replace(run.train, epochs=epochs, lr=profile.finetune_lr),
-        )
+
+def pilot_runs(profile: Profile) -> list[Run]:
+    """Variants of the recipe with the first seed; lengths and orders of fine-tuning with both."""
+    first, *_ = dense = dense_runs(profile)
+    variants = [_changed(first, name) for name in VARIANTS]
+    base = [_changed(run, BASE) for run in dense]
+    lengths = [
+        _tuned(profile, run, criterion, epochs, 0)
         for epochs in LENGTHS
-        for criterion in FINETUNED
-        for ratio in profile.ratios
-        for run in dense
+        for criterion in ("spline", "l1")
+        for run in base[:1]
     ]
-    return list(dict.fromkeys([*trained, *tuned]))  # a profile may have a variant's settings itself
+    orders = [
+        _tuned(profile, run, criterion, profile.finetune_epochs, order)
+        for run in base
+        for order in ORDERS
+        for criterion in ("spline", "l1")
+    ]
+    return list(dict.fromkeys([*variants[:4], *lengths, *base, *orders, variants[4]]))
+
+
+def _changed(run: DenseRun, name: str) -> DenseRun:
+    return dataclasses.replace(run, train=dataclasses.replace(run.train, **VARIANTS[name]))
+
+
+def _tuned(profile: Profile, dense: DenseRun, criterion: str, epochs: int, order: int) -> PruneRun:
+    finetune = dataclasses.replace(dense.train, epochs=epochs, lr=profile.finetune_lr)
+    return PruneRun(dense, criterion, "layerwise", profile.ratios[0], finetune, order=order)

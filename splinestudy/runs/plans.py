@@ -9,7 +9,8 @@ from splinelib.pruning.selection import Scope
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.methods import FRESH
 from splinestudy.runs.pilot import pilot_runs
-from splinestudy.runs.profiles import Profile, dense_runs
+from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.protocol import protocol_runs
 from splinestudy.runs.prune import Draw, PruneRun
 from splinestudy.runs.run import Run
 from splinestudy.runs.schedules import SCHEDULES, chosen_schedules, settling_runs
@@ -35,6 +36,9 @@ SWEEPS = (
     "calibration",
     "ablation",
     "sensitivity",
+    "core",
+    "core_flops",
+    "paper_era",
     "toy",
     "boundary",
     "initialisation",
@@ -48,9 +52,6 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "methods_flops": {"scope": "global", "ratio_of": "flops"},
 }
 """What the sweeps that compare all methods set."""
-
-SLIMMING_L1 = 1e-4
-"""L1 on batch-norm scales with which network slimming trains [code, eb]."""
 
 
 def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> list[Run]:
@@ -76,6 +77,8 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
     * ``calibration``: least squares with fewer and with more images than elsewhere, at the two middle ratios.
     * ``sensitivity``: no training, one layer cut at a time.
+    * ``core``, ``core_flops``, ``paper_era``: the study of the protocol, seed by seed: the core methods
+      layerwise, globally at equal FLOPs, and with them every other one of the paper's time, layerwise.
     * ``toy``: the two-dimensional toy; ``boundary``: who touches the decision boundary on slices through images;
       ``initialisation``: k-means, fits of one variable, and the toy at small widths; ``interpretation``: networks of
       the dense runs read through their partition, and one more training watched for each seed.
@@ -90,6 +93,8 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     dense = dense_runs(profile)
     if sweep == "early_bird":
         return [*dense]
+    if sweep in ("core", "core_flops", "paper_era"):
+        return protocol_runs(sweep, profile)
     if sweep == "pilot":
         return [*pilot_runs(profile)]
     if sweep == "settling":
@@ -160,24 +165,12 @@ AT_START = ("snip", "synflow", "grasp")
 """Criteria made for untrained networks."""
 
 
-def slimming_runs(profile: Profile) -> list[DenseRun]:
-    """The dense runs once more, trained with network slimming's L1 on the batch-norm scales."""
-    runs = dense_runs(profile)
-    return [dataclasses.replace(r, train=dataclasses.replace(r.train, norm_l1=SLIMMING_L1)) for r in runs]
-
-
-def _finetuning(profile: Profile, dense: DenseRun) -> TrainSettings:
-    return dataclasses.replace(
-        dense.train, epochs=profile.finetune_epochs, lr=profile.finetune_lr, norm_l1=0.0
-    )
-
-
 def _tuned(
     profile: Profile, dense: list[DenseRun], settings: dict[str, Any], criteria: tuple[str, ...]
 ) -> list[PruneRun]:
     """Pruned and fine-tuned, seed by seed, so that a sweep cut short has whole seeds."""
     return [
-        PruneRun(dense=run, criterion=criterion, ratio=ratio, finetune=_finetuning(profile, run), **settings)
+        PruneRun(dense=run, criterion=criterion, ratio=ratio, finetune=finetuning(profile, run), **settings)
         for run in dense
         for ratio in profile.ratios
         for criterion in criteria

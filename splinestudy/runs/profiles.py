@@ -176,17 +176,70 @@ PROFILES = {
         criteria=SCORES,
         precision="bfloat16",
     ),
+    # The study (book/protocol.md): few networks, trained to the end.
+    "grey": Profile(
+        dataset="fashion_mnist",
+        images=None,
+        arch="simple_cnn",
+        width=1.0,
+        seeds=tuple(range(10)),
+        epochs=20,
+        finetune_epochs=8,
+        lr=0.1,
+        finetune_lr=0.025,
+        recipe="short",
+        precision="bfloat16",
+    ),
+    "half": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="vgg16_bn",
+        width=1 / 2,
+        seeds=(0, 1, 2, 3, 4),
+        epochs=20,
+        finetune_epochs=8,
+        lr=0.1,
+        finetune_lr=0.025,
+        recipe="short",
+        precision="bfloat16",
+    ),
+    "full": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="vgg16_bn",
+        width=1.0,
+        seeds=(0, 1, 2, 3, 4),
+        epochs=20,
+        finetune_epochs=8,
+        lr=0.1,
+        finetune_lr=0.025,
+        recipe="short",
+        precision="bfloat16",
+    ),
+    "full_residual": Profile(
+        dataset="cifar10",
+        images=None,
+        arch="preresnet20",
+        width=1.0,
+        seeds=(0, 1, 2, 3, 4),
+        epochs=20,
+        finetune_epochs=8,
+        lr=0.1,
+        finetune_lr=0.025,
+        recipe="short",
+        precision="bfloat16",
+    ),
     # Which recipe the study is trained by is tried out here, with seeds that no study uses (book/protocol.md).
     "pilot": Profile(
         dataset="cifar10",
         images=None,
         arch="vgg16_bn",
         width=1 / 4,
-        seeds=(100,),
+        seeds=(100, 101),
         epochs=20,
         finetune_epochs=8,
         lr=0.2,
-        finetune_lr=0.05,
+        finetune_lr=0.025,
         ratios=(0.5,),
         recipe="short",
         precision="bfloat16",
@@ -314,3 +367,20 @@ def dense_runs(profile: Profile) -> list[DenseRun]:
         )
         for seed in profile.seeds
     ]
+
+
+SLIMMING_L1 = 1e-4
+"""L1 on batch-norm scales with which network slimming trains [code, eb]."""
+
+
+def slimming_runs(profile: Profile) -> list[DenseRun]:
+    """The dense runs once more, trained with network slimming's L1 on the batch-norm scales."""
+    runs = dense_runs(profile)
+    return [dataclasses.replace(r, train=dataclasses.replace(r.train, norm_l1=SLIMMING_L1)) for r in runs]
+
+
+def finetuning(profile: Profile, dense: DenseRun) -> TrainSettings:
+    """How networks pruned from ``dense`` are trained on: as it was, for less long and at a lower rate, without L1."""
+    return dataclasses.replace(
+        dense.train, epochs=profile.finetune_epochs, lr=profile.finetune_lr, norm_l1=0.0
+    )

@@ -45,6 +45,8 @@ EARLY = 2
 FRESH_SEED = 10_000
 """Added to the seed for weights that have nothing to do with the dense run's."""
 
+_ORDERS_APART = 1_000  # seeds between two orders of one dense run: more than the studies have
+
 INITIALISING = 256
 """Training images that data-dependent starts look at."""
 
@@ -66,6 +68,7 @@ class PruneRun:
         onward: the pruned network goes on in the schedule of ``finetune`` at the epoch of the draw; else that schedule
             starts at its beginning.
         ratio_of: what ``ratio`` is a share of, units or FLOPs (:func:`splinelib.prune`).
+        order: which order of images fine-tuning takes; the others tell how much of a spread is its doing.
     """
 
     kind: ClassVar[str] = "prune"
@@ -79,6 +82,7 @@ class PruneRun:
     draw: Draw = field(default="end", metadata={"later": True})
     onward: bool = field(default=False, metadata={"later": True})
     ratio_of: RatioOf = field(default="units", metadata={"later": True})
+    order: int = field(default=0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
@@ -121,7 +125,7 @@ class PruneRun:
             dense if soft else pruned,
             data,
             self.finetune,
-            seed=self.dense.seed + 1,
+            seed=self.dense.seed + 1 + _ORDERS_APART * self.order,
             callbacks=[SoftPruning(self.ratio, known)] if soft else [],
             checkpoint=store.checkpoint_path(self),
             first=epochs if self.onward else 0,
@@ -158,8 +162,11 @@ def _check_draw(run: PruneRun) -> None:
             f"start is {run.start!r} and arch {run.dense.arch!r}: clever starts are for chains of modules, "
             f"{', '.join(CHAINS)}"
         )
-    if run.draw != "end" and run.criterion == "sfp":
-        raise SettingError(f"criterion 'sfp' zeroes units while training: draw is {run.draw!r}, choose 'end'")
+    if run.draw not in ("end", 0) and run.criterion == "sfp":
+        raise SettingError(
+            f"criterion 'sfp' zeroes units while training: draw is {run.draw!r}, choose 0, for a whole training as its "
+            "authors meant it, or 'end'"
+        )
 
 
 def dense_epochs(run: PruneRun, dense: Record) -> tuple[int, bool]:

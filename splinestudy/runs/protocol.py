@@ -1,0 +1,49 @@
+"""The runs of the study (``book/protocol.md``), in the order in which every stop leaves whole comparisons."""
+
+from typing import Any
+
+from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.prune import PruneRun
+from splinestudy.runs.run import Run
+from splinestudy.runs.untrained import flops_share
+
+RATIOS = (0.5, 0.7, 0.3)
+"""In the order in which they are computed."""
+
+CORE = ("spline", "l1", "random", "fpgm", "bn_scale", "taylor", "thinet")
+"""Choices of units in the trained dense network; network slimming is one more, in a network trained for it."""
+
+OTHERS = ("l2",)
+"""Further choices of the paper's time."""
+
+AT_START = ("snip", "grasp", "synflow")
+"""Choices made before training; their networks are trained on the dense network's whole schedule."""
+
+
+def protocol_runs(sweep: str, profile: Profile) -> list[Run]:
+    """The runs of ``core``, ``core_flops`` or ``paper_era``, seed by seed and for each of them ratio by ratio."""
+    runs: list[Run] = []
+    for dense, slim in zip(dense_runs(profile), slimming_runs(profile), strict=True):
+        runs += [dense, slim]
+        for ratio in RATIOS:
+            runs += _core(sweep, profile, dense, slim, ratio)
+        for ratio in RATIOS if sweep == "paper_era" else ():
+            runs += _others(profile, dense, ratio)
+    return runs
+
+
+def _core(sweep: str, profile: Profile, dense: DenseRun, slim: DenseRun, ratio: float) -> list[PruneRun]:
+    how: dict[str, Any] = {"scope": "layerwise", "ratio": ratio}
+    if sweep == "core_flops":  # about what the layerwise cut takes
+        how = {"scope": "global", "ratio": flops_share(ratio), "ratio_of": "flops"}
+    tuned = [PruneRun(dense, criterion, finetune=finetuning(profile, dense), **how) for criterion in CORE]
+    return [*tuned, PruneRun(slim, "bn_scale", finetune=finetuning(profile, slim), **how)]
+
+
+def _others(profile: Profile, dense: DenseRun, ratio: float) -> list[PruneRun]:
+    """L2 norm; soft filter pruning over a whole training; what chooses before training, trained as long."""
+    return [
+        *(PruneRun(dense, name, "layerwise", ratio, finetuning(profile, dense)) for name in OTHERS),
+        *(PruneRun(dense, name, "layerwise", ratio, dense.train, draw=0) for name in (*AT_START, "sfp")),
+    ]
