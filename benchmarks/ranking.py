@@ -19,8 +19,7 @@ from splinelib import Spline, read_layers
 from splinelib.criteria import rank_units, spline_distance
 from splinelib.criteria.weights import FPGM, FilterNorm
 from splinelib.files import atomic_path
-from splinelib.layers.groups import removal_group
-from splinelib.layers.network import dependency_graph, folded
+from splinelib.layers.network import dependency_graph, folded, unit_group
 from splinestudy.models import build_model
 
 RESULTS = PARTITION_RESULTS.with_name("ranking.json")
@@ -30,7 +29,7 @@ def criteria(model, example_inputs):
     """Name -> a call that scores every unit of the network once."""
     layers = read_layers(model, example_inputs)
     graph = dependency_graph(model, example_inputs)
-    groups = [removal_group(graph, layer.name, range(layer.units)) for layer in layers]
+    groups = [unit_group(graph, layer) for layer in layers]
     theirs = torch_pruning.importance.FPGMImportance(p=1, group_reduction="first")
     chosen = {
         "Spline": Spline(),

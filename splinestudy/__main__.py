@@ -1,4 +1,4 @@
-"""Command line: ``python -m splinestudy {data,sweep}``. Needs neither Jupyter nor, for sweeps, a network."""
+"""Command line: ``python -m splinestudy {data,sweep,check}``. Needs neither Jupyter nor, for sweeps, a network."""
 
 import argparse
 import logging
@@ -14,6 +14,8 @@ import torch
 from splinelib.errors import SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
+from splinestudy.runs.check import TOLERANCE, check_record
+from splinestudy.runs.committed import committed_store
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
@@ -41,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="get data sets and check them")
     data.add_argument("names", nargs="+", choices=DATASETS)
     data.set_defaults(command=_data)
+
+    checking = commands.add_parser("check", help="compute committed records again and compare")
+    checking.add_argument("keys", nargs="+", metavar="KEY", help="names of files in records/, without .json")
+    checking.add_argument("--store", type=Path, required=True, help="folder to compute in")
+    checking.add_argument("--tolerance", type=float, default=TOLERANCE, help="see splinestudy/runs/check.py")
+    checking.set_defaults(command=_check)
 
     sweeping = commands.add_parser("sweep", help="compute the runs that a store of records lacks")
     sweeping.add_argument("name", choices=SWEEPS)
@@ -76,6 +84,26 @@ def _data(options: argparse.Namespace) -> int:
         data = load_dataset(name)
         logging.info("%s: %d training and %d test images", name, len(data.train), len(data.test))
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    stand = True
+    for key in options.keys:
+        found = check_record(key, committed_store(), RecordStore(options.store))
+        stand &= found.holds(options.tolerance)
+        word = "agrees" if found.holds(options.tolerance) else "DIFFERS"
+        logging.info("%s %s: %d of %d numbers equal to the last digit", key, word, found.equal, found.numbers)
+        if found.where:
+            logging.info(
+                "  largest difference %.2g, in %s (tolerance %g)",
+                found.largest,
+                found.where,
+                options.tolerance,
+            )
+        for path in found.other:
+            logging.info("  not the same: %s", path)
+        logging.info("  study: %s", found.study.command())
+    return 0 if stand else 1
 
 
 def _sweep(options: argparse.Namespace) -> int:

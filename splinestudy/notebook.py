@@ -9,9 +9,10 @@ from typing import Any
 
 from splinelib.errors import SettingError, SplineError
 from splinestudy.caches import cache_dir
-from splinestudy.runs.committed import SOURCE, Study, committed, committed_store
+from splinestudy.runs.committed import Study, committed, committed_store
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
+from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record, RecordStore
 from splinestudy.runs.run import Run
 from splinestudy.runs.sweep import sweep

@@ -92,7 +92,9 @@ def test_notebook_figures_have_caption_name_and_alt(path):
 
 def toc_files():
     toc = yaml.safe_load((BOOK.source / "_toc.yml").read_text())
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    chapters += [section for chapter in chapters for section in chapter.get("sections", ())]
+    return [toc["root"], *(chapter["file"] for chapter in chapters)]
 
 
 def test_toc_and_files_agree():

@@ -38,7 +38,7 @@ def test_exact_duplicates_vanish_without_a_trace(compensate, place, unit, twin, 
     model, data = tiny_cnn(generator), batch(generator)
     double(model, *place, unit, twin, scale=2.5)
     selection = {str(place[0]): [twin]}
-    smaller = remove_compensated(model, data[:2], selection, compensate, data)
+    smaller = remove_compensated(model, data[:2], read_layers(model, data[:2]), selection, compensate, data)
     torch.testing.assert_close(smaller(data), model(data), rtol=1e-5, atol=1e-5)
     plain = remove_units(model, data[:2], selection)
     assert not torch.allclose(plain(data), model(data), rtol=1e-2, atol=1e-2)

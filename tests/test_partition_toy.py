@@ -27,7 +27,7 @@ def test_labels_follow_the_diagonals():
 def test_profiles_are_checked():
     assert toy.toy_settings("reference") == toy.ToySettings()
     assert toy.toy_settings("smoke", ratios=[0.5], runs=None).ratios == (0.5,)
-    with pytest.raises(SettingError, match="profile 'large'"):
+    with pytest.raises(SettingError, match="size is 'large'"):
         toy.toy_settings("large")
     with pytest.raises(SettingError, match="ratios"):
         toy.toy_settings("smoke", ratios=[1.0])

@@ -13,7 +13,8 @@ from splinelib.errors import RecordError
 from splinelib.files import atomic_path, sha256_of
 from splinestudy.caches import cache_dir
 from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.records import RecordStore, provenance, read_record, run_key, settings_dict
+from splinestudy.runs.provenance import provenance
+from splinestudy.runs.records import RecordStore, read_record, run_key, settings_dict
 from splinestudy.training.trainer import TrainSettings
 
 DENSE, OTHER, PRUNED, _ = tiny_plan(seeds=(0, 1), criteria=("spline",))

@@ -17,9 +17,8 @@ from splinelib.criteria.loss_gradients import Saliency, check_batch, gradient, m
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.groups import removal_group
 from splinelib.layers.images import check_fit
-from splinelib.layers.network import Layer, dependency_graph
+from splinelib.layers.network import Layer, dependency_graph, unit_group
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +172,7 @@ class TorchPruningScore:
     def _score(self, graph: Any, layer: Layer) -> Tensor:
         name = type(self.importance).__name__
         try:
-            score = self.importance(removal_group(graph, layer.name, list(range(layer.units))))
+            score = self.importance(unit_group(graph, layer))
         except AttributeError as error:
             if self.labels is not None:
                 raise

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from splinelib.criteria.spline import falling_scores
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
-from splinelib.layers.groups import reading_columns
 from splinelib.layers.images import check_images
-from splinelib.layers.network import Layer, dependency_graph
+from splinelib.layers.network import Layer
 from splinelib.layers.patches import equations, group_weights, solvable
 from splinelib.regression import RIDGE, cholesky, covariances, with_ridge
 
@@ -83,8 +82,7 @@ class _OnReaders:
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
         check_images(model, self.images)
-        graph = dependency_graph(model, self.images[:2])
-        found = [_solvable_readers(graph, layer) for layer in layers]
+        found = [_solvable_readers(model, layer) for layer in layers]
         scores = []
         for columns, layer in zip(found, layers, strict=True):
             with evaluating(model):
@@ -115,17 +113,17 @@ class _OnReaders:
         return problems
 
 
-def _solvable_readers(graph: Any, layer: Layer) -> list[tuple[str, Tensor]]:
+def _solvable_readers(model: nn.Module, layer: Layer) -> list[tuple[str, Tensor]]:
     """Names of the modules that least squares can solve among a layer's readers, each with its columns by unit."""
-    columns = reading_columns(graph, layer.name, layer.units)
-    found = [(graph._module2name[module], index) for module, index in columns if solvable(module)]
+    found = [(name, index) for name, index in layer.reading() if solvable(model.get_submodule(name))]
     if not found:
         raise UnsupportedModuleError(
             f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a 2-d "
             "convolution padded with a number of zeros: use a criterion that looks at weights"
         )
     for name, _ in found:
-        inputs = graph.model.get_submodule(name).weight[0].numel()
+        reader: Any = model.get_submodule(name)
+        inputs = reader.weight[0].numel()
         if inputs > _MOST_INPUTS:
             raise UnsupportedModuleError(
                 f"{name!r}, which reads layer {layer.name!r}, has {inputs:,} inputs, and their covariance would need "

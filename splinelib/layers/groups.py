@@ -1,33 +1,7 @@
-"""What goes when a unit goes: the modules that write or read its channels, and channels that come in groups."""
-
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+"""Channels that come in groups which must stay equally large: grouped convolutions and group norms."""
 
 import torch
 from torch import Tensor, nn
-
-from splinelib.errors import UnsupportedModuleError
-
-if TYPE_CHECKING:
-    import torch_pruning
-
-
-def removal_group(graph: "torch_pruning.DependencyGraph", name: str, units: Iterable[int]) -> Any:
-    """The group of everything that goes when ``units`` of layer ``name`` go.
-
-    Raises :class:`UnsupportedModuleError` where channels come in groups that must stay equally large, and would not.
-    """
-    module, units = graph.model.get_submodule(name), list(map(int, units))
-    group = graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, units)
-    for dependency, indices in group:
-        module, writes = dependency.target.module, graph.is_out_channel_pruning_fn(dependency.handler)
-        if not _leaves_groups_equal(module, torch.as_tensor(list(indices)), writes):
-            raise UnsupportedModuleError(
-                f"{graph._module2name[module]!r} ({type(module).__name__}) has {channel_groups(module)} groups of "
-                f"channels, which must stay equally large, and would not without units {units} of layer {name!r}: "
-                "remove as many from each group, as select_units does, or leave the layer out of the selection"
-            )
-    return group
 
 
 def grouped(module: nn.Module) -> bool:
@@ -44,7 +18,7 @@ def channel_groups(module: nn.Module) -> int:
     return module.groups if grouped(module) else 1  # type: ignore[return-value]
 
 
-def _leaves_groups_equal(module: nn.Module, indices: Tensor, writes: bool) -> bool:
+def leaves_groups_equal(module: nn.Module, lost: Tensor, writes: bool) -> bool:
     """Whether the module's groups of channels lose equally many; False where it cannot be cut at all."""
     groups = channel_groups(module)
     if groups == 1:
@@ -57,23 +31,5 @@ def _leaves_groups_equal(module: nn.Module, indices: Tensor, writes: bool) -> bo
         channels = module.num_channels
     else:
         channels = module.out_channels if writes else module.in_channels  # type: ignore[assignment]
-    lost = torch.bincount(indices // (channels // groups), minlength=groups)
-    return bool((lost == lost[0]).all())
-
-
-def reading_columns(
-    graph: "torch_pruning.DependencyGraph", name: str, units: int
-) -> list[tuple[Any, Tensor]]:
-    """The convolutions and linear modules that read all ``units`` of layer ``name``, each with its input channels.
-
-    Beside each module stands an index tensor [units, stride]: the input channels that belong to every unit, several
-    where feature maps are flattened. Depthwise convolutions pass channels on one by one, so they are no readers.
-    """
-    group = removal_group(graph, name, range(units))
-    found = []
-    for dependency, indices in group:
-        module = dependency.target.module
-        reads = not graph.is_out_channel_pruning_fn(dependency.handler)
-        if reads and isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and len(indices) % units == 0:
-            found.append((module, torch.tensor(list(indices)).reshape(units, -1)))
-    return found
+    each = torch.bincount(lost // (channels // groups), minlength=groups)
+    return bool((each == each[0]).all())

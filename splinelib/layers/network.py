@@ -7,7 +7,8 @@ one layer whose units are written by several modules.
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +36,37 @@ class Writer:
     norm: str | None
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Channels of one module that belong to units of a layer, and go with them.
+
+    Attributes:
+        module: path of the module, or of a parameter that stands alone.
+        writes: whether these are channels that it writes; else channels that it reads.
+        channels: int64 [n], sorted by unit.
+        units: int64 [n], the unit that each of them belongs to.
+        affine: whether the module is a convolution or linear.
+        dim: of a parameter that stands alone, the axis of the channels; else 0.
+    """
+
+    module: str
+    writes: bool
+    channels: Tensor
+    units: Tensor
+    affine: bool
+    dim: int = 0
+
+    def of(self, units: Iterable[int]) -> list[int]:
+        """The channels that go with these units, sorted."""
+        return self.channels[torch.isin(self.units, torch.tensor(list(units)))].sort().values.tolist()
+
+    def by_unit(self, count: int) -> Tensor | None:
+        """The channels [count, stride] of each of ``count`` units; None where they have not equally many each."""
+        each = self.units.bincount(minlength=count)
+        equal = len(each) == count and bool((each == each[0]).all())
+        return self.channels.view(count, -1) if equal else None
+
+
 @dataclass(frozen=True)
 class Layer:
     """Units that are pruned together, one for each index.
@@ -48,6 +80,7 @@ class Layer:
         readers: modules that read the units: those that lose input channels when a unit goes.
         groups: groups of consecutive channels that must stay equally large (grouped convolution, group norm); 1 where
             any unit may go.
+        parts: what all modules lose when units go, one part for each module and side.
     """
 
     name: str
@@ -56,6 +89,18 @@ class Layer:
     norm: str | None
     readers: tuple[str, ...]
     groups: int = 1
+    parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)
+
+    def reading(self) -> list[tuple[str, Tensor]]:
+        """The convolutions and linear modules that read the units, each with its input channels [units, stride].
+
+        Several channels belong to a unit where feature maps are flattened. Depthwise convolutions pass channels on one
+        by one, so they are no readers.
+        """
+        found = [
+            (part.module, part.by_unit(self.units)) for part in self.parts if part.affine and not part.writes
+        ]
+        return [(name, columns) for name, columns in found if columns is not None]
 
 
 def dependency_graph(model: nn.Module, example_inputs: Tensor) -> "torch_pruning.DependencyGraph":
@@ -117,16 +162,25 @@ def graph_layers(graph: "torch_pruning.DependencyGraph") -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: order[layer.name]))
 
 
+def unit_group(graph: "torch_pruning.DependencyGraph", layer: Layer) -> Any:
+    """Torch-Pruning's group of everything that goes when all units of ``layer`` go."""
+    module = graph.model.get_submodule(layer.name)
+    prune_out = graph.get_pruner_of_module(module).prune_out_channels
+    return graph.get_pruning_group(module, prune_out, list(range(layer.units)))
+
+
 def read_group(graph: "torch_pruning.DependencyGraph", group: Any) -> Layer | None:
     """The layer of one group, or None where its units must stay."""
     names = graph._module2name
-    written, readers, groups = [], [], 1
-    for dependency, _ in group:
-        node = dependency.target
+    written, readers, parts, groups = [], [], [], 1
+    for item in group:
+        dependency, node = item.dep, item.dep.target
         groups = math.lcm(groups, channel_groups(node.module))
         writes = graph.is_out_channel_pruning_fn(dependency.handler)
         if (writes and not node.outputs) or (not writes and isinstance(node.module, ChannelSelection)):
             return None
+        if node.module in names or isinstance(node.module, nn.Parameter):  # not a mere operation
+            parts.append(_part(graph, item, writes))
         if writes and isinstance(node.module, (*_AFFINE, ChannelSelection)):
             written.append(node)
         elif not writes and node.module in names:
@@ -138,7 +192,19 @@ def read_group(graph: "torch_pruning.DependencyGraph", group: Any) -> Layer | No
         norm, summands = None, written
     units = graph.get_out_channels(root)
     writers = tuple(_writer(names, node) for node in summands)
-    return Layer(names[root.module], units, writers, norm and names[norm.module], tuple(readers), groups)
+    return Layer(
+        names[root.module], units, writers, norm and names[norm.module], tuple(readers), groups, tuple(parts)
+    )
+
+
+def _part(graph: "torch_pruning.DependencyGraph", item: Any, writes: bool) -> Part:
+    target = item.dep.target
+    alone = isinstance(target.module, nn.Parameter)
+    name = graph._param_to_name[target.module] if alone else graph._module2name[target.module]
+    channels, units = torch.tensor(list(item.idxs)), torch.tensor(list(item.root_idxs))
+    order = units.argsort(stable=True)
+    affine = isinstance(target.module, _AFFINE)
+    return Part(name, writes, channels[order], units[order], affine, target.pruning_dim if alone else 0)
 
 
 def _writer(names: dict[Any, str], node: Any) -> Writer:

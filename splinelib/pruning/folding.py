@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.layers.groups import reading_columns, removal_group
-from splinelib.layers.network import Layer, dependency_graph, folded, graph_layers
+from splinelib.layers.network import Layer, folded, read_layers
 from splinelib.pruning.merging import column
 from splinelib.pruning.selection import check_ratio
 from splinelib.pruning.surgery import remove_units
@@ -36,20 +35,20 @@ def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int
     Raises what :func:`splinelib.remove_units` raises.
     """
     check_ratio(ratio)
+    layers = read_layers(model, example_inputs)
     merged = copy.deepcopy(model)
-    graph = dependency_graph(merged, example_inputs)
     selection = {}
     with torch.no_grad():
-        for layer in graph_layers(graph):
-            weight, bias = folded(model, layer)
+        for layer in layers:
+            weight, bias = folded(merged, layer)
             member = _clusters(torch.cat([weight, bias[:, None]], dim=1), layer, ratio, seed)
             clusters = [
                 (member == number).nonzero().flatten().tolist() for number in range(int(member.max()) + 1)
             ]
-            _merge(graph, layer, clusters)
+            _merge(merged, layer, clusters)
             if lost := sorted(unit for cluster in clusters for unit in cluster[1:]):
                 selection[layer.name] = lost
-    return remove_units(merged, example_inputs, selection)
+    return remove_units(merged, example_inputs, selection, layers)
 
 
 def _clusters(rows: Tensor, layer: Layer, ratio: float, seed: int) -> Tensor:
@@ -68,15 +67,17 @@ def _clusters(rows: Tensor, layer: Layer, ratio: float, seed: int) -> Tensor:
     return torch.cat(parts)
 
 
-def _merge(graph: Any, layer: Layer, clusters: list[list[int]]) -> None:
+def _merge(model: nn.Module, layer: Layer, clusters: list[list[int]]) -> None:
     """Give the first of each cluster the mean of what writes its members and the sum of what reads them, in place."""
-    for dependency, indices in removal_group(graph, layer.name, range(layer.units)):
-        if graph.is_out_channel_pruning_fn(dependency.handler):
-            places = torch.tensor(list(indices)).reshape(layer.units, -1)
-            for values in _by_output(dependency.target.module):
+    modules = dict(model.named_modules())
+    for part in layer.parts:
+        places = part.by_unit(layer.units)
+        if part.writes and part.module in modules and places is not None:
+            for values in _by_output(modules[part.module]):
                 for members in clusters:
                     values[places[members[0]]] = values[places[members]].mean(0)
-    for module, columns in reading_columns(graph, layer.name, layer.units):
+    for name, columns in layer.reading():
+        module = modules[name]
         for first, *others in clusters:
             for other in others:
                 for source, target in zip(columns[other].tolist(), columns[first].tolist(), strict=True):

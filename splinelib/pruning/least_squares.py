@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating, watched
-from splinelib.layers.groups import removal_group
 from splinelib.layers.images import check_images
-from splinelib.layers.network import dependency_graph
+from splinelib.layers.network import Layer, read_layers
 from splinelib.layers.patches import CHUNK, equations, group_weights, seen, solvable
 from splinelib.pruning.merging import merge_units
-from splinelib.pruning.surgery import Selection
+from splinelib.pruning.surgery import Selection, complement, lost_channels
 from splinelib.regression import RIDGE, Equations, ridge_regression
 
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
@@ -26,7 +25,12 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 def reconstruct(
-    model: nn.Module, selection: Selection, images: Tensor, ridge: float = RIDGE, seed: int = 0
+    model: nn.Module,
+    selection: Selection,
+    images: Tensor,
+    ridge: float = RIDGE,
+    seed: int = 0,
+    layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """Remove units, merge them into their twins, then re-solve all that comes after by least squares.
 
@@ -46,6 +50,7 @@ def reconstruct(
             a thousand or more are better.
         ridge: pull towards the present weights (see :data:`RIDGE`).
         seed: of the positions of feature maps that serve as equations.
+        layers: those of ``model``, where they are known already.
 
     Raises:
         SettingError: for images that :func:`splinelib.layers.images.check_images` refuses, a ridge below 0, or images
@@ -56,13 +61,14 @@ def reconstruct(
     if ridge < 0:
         raise SettingError(f"ridge is {ridge}: it must be at least 0")
     example = images[:2]
-    lost = _lost_outputs(model, example, selection)
-    smaller = merge_units(model, example, selection)
+    layers = layers or read_layers(model, example)
+    lost = _lost_outputs(model, layers, selection)
+    smaller = merge_units(model, example, selection, layers=layers)
     modules = dict(smaller.named_modules())
     with evaluating(model), evaluating(smaller):
         for name in _in_order(smaller, example):
             module: Any = modules[name]
-            kept = _complement(lost.get(name, []), _channels(model.get_submodule(name)))
+            kept = complement(lost.get(name, []), _channels(model.get_submodule(name)))
             if isinstance(module, _BATCH_NORM):
                 _shift_statistics(model, smaller, name, kept, images)
             elif solvable(module):
@@ -89,23 +95,15 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     return corrected
 
 
-def _lost_outputs(model: nn.Module, example: Tensor, selection: Selection) -> dict[str, list[int]]:
+def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> dict[str, list[int]]:
     """Output channels that each convolution, linear module and batch norm loses, by its name."""
-    graph = dependency_graph(model, example)
+    modules = dict(model.named_modules())
     lost: dict[str, list[int]] = {}
-    for name, units in selection.items():
-        for dependency, indices in removal_group(graph, name, units):
-            module = dependency.target.module
-            writes = solvable(module) and graph.is_out_channel_pruning_fn(dependency.handler)
-            if writes or isinstance(module, _BATCH_NORM):
-                lost.setdefault(graph._module2name[module], []).extend(indices)
+    for (name, writes, _), channels in lost_channels(model, layers, selection).items():
+        module = modules.get(name)
+        if isinstance(module, _BATCH_NORM) or (module is not None and writes and solvable(module)):
+            lost.setdefault(name, []).extend(channels)
     return lost
-
-
-def _complement(lost: Sequence[int], count: int) -> Tensor:
-    kept = torch.ones(count, dtype=torch.bool)
-    kept[list(lost)] = False
-    return kept.nonzero().flatten()
 
 
 def _in_order(model: nn.Module, example: Tensor) -> list[str]:

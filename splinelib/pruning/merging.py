@@ -6,6 +6,7 @@ al., NeurIPS 2020). With data, :mod:`splinelib.pruning.least_squares` does bette
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +14,17 @@ from torch import Tensor, nn
 
 from splinelib.criteria.spline import spline_distance
 from splinelib.hooks import evaluating, watched
-from splinelib.layers.groups import grouped, reading_columns, removal_group
-from splinelib.layers.network import Layer, dependency_graph, folded, graph_layers
+from splinelib.layers.groups import grouped
+from splinelib.layers.network import Layer, folded, read_layers
 from splinelib.pruning.surgery import Selection, remove_units
 
 
 def merge_units(
-    model: nn.Module, example_inputs: Tensor, selection: Selection, rho: float = 0.05
+    model: nn.Module,
+    example_inputs: Tensor,
+    selection: Selection,
+    rho: float = 0.05,
+    layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """Remove units and add their outgoing weights to those of their twins; returns a smaller copy. Needs no data.
 
@@ -39,40 +44,38 @@ def merge_units(
         example_inputs: batch [N, ...] to trace it with.
         selection: units to remove by layer name.
         rho: weight of the offset in the distance.
+        layers: those of ``model``, where they are known already.
 
     Raises what :func:`splinelib.remove_units` raises.
     """
+    layers = layers or read_layers(model, example_inputs)
     merged = copy.deepcopy(model)
-    graph = dependency_graph(merged, example_inputs)
-    layers = {layer.name: layer for layer in graph_layers(graph)}
-    norms = {writer.module: writer.norm for layer in layers.values() for writer in layer.writers}
+    norms = {writer.module: writer.norm for layer in layers for writer in layer.writers}
     with torch.no_grad():
-        for name in selection.keys() & layers.keys():  # remove_units names those that are not there
-            layer = layers[name]
-            if _normalised_again(graph, layer):
+        for layer in layers:  # remove_units names those that are not there
+            if not selection.get(layer.name) or _normalised_again(merged, layer):
                 continue
-            lost = torch.tensor(selection[name])
+            lost = torch.tensor(selection[layer.name])
             weight, bias = folded(model, layer)
             twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
             constant = lost[~weight[lost].any(dim=1).cpu()]
-            for module, columns in reading_columns(graph, name, layer.units):
+            for reader, columns in layer.reading():
+                module = merged.get_submodule(reader)
                 for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
                     for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
                         column(module, target).add_(column(module, source), alpha=factor)
-                reader = graph._module2name[module]
                 if len(constant) > 0:
                     _absorb(merged, reader, norms.get(reader), columns[constant].flatten(), example_inputs)
-    return remove_units(merged, example_inputs, selection)
+    return remove_units(merged, example_inputs, selection, layers)
 
 
-def _normalised_again(graph: Any, layer: Layer) -> bool:
+def _normalised_again(model: nn.Module, layer: Layer) -> bool:
     """Whether a batch norm other than the units' own stands between them and a reader."""
     own = {layer.norm, *(writer.norm for writer in layer.writers)}
-    targets = [
-        dependency.target.module for dependency, _ in removal_group(graph, layer.name, range(layer.units))
-    ]
-    norms = [module for module in targets if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    return any(graph._module2name[norm] not in own for norm in norms)
+    modules = dict(model.named_modules())
+    names = {part.module for part in layer.parts}
+    norms = {name for name in names if isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)}
+    return bool(norms - own)
 
 
 def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, example_inputs: Tensor) -> None:

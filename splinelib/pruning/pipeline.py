@@ -1,5 +1,6 @@
 """Pruning in one call: criterion, selection, surgery and compensation."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.errors import SettingError
 from splinelib.layers.images import check_images
-from splinelib.layers.network import read_layers
+from splinelib.layers.network import Layer, read_layers
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.selection import RatioOf, Scope, check_ratio, check_ratio_of, check_scope, choose_share
@@ -66,7 +67,7 @@ def prune(
             f"ratio is {ratio!r}: that is no whole unit, not even of the largest layer {largest.name!r} with "
             f"{largest.units} (each keeps one at least); give a larger ratio or a wider network"
         )
-    return remove_compensated(model, example_inputs, selection, compensate, data)
+    return remove_compensated(model, example_inputs, layers, selection, compensate, data)
 
 
 def _check_criterion(criterion: object) -> None:
@@ -77,14 +78,15 @@ def _check_criterion(criterion: object) -> None:
 def remove_compensated(
     model: nn.Module,
     example_inputs: Tensor,
+    layers: Sequence[Layer],
     selection: Selection,
     compensate: Compensate,
     data: Tensor | None,
 ) -> nn.Module:
     """Remove the selected units with the compensation of that name (see :func:`prune`); a smaller copy."""
     if compensate == "merge":
-        return merge_units(model, example_inputs, selection)
+        return merge_units(model, example_inputs, selection, layers=layers)
     if compensate == "least_squares":
         check_images(model, data)
-        return reconstruct(model, selection, data)  # type: ignore[arg-type]
-    return remove_units(model, example_inputs, selection)
+        return reconstruct(model, selection, data, layers=layers)  # type: ignore[arg-type]
+    return remove_units(model, example_inputs, selection, layers)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from splinelib.errors import SettingError
 from splinelib.layers.network import Layer
 from splinelib.pruning.flops import count_flops
-from splinelib.pruning.surgery import Selection, remove_units
+from splinelib.pruning.surgery import Selection, cut
 
 Scope = Literal["layerwise", "global"]
 RatioOf = Literal["units", "flops"]
@@ -150,7 +150,7 @@ def select_flops(
         return select_units(layers, scores, count / units, scope)
 
     def cheap(count: int) -> bool:
-        return count_flops(remove_units(model, example_inputs, selection(count)), example_inputs) <= most
+        return count_flops(cut(model, layers, selection(count)), example_inputs) <= most
 
     counts = range(1, units)
     place = bisect_left(counts, True, key=cheap)

@@ -13,28 +13,31 @@ from torch import Tensor, nn
 
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
-from splinelib.layers.groups import grouped, removal_group
-from splinelib.layers.network import Layer, dependency_graph, graph_layers
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.groups import channel_groups, grouped, leaves_groups_equal
+from splinelib.layers.network import Layer, Part, read_layers
 
 Selection = dict[str, list[int]]
 """Units to prune: sorted unit indices by layer name."""
 
 
-def remove_units(model: nn.Module, example_inputs: Tensor, selection: Selection) -> nn.Module:
+def remove_units(
+    model: nn.Module,
+    example_inputs: Tensor,
+    selection: Selection,
+    layers: Sequence[Layer] | None = None,
+) -> nn.Module:
     """A copy of ``model`` without the selected units: every module that writes or reads them is made smaller.
 
-    Torch-Pruning's dependency graph finds and cuts the modules.
+    ``layers`` are those of ``model`` (:func:`splinelib.read_layers`) where they are known already, so that it is not
+    traced again. Torch-Pruning's functions cut the modules.
 
     Raises:
         SettingError: for a unit or a layer that the model does not have, or a layer that would lose all its units.
         UnsupportedModuleError: where the model cannot do without the units, since the groups of a grouped convolution
             or group norm would lose unequally many channels, or it counts on their number.
     """
-    pruned = copy.deepcopy(model)
-    graph = dependency_graph(pruned, example_inputs)
-    _check_selection(graph_layers(graph), selection)
-    for name, units in selection.items():
-        _cut(removal_group(graph, name, units))
+    pruned = cut(model, layers or read_layers(model, example_inputs), selection)
     try:
         with evaluating(pruned):
             pruned(example_inputs)
@@ -46,40 +49,116 @@ def remove_units(model: nn.Module, example_inputs: Tensor, selection: Selection)
     return pruned
 
 
-def _cut(group: Any) -> None:
-    """Prune a group; a grouped convolution keeps of each of its groups the input channels that are left there."""
-    weights = {}
-    for dependency, indices in group:
-        module = dependency.target.module
-        if grouped(module) and dependency.handler.__name__ == "prune_in_channels":
-            weights[module] = _group_columns(module, list(indices))
-    group.prune()  # which takes the columns left in the first group for all of them
-    for module, weight in weights.items():
+def cut(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> nn.Module:
+    """What :func:`remove_units` gives, without trying whether it runs."""
+    lost = lost_channels(model, layers, selection)
+    pruned = copy.deepcopy(model)
+    for (name, writes, dim), channels in lost.items():
+        if isinstance(_found(pruned, name), nn.Parameter):
+            _cut_parameter(pruned, name, dim, channels)
+        else:
+            _cut_module(pruned.get_submodule(name), writes, channels)
+    return pruned
+
+
+def lost_channels(
+    model: nn.Module, layers: Sequence[Layer], selection: Selection
+) -> dict[tuple[str, bool, int], list[int]]:
+    """The channels that every module loses with the selected units, by its name, whether it writes them, and axis."""
+    _check_selection(layers, selection)
+    lost: dict[tuple[str, bool, int], set[int]] = {}
+    for layer in layers:
+        units = [int(unit) for unit in selection.get(layer.name, ())]
+        for part in layer.parts if units else ():
+            channels = part.of(units)
+            _check_groups(model, layer, part, channels, units)
+            lost.setdefault((part.module, part.writes, part.dim), set()).update(channels)
+    return {key: sorted(channels) for key, channels in lost.items()}
+
+
+def _check_groups(model: nn.Module, layer: Layer, part: Part, channels: list[int], units: list[int]) -> None:
+    module: Any = _found(model, part.module)
+    if not isinstance(module, nn.Module) or leaves_groups_equal(module, torch.tensor(channels), part.writes):
+        return
+    raise UnsupportedModuleError(
+        f"{part.module!r} ({type(module).__name__}) has {channel_groups(module)} groups of channels, which must stay "
+        f"equally large, and would not without units {units} of layer {layer.name!r}: remove as many from each group, "
+        "as select_units does, or leave the layer out of the selection"
+    )
+
+
+def _found(model: nn.Module, name: str) -> Any:
+    """The module or parameter of that path."""
+    path, _, last = name.rpartition(".")
+    return getattr(model.get_submodule(path), last) if last else model
+
+
+def _cut_parameter(model: nn.Module, name: str, dim: int, channels: list[int]) -> None:
+    path, _, last = name.rpartition(".")
+    old = _found(model, name)
+    kept = complement(channels, old.shape[dim]).to(old.device)
+    new = nn.Parameter(old.detach().index_select(dim, kept), requires_grad=old.requires_grad)
+    setattr(model.get_submodule(path), last, new)
+
+
+def _cut_module(module: Any, writes: bool, channels: list[int]) -> None:
+    """Make one side of a module narrower; of each of its groups a grouped convolution keeps what is left there."""
+    pruner = _pruner(module)
+    if writes:
+        pruner.prune_out_channels(module, channels)
+        return
+    weight = _group_columns(module, channels) if grouped(module) else None
+    pruner.prune_in_channels(module, channels)
+    if weight is not None:  # Torch-Pruning takes the columns left in the first group for all of them
         module.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
 
 
-def _group_columns(module: nn.Conv2d, indices: list[int]) -> Tensor:
-    """The weight of a grouped convolution without the input channels ``indices``, equally many of each group."""
+def _pruner(module: nn.Module) -> Any:
+    """The object of Torch-Pruning's that knows how to cut a module of this type."""
+    import torch_pruning
+
+    from splinelib.layers.selection_pruner import ChannelSelectionPruner
+
+    if isinstance(module, ChannelSelection):
+        return ChannelSelectionPruner()
+    return torch_pruning.pruner.function.PrunerBox[torch_pruning.ops.module2type(module)]
+
+
+def _group_columns(module: Any, channels: list[int]) -> Tensor:
+    """The weight of a grouped convolution without these input channels, equally many of each group."""
     kept = torch.ones(module.in_channels, dtype=torch.bool, device=module.weight.device)
-    kept[indices] = False
+    kept[channels] = False
     parts = zip(module.weight.detach().chunk(module.groups), kept.chunk(module.groups), strict=True)
     return torch.cat([weight[:, columns] for weight, columns in parts])
 
 
-def mask_units(model: nn.Module, example_inputs: Tensor, selection: Selection) -> nn.Module:
+def complement(lost: Sequence[int], count: int) -> Tensor:
+    """The numbers from 0 to ``count - 1`` that are not among ``lost``, int64."""
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[list(lost)] = False
+    return kept.nonzero().flatten()
+
+
+def mask_units(
+    model: nn.Module,
+    example_inputs: Tensor,
+    selection: Selection,
+    layers: Sequence[Layer] | None = None,
+) -> nn.Module:
     """A copy of ``model`` of full size in which nothing reads the selected units and nothing writes them.
 
     Computes the same function as :func:`remove_units` gives, at the full cost. Raises as that function does, and
     :class:`UnsupportedModuleError` where a norm over channels (layer norm, group norm) reads the units.
     """
+    lost = lost_channels(model, layers or read_layers(model, example_inputs), selection)
     masked = copy.deepcopy(model)
-    graph = dependency_graph(masked, example_inputs)
-    _check_selection(graph_layers(graph), selection)
     with torch.no_grad():
-        for name, units in selection.items():
-            for dependency, indices in removal_group(graph, name, units):
-                writes = graph.is_out_channel_pruning_fn(dependency.handler)
-                _silence(dependency.target.module, list(indices), writes)
+        for (name, writes, dim), channels in lost.items():
+            found = _found(masked, name)
+            if isinstance(found, nn.Parameter):
+                found.movedim(dim, 0)[channels] = 0
+            else:
+                _silence(found, channels, writes)
     return masked
 
 

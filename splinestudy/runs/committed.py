@@ -5,15 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import splinestudy
 from splinelib.errors import SettingError
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
+from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record, RecordStore, run_key
 from splinestudy.runs.run import Run
-
-SOURCE = Path(splinestudy.__file__).parents[1]
-"""The checkout, beside whose packages ``records/`` lies."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +99,12 @@ def by_network(sweep: str, store: RecordStore, kind: str = "prune") -> list[list
     return [committed(Study(sweep, profile, overrides), store, kind) for profile, overrides in NETWORKS]
 
 
-def owners() -> dict[str, Study]:
-    """The study of every run that a committed record may have, by the run's key: the first that plans it."""
-    owned: dict[str, Study] = {}
+def owners() -> dict[str, tuple[Study, Run]]:
+    """Every run that a committed record may have with its study, the first that plans it, by the run's key."""
+    owned: dict[str, tuple[Study, Run]] = {}
     for study in STUDIES:
-        for key in map(run_key, study.runs()):
-            owned.setdefault(key, study)
+        for run in study.runs():
+            owned.setdefault(run_key(run), (study, run))
     return owned
 
 

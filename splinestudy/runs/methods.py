@@ -1,6 +1,6 @@
 """What runs can prune by: names of criteria, of compensations, and of whole methods, and how each is carried out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ from splinelib.criteria.reconstruction_error import ReconstructionCost, ThiNet
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm, Random
 from splinelib.errors import SettingError
-from splinelib.layers.network import read_layers
+from splinelib.layers.network import Layer, read_layers
 from splinelib.pruning.folding import fold_units
 from splinelib.pruning.pipeline import Compensate, remove_compensated
 from splinelib.pruning.selection import RatioOf, Scope, choose_share
@@ -105,10 +105,22 @@ def choose_units(
     ratio_of: RatioOf = "units",
 ) -> Selection:
     """The units that the criterion of that name gives up."""
-    example = data.images[:2]
-    layers = read_layers(model, example)
+    layers = read_layers(model, data.images[:2])
+    return _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
+
+
+def _chosen(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    criterion: str,
+    ratio: float,
+    scope: Scope,
+    seed: int,
+    data: Calibration,
+    ratio_of: RatioOf,
+) -> Selection:
     scores = make_criterion(criterion, seed, data)(model, layers)
-    return choose_share(model, example, layers, scores, ratio, scope, ratio_of)
+    return choose_share(model, data.images[:2], layers, scores, ratio, scope, ratio_of)
 
 
 def shrink(
@@ -126,8 +138,9 @@ def shrink(
     if method == "folding":
         return fold_units(model, example, ratio, seed)
     criterion = "l2" if method == "sfp" else method
-    selection = choose_units(model, criterion, ratio, scope, seed, data, ratio_of)
-    return remove_compensated(model, example, selection, compensate, data.images)
+    layers = read_layers(model, example)
+    selection = _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
+    return remove_compensated(model, example, layers, selection, compensate, data.images)
 
 
 @dataclass

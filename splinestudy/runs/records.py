@@ -14,20 +14,14 @@ Several processes may share it. Records are written by atomic rename, carry a di
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import torch
 from filelock import FileLock, Timeout
 
 from splinelib.errors import RecordError
@@ -194,54 +188,3 @@ def missing(content: dict[str, Any]) -> list[str]:
 def _digest(content: dict[str, Any]) -> str:
     held = {name: content[name] for name in _FIELDS}
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
-
-
-def provenance(
-    profile: str, device: torch.device, started: str, finished: str, seconds: float
-) -> dict[str, Any]:
-    """Where, when and with what a run was computed; ``seconds`` of wall time, dates in ISO format."""
-    commit, clean = _commit()
-    return {
-        "profile": profile,
-        "started": started,
-        "finished": finished,
-        "seconds": round(seconds, 2),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            **{name: importlib.metadata.version(name) for name in ("torchvision", "torch-pruning")},
-        },
-        "hardware": _hardware(device),
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-        "clean": clean,
-    }
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-@cache
-def _commit() -> tuple[str | None, bool | None]:
-    """Commit of the package's source and whether its tree is clean; (None, None) outside a repository."""
-    folder = Path(__file__).parent
-    try:
-        commit, status = (
-            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-    return commit.strip(), not status.strip()

@@ -10,7 +10,8 @@ from functools import partial
 import torch
 
 from splinelib.progress import progress_bar
-from splinestudy.runs.records import Record, RecordStore, provenance, run_key
+from splinestudy.runs.provenance import check_clean, provenance
+from splinestudy.runs.records import Record, RecordStore, run_key
 from splinestudy.runs.run import Run
 
 _LOG = logging.getLogger(__name__)
@@ -50,7 +51,10 @@ def sweep(
         device: where to compute; by default the first GPU, else the CPU.
         budget: seconds after which no further run is started (and none that would likely not fit); None for no limit.
         progress: show a bar with the time left.
+
+    Raises :class:`SettingError` where the store is that of the committed records and the source is not committed.
     """
+    check_clean(store.root)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compute = partial(_compute, store=store, device=device, profile=profile, progress=progress)
     started = time.monotonic()

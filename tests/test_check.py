@@ -1,0 +1,82 @@
+"""Committed records computed again."""
+
+import dataclasses
+
+import pytest
+
+from splinelib.errors import RecordError, SettingError
+from splinestudy.__main__ import main
+from splinestudy.runs import check, provenance
+from splinestudy.runs.check import check_record, compare
+from splinestudy.runs.committed import Study
+from splinestudy.runs.initialisation import KMeansRun
+from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.sweep import sweep
+
+RUN = KMeansRun(factors=(1, 2), seeds=2, centres=4, points_each=6, apart=0.2)
+OTHER = dataclasses.replace(RUN, seeds=1)
+STUDY = Study("initialisation", "smoke")
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """A store with one record whose run belongs to a study."""
+    monkeypatch.setattr(check, "owners", lambda: {run_key(run): (STUDY, run) for run in (RUN, OTHER)})
+    store = RecordStore(tmp_path / "kept")
+    assert not sweep([RUN], store, profile="smoke", progress=False).failed
+    return store
+
+
+def test_a_run_computed_again_gives_the_same_numbers(records, tmp_path):
+    found = check_record(run_key(RUN), records, RecordStore(tmp_path / "again"), progress=False)
+    assert found.holds(0)
+    assert found.equal == found.numbers > 10
+    assert (found.largest, found.where, found.other) == (0, "", ())
+
+
+def test_an_altered_number_is_found(records, tmp_path):
+    kept = records.load(RUN)
+    changed = {name: list(values) for name, values in kept.results["rows"].items()}
+    column = next(name for name, values in changed.items() if isinstance(values[3], float))
+    changed[column][3] = 0.25 + max(1.0, abs(changed[column][3])) * 0.5
+    records.save(RUN, {"rows": changed}, kept.provenance)
+    found = check_record(run_key(RUN), records, RecordStore(tmp_path / "again"), progress=False)
+    assert found.where == f"rows.{column}[3]"
+    assert found.equal == found.numbers - 1
+    assert not found.holds()
+    assert found.holds(found.largest)
+
+
+def test_clocks_do_not_count_and_shapes_do():
+    found = compare(STUDY, {"seconds": 1.0, "a": [1, 2], "b": "x"}, {"seconds": 9.0, "a": [1], "b": "y"})
+    assert found.other == ("a", "b")
+    assert found.numbers == 0
+    assert not found.holds(1e9)
+    assert compare(STUDY, {"a": 200.0}, {"a": 202.0}).largest == pytest.approx(0.01)
+    assert compare(STUDY, {"a": None}, {"a": 0}).other == ("a",)
+
+
+def test_what_cannot_be_checked_is_named(records, tmp_path):
+    store = RecordStore(tmp_path / "again")
+    with pytest.raises(SettingError, match="key is 'feed'"):
+        check_record("feed", records, store)
+    with pytest.raises(SettingError, match="where the records lie"):
+        check_record(run_key(RUN), records, records)
+    with pytest.raises(RecordError, match="was not computed; `python -m splinestudy sweep initialisation"):
+        check_record(run_key(OTHER), records, store)
+    assert main(["check", "feed", "--store", str(tmp_path)]) == 2
+
+
+def test_a_sweep_does_not_join_the_committed_records_from_a_source_that_is_not_committed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(provenance, "SOURCE", tmp_path)
+    committed = RecordStore(tmp_path / "records")
+    for state in (("c0ffee", False), (None, None)):
+        monkeypatch.setattr(provenance, "source_commit", lambda state=state: state)
+        with pytest.raises(SettingError, match="commit first"):
+            sweep([RUN], committed, profile="smoke", progress=False)
+        assert not committed.root.exists()
+        assert sweep([OTHER], RecordStore(tmp_path / "own"), profile="smoke", progress=False).records
+    monkeypatch.setattr(provenance, "source_commit", lambda: ("c0ffee", True))
+    assert sweep([RUN], committed, profile="smoke", progress=False).records
