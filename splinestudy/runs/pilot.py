@@ -9,16 +9,13 @@ from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lr 0.2, labels smoothed": {},
-    "lr 0.1, labels smoothed": {"lr": 0.1},
-    "lr 0.2": {"label_smoothing": 0.0},
-    "lr 0.1": {"lr": 0.1, "label_smoothing": 0.0},
-    "lr 0.1, labels smoothed, 40 epochs": {"lr": 0.1, "epochs": 40},
+    "lr 0.1": {},
+    "lr 0.1, labels smoothed": {"label_smoothing": 0.1},
+    "lr 0.2": {"lr": 0.2},
+    "lr 0.2, labels smoothed": {"lr": 0.2, "label_smoothing": 0.1},
+    "lr 0.1, 40 epochs": {"epochs": 40},
 }
 """Changes of the recipe: its highest learning rate, smoothed labels, and a schedule of twice the length."""
-
-BASE = "lr 0.1, labels smoothed"
-"""The variant whose networks are pruned."""
 
 LENGTHS = (4, 8, 12)
 """Epochs of fine-tuning that are tried."""
@@ -31,20 +28,19 @@ def pilot_runs(profile: Profile) -> list[Run]:
     """Variants of the recipe with the first seed; lengths and orders of fine-tuning with both."""
     first, *_ = dense = dense_runs(profile)
     variants = [_changed(first, name) for name in VARIANTS]
-    base = [_changed(run, BASE) for run in dense]
     lengths = [
         _tuned(profile, run, criterion, epochs, 0)
         for epochs in LENGTHS
         for criterion in ("spline", "l1")
-        for run in base[:1]
+        for run in dense[:1]
     ]
     orders = [
         _tuned(profile, run, criterion, profile.finetune_epochs, order)
-        for run in base
+        for run in dense
         for order in ORDERS
         for criterion in ("spline", "l1")
     ]
-    return list(dict.fromkeys([*variants[:4], *lengths, *base, *orders, variants[4]]))
+    return list(dict.fromkeys([*variants[:-1], *lengths, *dense, *orders, variants[-1]]))
 
 
 def _changed(run: DenseRun, name: str) -> DenseRun:

@@ -69,7 +69,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup": 0.2,
         "nesterov": True,
         "weight_decay": 5e-4,
-        "label_smoothing": 0.1,
     },
 }
 """How the learning rate goes, and what goes with it: settings of :class:`.TrainSettings` beside those of a profile."""
@@ -238,7 +237,7 @@ PROFILES = {
         seeds=(100, 101),
         epochs=20,
         finetune_epochs=8,
-        lr=0.2,
+        lr=0.1,
         finetune_lr=0.025,
         ratios=(0.5,),
         recipe="short",
