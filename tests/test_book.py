@@ -18,12 +18,11 @@ import nbformat
 import pytest
 import yaml
 
-from book._tools import parallel
+from book._tools import parallel, teaser
 from book._tools.chapters import due_chapters, read_parameters, run_chapters, stage_unrun
 from book._tools.check_site import find_problems
 from book._tools.layout import BOOK, ROOT, BuildError, Layout
 from book._tools.parallel import count_jobs, run_all
-from book._tools.teaser import preactivations, random_network, without_units, without_weights
 
 sys.path.append(str(BOOK.source / "_ext"))
 from repairs import escape_line
@@ -311,14 +310,13 @@ def test_site_check_finds(tmp_path, body, problem):
     assert all(problem in line for line in found)
 
 
-def test_teaser_shows_what_its_caption_says():
-    network = random_network()
-    assert [len(rows) for rows, _ in without_units(network)] == [len(rows) // 2 for rows, _ in network]
-    for (rows, biases), (sparse, kept) in zip(network, without_weights(network), strict=True):
-        assert ((sparse == 0).sum(axis=1) == rows.shape[1] // 2).all()
-        assert (biases == kept).all()
-    (origin,) = preactivations(network[:1], network[0][0][:1] * 0.0)
-    assert (origin[0] == network[0][1]).all()
+def test_teaser_shows_trained_networks_with_units_or_weights_gone():
+    (_, dense, right), (_, fewer, _), (_, sparse, _) = teaser.partitions()
+    (layer,), (left,), (kept,) = dense.layers, fewer.layers, sparse.layers
+    assert layer.units == left.units == kept.units == teaser.SETTINGS.hidden
+    assert len(fewer) < len(sparse) < len(dense)
+    assert all(len(partition.boundary.segments) > 0 for partition in (dense, fewer, sparse))
+    assert right > 0.95
 
 
 def test_committed_picture_is_small():
