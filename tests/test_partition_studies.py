@@ -14,7 +14,7 @@ from PIL import Image
 from test_partition import CASES, PLANE, mlp
 
 from splinelib.errors import SettingError
-from splinelib.partition import code_distance, compute_partition, trace_boundary
+from splinelib.partition import compute_partition, raster_distance, trace_boundary
 from splinestudy.analysis import contours, toy, watch
 from splinestudy.analysis import image_slices as images
 from splinestudy.analysis.evolution import evolution
@@ -73,9 +73,9 @@ def test_code_distance_counts_bits_on_the_grid_inside_the_slice():
         second[0].bias[:3] *= -1
     triangle = PLANE.within(PLANE.polygon[:3])
     parts = [compute_partition(model, triangle, codes=True) for model in (first, second)]
-    assert code_distance(parts[0], parts[1], side=40) == pytest.approx(3 / 8)
+    assert raster_distance(parts[0], parts[1], side=40) == pytest.approx(3 / 8)
     with pytest.raises(SettingError, match="codes=True"):
-        code_distance(parts[0], compute_partition(first, triangle))
+        raster_distance(parts[0], compute_partition(first, triangle))
 
 
 def test_training_is_watched_epoch_by_epoch():
@@ -95,7 +95,7 @@ def test_training_is_watched_epoch_by_epoch():
     np.testing.assert_array_equal(
         found.partitions[2].vertices, compute_partition(model.eval(), where).vertices
     )
-    assert found.distances[1] == code_distance(found.partitions[1], found.partitions[2])
+    assert found.distances[1] == raster_distance(found.partitions[1], found.partitions[2])
 
 
 def test_animations_stand_still_until_they_are_opened():

@@ -290,8 +290,6 @@ def test_curves_and_rasters_draw_the_numbers_they_are_given():
     axes = draw.draw_seen(figure.add_subplot(), [10, 100], [0.1, 0.5])
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.1, 0.5])
     partition = compute_partition(quarter(), PLANE, boundary=True)
-    axes = draw.draw_raster(figure.add_subplot(), raster(partition, 4, 4), partition)
-    assert len(np.unique(axes.images[0].get_array())) == 4
     axes = draw.draw_partition(figure.add_subplot(), partition, "four")
     assert axes.get_title() == "four"
     figure.canvas.draw()

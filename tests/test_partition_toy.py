@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from splinelib.errors import SettingError
-from splinelib.partition import code_distance, compute_partition
+from splinelib.partition import compute_partition, raster_distance
 from splinestudy.analysis import image_slices as images
 from splinestudy.analysis import toy
 from splinestudy.data import load_dataset, normalize
@@ -100,9 +100,9 @@ def test_rows_count_what_pruning_does():
 def test_code_distance_is_a_share_of_bits():
     nets = toy.new_nets(SETTINGS)
     first = toy.toy_partition(nets, 0)
-    assert code_distance(first, first) == 0
+    assert raster_distance(first, first) == 0
     flipped = toy.toy_partition(toy.Nets(-nets.weight1, -nets.bias1, nets.weight2, nets.bias2, nets.mask), 0)
-    assert code_distance(first, flipped, side=50) == 1
+    assert raster_distance(first, flipped, side=50) == 1
 
 
 def test_image_slices_pass_through_images_of_three_classes():

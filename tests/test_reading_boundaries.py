@@ -10,10 +10,8 @@ from tiny_nets import tiny_cnn
 from torch import nn
 
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.hooks import tapped
 from splinelib.layers.network import read_layers
 from splinelib.partition import Slice2D, compute_partition
-from splinestudy.analysis.boundary_distance import boundary_distance
 from splinestudy.analysis.boundary_share import (
     BoundaryPoints,
     boundary_points,
@@ -243,53 +241,3 @@ def test_region_statistics_of_four_quarters():
 def test_wrong_arguments_are_named(mlp, call, message):
     with pytest.raises(SettingError, match=message):
         call(mlp)
-
-
-def test_distances_in_the_whole_space_are_those_of_the_exact_partition():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Linear(2, 9), nn.ReLU(), nn.Linear(9, 7), nn.LeakyReLU(0.1), nn.Linear(7, 2)
-        ).double()
-    points = torch.rand(20, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
-    plane = Slice2D.axis_aligned(((-9.0, 9.0), (-9.0, 9.0)))  # so wide that its rim is never the nearest
-    partition = compute_partition(model.eval(), plane)
-    expected = [nearest_boundary(partition, plane.coordinates(point[None])[0]) for point in points]
-    for chunk in (1, 2):
-        assert boundary_distance(model, points, chunk).tolist() == pytest.approx(expected, rel=1e-9)
-
-
-def test_the_nearest_boundary_of_images_is_reached_and_not_before():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.ReLU()
-        ).eval()
-    images = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(1))
-    distances = boundary_distance(model, images)
-    assert next(model.parameters()).dtype == torch.float32  # the model is left as it was
-    directions = torch.randn(300, 1, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    directions /= directions.flatten(1).norm(dim=1)[:, None, None, None]
-    for image, distance in zip(images.double(), distances, strict=True):
-        here = _signs(model.double(), image[None])
-        assert torch.equal(_signs(model, image + 0.999 * distance * directions), here.expand(300, -1))
-        far = _signs(model, image + 30 * distance * directions)
-        assert not torch.equal(far, here.expand(300, -1))
-
-
-def _signs(model, batch):
-    found = []
-    with torch.no_grad(), tapped(lambda layer, z: found.append((z > 0).flatten(1))):
-        model(batch)
-    return torch.cat(found, dim=1)
-
-
-@pytest.mark.parametrize("inputs", [torch.zeros(0, 3), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)])
-def test_distances_need_a_float_batch(inputs):
-    with pytest.raises(SettingError, match="pass a non-empty float batch"):
-        boundary_distance(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), inputs)
-
-
-def test_distances_need_a_unit_that_sees_the_input():
-    with pytest.raises(UnsupportedModuleError, match="no unit that depends on the input"):
-        boundary_distance(nn.Linear(3, 2), torch.ones(1, 3))

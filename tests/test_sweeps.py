@@ -182,7 +182,7 @@ def test_early_weights_are_those_of_the_dense_run(complete):
     dense = trained_model(DENSE_0, data, store, CPU)
     early, _ = prune_kind._pruned(tiny_pruned(start="early"), dense, data, known, store, CPU)
     network = dense_kind.new_model(DENSE_0, data, CPU)
-    train(network, data, SETTINGS, seed=0, stop=prune_kind.EARLY, progress=False)
+    train(network, data, SETTINGS, seed=0, stop=prune_kind.REWIND_EPOCHS, progress=False)
     selection = choose_units(dense, "spline", 0.5, "layerwise", 0, known)
     expected = remove_units(network, known.images[:2], selection)
     assert all(torch.equal(a, b) for a, b in zip(early.parameters(), expected.parameters(), strict=True))

@@ -95,10 +95,10 @@ def test_small_toys_start_where_they_should():
 
 def test_every_toy_run_has_its_row():
     rows = pd.DataFrame(toy_widths.width_rows((2, 4), TINY_TOY))
-    assert len(rows) == 3 * (1 + 2 * len(toy_widths.STARTS))
+    assert len(rows) == 3 * (1 + 2 * len(toy_widths.FIRST_WEIGHTS))
     assert rows["accuracy"].between(0, 1).all()
     examples = toy_widths.example_nets(2, TINY_TOY)
-    assert list(examples) == ["large", *toy_widths.STARTS]
+    assert list(examples) == ["large", *toy_widths.FIRST_WEIGHTS]
 
 
 # --- the rule --------------------------------------------------------------------------------------------------------

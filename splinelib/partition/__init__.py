@@ -20,8 +20,8 @@ from splinelib.partition.overlay import area_distance as area_distance
 from splinelib.partition.partition import Partition as Partition
 from splinelib.partition.partition import compute_partition as compute_partition
 from splinelib.partition.partition import count_regions as count_regions
-from splinelib.partition.raster import code_distance as code_distance
 from splinelib.partition.raster import raster as raster
+from splinelib.partition.raster import raster_distance as raster_distance
 from splinelib.partition.segment import SegmentPartition as SegmentPartition
 from splinelib.partition.segment import compute_segment as compute_segment
 from splinelib.partition.slices import Segment as Segment

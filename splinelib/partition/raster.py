@@ -20,7 +20,7 @@ def raster(partition: Partition, width: int, height: int) -> NDArray[np.int64]:
     return image
 
 
-def code_distance(first: Partition, second: Partition, side: int = 200) -> float:
+def raster_distance(first: Partition, second: Partition, side: int = 200) -> float:
     """Share of code bits that differ between two partitions of one slice, on a grid of ``side * side`` points.
 
     Raises:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from splinelib.partition.partition import Partition
-from splinelib.partition.raster import code_distance
+from splinelib.partition.raster import raster_distance
 
 
 @dataclass(frozen=True, eq=False)
 class Evolution:
     """The partitions of one slice after some epochs (0: before training), and the code distances between neighbours.
 
-    ``distances[i]`` is :func:`code_distance` of ``partitions[i]`` and ``partitions[i + 1]``.
+    ``distances[i]`` is :func:`raster_distance` of ``partitions[i]`` and ``partitions[i + 1]``.
     """
 
     epochs: tuple[int, ...]
@@ -25,6 +25,6 @@ class Evolution:
 
 
 def evolution(epochs: Sequence[int], partitions: Sequence[Partition], side: int = 200) -> Evolution:
-    """Put partitions (with codes) in a row; ``side`` as for :func:`code_distance`."""
+    """Put partitions (with codes) in a row; ``side`` as for :func:`raster_distance`."""
     pairs = zip(partitions, partitions[1:], strict=False)
-    return Evolution(tuple(epochs), tuple(partitions), tuple(code_distance(a, b, side) for a, b in pairs))
+    return Evolution(tuple(epochs), tuple(partitions), tuple(raster_distance(a, b, side) for a, b in pairs))

@@ -12,7 +12,6 @@ from splinelib.errors import SettingError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STARTS = ("random", "restarts", "kmeans++", "truth", "pruned")
 _TRIES = 10_000  # draws of one mean before the plane counts as full
 _ITERATIONS = 300
 

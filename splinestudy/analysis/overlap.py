@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from splinelib.errors import SettingError
 from splinelib.partition import Partition, Slice2D, compare, compute_partition
 from splinelib.pruning.surgery import Selection, mask_units
 
@@ -21,13 +20,6 @@ def jaccard_matrix(selections: Mapping[str, Selection]) -> np.ndarray:
     """:func:`jaccard` of every two selections, ``[n, n]`` in the mapping's order."""
     chosen = list(selections.values())
     return np.array([[jaccard(first, second) for second in chosen] for first in chosen])
-
-
-def expected_jaccard(ratio: float) -> float:
-    """About what two independent random selections of the share ``ratio`` of the units have: ``p / (2 − p)``."""
-    if not 0 < ratio < 1:
-        raise SettingError(f"ratio is {ratio}: it must lie strictly between 0 and 1")
-    return ratio / (2 - ratio)
 
 
 def slice_effect(

@@ -17,7 +17,7 @@ from splinestudy.analysis.toy import (
     x_problem,
 )
 
-STARTS = ("kept", "rewind", "xavier", "normal 0.1", "normal 1", "through data")
+FIRST_WEIGHTS = ("kept", "rewind", "xavier", "normal 0.1", "normal 1", "through data")
 """``kept`` and ``rewind`` start from the pruned large network, with its trained and its first weights."""
 
 
@@ -37,13 +37,13 @@ def small_nets(
     """Networks of ``width`` hidden units before their training.
 
     Args:
-        start: one of :data:`STARTS`. ``kept`` and ``rewind`` take the ``width`` units of the trained large networks
+        start: one of :data:`FIRST_WEIGHTS`. ``kept`` and ``rewind`` take the ``width`` units of the large networks
             with the largest rows; ``through data`` takes Xavier's weights and moves the boundaries.
         large: the large networks before and after training, of ``settings.hidden`` units.
         points: training points.
     """
-    if start not in STARTS:
-        raise SettingError(f"start is {start!r}: choose one of {', '.join(STARTS)}")
+    if start not in FIRST_WEIGHTS:
+        raise SettingError(f"start is {start!r}: choose one of {', '.join(FIRST_WEIGHTS)}")
     if not 1 <= width <= settings.hidden:
         raise SettingError(f"width is {width}: give 1 to {settings.hidden}, the width of the large networks")
     if start in ("kept", "rewind"):
@@ -70,7 +70,7 @@ def width_rows(widths: tuple[int, ...], settings: ToySettings, seed: int = 0) ->
         for run, score in enumerate(accuracy(trained, test))
     ]
     for width in widths:
-        for start in STARTS:
+        for start in FIRST_WEIGHTS:
             nets = small_nets(start, width, settings, (first, trained), training)
             done, _ = train_nets(nets, training, settings, seed=1)
             rows += [
@@ -86,7 +86,7 @@ def example_nets(width: int, settings: ToySettings, seed: int = 0) -> dict[str, 
     first = new_nets(settings, seed=seed)
     trained, _ = train_nets(first, training, settings, seed)
     examples = {"large": trained}
-    for start in STARTS:
+    for start in FIRST_WEIGHTS:
         nets = small_nets(start, width, settings, (first, trained), training)
         examples[start] = train_nets(nets, training, settings, seed=1)[0]
     return examples

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Colormap, Normalize
 
 from splinelib.partition.decision import DecisionBoundary
-from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.layout import Floats
 from splinelib.partition.partition import Partition
 from splinelib.partition.trace import Trace
 from splinestudy.analysis.contours import Contours
@@ -130,20 +130,6 @@ def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: lis
     other.set(ylabel="code distance", ylim=(0, None))
     other.grid(visible=False)
     axes.legend(handles=[count, distance], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return axes
-
-
-def draw_raster(axes: Axes, image: Ints, partition: Partition, title: str = "") -> Axes:
-    """The regions that a raster of pixels ``[H, W]`` sees, in the colours of :func:`draw_regions`."""
-    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
-    values = (partition.key >> np.uint64(40)) / 2.0**24
-    extent = (low[0], high[0], low[1], high[1])
-    scale = Normalize(float(values.min()), float(values.max()))
-    axes.imshow(
-        values[image], cmap="Pastel1", norm=scale, extent=extent, origin="lower", interpolation="nearest"
-    )
-    axes.set(title=title, xticks=[], yticks=[])
-    axes.grid(visible=False)
     return axes
 
 

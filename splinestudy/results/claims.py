@@ -15,7 +15,7 @@ Rows = list[dict[str, str]]
 SUCCESS = 0.95
 """Least test accuracy of a toy network that counts as a success, as in the chapter on initialisation."""
 
-STARTS = ("initialisations", "scratch", "methods", "tickets")
+SWEEPS_OF_STARTS = ("initialisations", "scratch", "methods", "tickets")
 """Sweeps whose networks the comparison of starts takes together."""
 
 
@@ -40,7 +40,9 @@ def claim_rows(claim: str, store: RecordStore) -> Rows:
 
 def start_records(store: RecordStore) -> list[Record]:
     """Committed networks of the study by which starts are compared, each once."""
-    found = [record for sweep in STARTS for record in committed(Study(sweep, "study"), store, "prune")]
+    found = [
+        record for sweep in SWEEPS_OF_STARTS for record in committed(Study(sweep, "study"), store, "prune")
+    ]
     return list({record.key: record for record in found if results.is_start(record)}.values())
 
 

@@ -155,7 +155,7 @@ _ELSEWHERE: dict[str, Callable[[Profile], list[Run]]] = {
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
 """When tickets are drawn to see whether an early one loses anything, as shares of the dense schedule."""
 
-EARLY = MOMENTS[2]
+EARLY_TICKET = MOMENTS[2]
 """The moment of those tickets whose price the narrow network is given as well."""
 
 TICKETS = ("spline", "random")
@@ -237,7 +237,7 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
         runs += _tuned(part, slim, {"scope": "layerwise"}, ("bn_scale",))
         for criterion in AT_START:
             runs += [PruneRun(run, criterion, "layerwise", ratio, run.train, draw=0) for run in dense]
-        runs += _tickets(part, dense, ("spline",), (EARLY, 1 / 2, 1))
+        runs += _tickets(part, dense, ("spline",), (EARLY_TICKET, 1 / 2, 1))
         runs += _reborn(dense, ratio)
         runs += [
             PruneRun(
@@ -245,7 +245,7 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
                 "random",
                 "layerwise",
                 ratio,
-                _for_the_price(run.train, ratio, EARLY, 1 / 2),
+                _for_the_price(run.train, ratio, EARLY_TICKET, 1 / 2),
                 start="fresh",
             )
             for run in dense

@@ -39,7 +39,7 @@ Draw = int | Literal["end", "spline", "mask"]
 epoch that a detector drew: the partition's, or that of EB Train's mask at the pruning ratio.
 """
 
-EARLY = 2
+REWIND_EPOCHS = 2
 """Epochs after which weights are taken for a lottery ticket that starts from early weights."""
 
 FRESH_SEED = 10_000
@@ -217,7 +217,7 @@ def _pruned(
     if run.start == "trained":
         return network, scoring
     if run.start == "early":
-        source = partly_trained(run.dense, EARLY, data, store, device)
+        source = partly_trained(run.dense, REWIND_EPOCHS, data, store, device)
     else:
         fresh = run.start in FRESH
         own = dataclasses.replace(run.dense, seed=seed + FRESH_SEED) if fresh else run.dense
