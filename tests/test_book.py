@@ -25,7 +25,7 @@ from book._tools.layout import BOOK, ROOT, BuildError, Layout
 from book._tools.parallel import count_jobs, run_all
 
 sys.path.append(str(BOOK.source / "_ext"))
-from repairs import escape_line
+from repairs import escape_docstring, escape_line
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -120,6 +120,12 @@ def test_texts_name_notebooks_that_exist():
 )
 def test_docstring_lines_are_escaped(written, escaped):
     assert escape_line(written) == escaped
+
+
+def test_examples_in_docstrings_are_kept_as_they_are():
+    lines = ["The norm |x|.", "", ">>> f(*parts) | 2", "x_", "", "|x|"]
+    escape_docstring(None, "function", "f", None, None, lines)
+    assert lines == [r"The norm \|x\|.", "", ">>> f(*parts) | 2", "x_", "", r"\|x\|"]
 
 
 # --- the pipeline -------------------------------------------------------------------------------------------------
