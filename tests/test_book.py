@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tokenize
+import tomllib
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -23,6 +24,7 @@ from book._tools.chapters import due_chapters, read_parameters, run_chapters, st
 from book._tools.check_site import find_problems
 from book._tools.layout import BOOK, ROOT, BuildError, Layout
 from book._tools.parallel import count_jobs, run_all
+from splinestudy.runs.profiles import PROFILES
 
 sys.path.append(str(BOOK.source / "_ext"))
 from repairs import escape_docstring, escape_line
@@ -106,6 +108,18 @@ def test_texts_name_notebooks_that_exist():
     for path in [ROOT / "README.md", *BOOK.source.rglob("*.md")]:
         for name in re.findall(r"notebooks/\w+\.ipynb", path.read_text()):
             assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_texts_name_extras_that_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [ROOT / "README.md", *BOOK.source.rglob("*.md"), *(ROOT / "splinelib").rglob("*.py")]
+    named = {name for path in texts for name in re.findall(r'"\.\[(\w+)\]"', path.read_text())}
+    assert {"prune", "study"} <= named <= set(extras)
+
+
+def test_the_page_lists_the_profiles():
+    page = (BOOK.source / "reproducing.md").read_text()
+    assert sorted(re.findall(r"^\* - \*(\w+)\*$", page, re.MULTILINE)) == sorted(PROFILES)
 
 
 @pytest.mark.parametrize(
