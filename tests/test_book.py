@@ -110,6 +110,16 @@ def test_texts_name_notebooks_that_exist():
             assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
+def test_every_path_in_the_guide_for_contributors_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([\w./]*/[\w./]*|[\w.]+\.\w+)`", text)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for package in ("splinelib", "splinestudy"):  # the map has every folder of either
+        folders = {path.parent for path in (ROOT / package).glob("*/__init__.py")}
+        assert {f"{path.relative_to(ROOT).as_posix()}/" for path in folders} <= set(named)
+
+
 def test_texts_name_extras_that_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     texts = [ROOT / "README.md", *BOOK.source.rglob("*.md"), *(ROOT / "splinelib").rglob("*.py")]
