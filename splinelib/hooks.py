@@ -85,6 +85,12 @@ def tapped(observe: Callable[[int, Tensor], None]) -> Iterator[None]:
 
     ``index`` counts the non-linearities in execution order from 0 and ``z`` is the pre-activation,
     of the shape that the layer has. ``observe`` must copy what it keeps, since ``z`` may be changed in place.
+
+    >>> seen = []
+    >>> with tapped(lambda index, z: seen.append((index, z.tolist()))):
+    ...     outputs = nn.ReLU()(torch.tensor([-1.0, 2.0]))
+    >>> seen
+    [(0, [-1.0, 2.0])]
     """
     with _Tap(observe):
         yield
@@ -102,6 +108,12 @@ def watched(
     ``inputs`` maps names of modules to observers of their first argument, ``outputs`` to observers of their result, a
     tensor of the shape that the network gives it. An observer must copy what it keeps, since the tensor may be changed
     in place.
+
+    >>> model, shapes = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), []
+    >>> with watched(model, {"1": lambda values: shapes.append(values.shape)}, {}):
+    ...     outputs = model(torch.zeros(5, 2))
+    >>> shapes
+    [torch.Size([5, 3])]
     """
     with contextlib.ExitStack() as hooks:
         for name, observe in inputs.items():
@@ -117,7 +129,15 @@ def watched(
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` into eval mode without gradients; give every module its own mode back afterwards."""
+    """Put ``model`` into eval mode without gradients; give every module its own mode back afterwards.
+
+    >>> model = nn.Dropout()
+    >>> with evaluating(model):
+    ...     model.training
+    False
+    >>> model.training
+    True
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -20,6 +20,11 @@ def ridge_regression(equations: Equations, ridge: float, unknowns: int) -> tuple
     The weights are pulled to 0 with ``ridge`` times the mean variance of the inputs, over all problems; the intercepts
     are not pulled. ``unknowns`` (d) decides which of two equal forms is computed. Raises ``torch.linalg.LinAlgError``
     where the equations determine no solution.
+
+    >>> x = torch.tensor([[[0.0], [1.0], [2.0]]])
+    >>> weights, intercepts = ridge_regression(iter([(x, 2 * x + 1)]), ridge=0.0, unknowns=1)
+    >>> round(weights.item(), 6), round(intercepts.item(), 6)
+    (2.0, 1.0)
     """
     return _by_columns(equations, ridge) if unknowns <= _PRIMAL else _by_rows(equations, ridge)
 
@@ -50,6 +55,11 @@ def covariances(equations: Equations) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     Products are taken in the rows' type, of differences from the first chunk's mean: where inputs hardly vary, the
     squares of the means would drown their variance.
+
+    >>> x = torch.tensor([[[0.0], [2.0]]])
+    >>> gram, cross, *means = covariances(iter([(x, 3 * x)]))
+    >>> gram.item(), cross.item(), [mean.item() for mean in means]
+    (1.0, 3.0, [1.0, 3.0])
     """
     rows, targets = next(equations)
     origin = rows.mean(1, keepdim=True), targets.mean(1, keepdim=True)
@@ -67,7 +77,11 @@ def _sums(x: Tensor, y: Tensor) -> list[Tensor]:
 
 
 def with_ridge(gram: Tensor, ridge: float) -> Tensor:
-    """``gram`` [problems, d, d] with ``ridge`` times the mean of all its diagonals, at least a trace, added to them."""
+    """``gram`` [problems, d, d] with ``ridge`` times the mean of all its diagonals, at least a trace, added to them.
+
+    >>> with_ridge(torch.tensor([[[4.0, 1.0], [1.0, 4.0]]]), ridge=0.5).tolist()
+    [[[6.0, 1.0], [1.0, 6.0]]]
+    """
     pull = (ridge * gram.diagonal(dim1=1, dim2=2).mean()).clamp_min(torch.finfo(gram.dtype).tiny)
     return gram + pull * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
 
@@ -84,6 +98,9 @@ def cholesky(matrix: Tensor) -> Tensor:
     """Cholesky factors of symmetric matrices [problems, d, d].
 
     Raises ``torch.linalg.LinAlgError`` for one that is not positive definite, or that only rounding makes so.
+
+    >>> cholesky(torch.tensor([[[4.0]]])).tolist()
+    [[[2.0]]]
     """
     factor = torch.linalg.cholesky(matrix)
     rounding = torch.finfo(matrix.dtype).eps * matrix.shape[-1]

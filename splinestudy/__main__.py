@@ -1,4 +1,4 @@
-"""Command line: ``python -m splinestudy {data,sweep,check}``. Needs neither Jupyter nor, for sweeps, a network."""
+"""Command line: ``python -m splinestudy {data,studies,sweep,check}``. Needs no Jupyter; sweeps need no internet."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ from splinelib.errors import SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs.check import TOLERANCE, check_record
-from splinestudy.runs.committed import committed_store
+from splinestudy.runs.committed import STUDIES, committed_store
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="get data sets and check them")
     data.add_argument("names", nargs="+", choices=DATASETS)
     data.set_defaults(command=_data)
+
+    studies = commands.add_parser("studies", help="list the commands that compute the committed records")
+    studies.set_defaults(command=_studies)
 
     checking = commands.add_parser("check", help="compute committed records again and compare")
     checking.add_argument("keys", nargs="+", metavar="KEY", help="names of files in records/, without .json")
@@ -104,6 +107,15 @@ def _check(options: argparse.Namespace) -> int:
             logging.info("  not the same: %s", path)
         logging.info("  study: %s", found.study.command())
     return 0 if stand else 1
+
+
+def _studies(options: argparse.Namespace) -> int:
+    store = committed_store()
+    for study in STUDIES:
+        runs = study.runs()
+        count = sum(store.path(run).exists() for run in runs)
+        print(f"{study.command()}  # {count} of {len(runs)} records")
+    return 0
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tokenize
+import tomllib
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -23,9 +24,10 @@ from book._tools.chapters import due_chapters, read_parameters, run_chapters, st
 from book._tools.check_site import find_problems
 from book._tools.layout import BOOK, ROOT, BuildError, Layout
 from book._tools.parallel import count_jobs, run_all
+from splinestudy.runs.profiles import PROFILES
 
 sys.path.append(str(BOOK.source / "_ext"))
-from repairs import escape_line
+from repairs import escape_docstring, escape_line
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -108,6 +110,28 @@ def test_texts_name_notebooks_that_exist():
             assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
+def test_every_path_in_the_guide_for_contributors_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([\w./]*/[\w./]*|[\w.]+\.\w+)`", text)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for package in ("splinelib", "splinestudy"):  # the map has every folder of either
+        folders = {path.parent for path in (ROOT / package).glob("*/__init__.py")}
+        assert {f"{path.relative_to(ROOT).as_posix()}/" for path in folders} <= set(named)
+
+
+def test_texts_name_extras_that_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [ROOT / "README.md", *BOOK.source.rglob("*.md"), *(ROOT / "splinelib").rglob("*.py")]
+    named = {name for path in texts for name in re.findall(r'"\.\[(\w+)\]"', path.read_text())}
+    assert {"prune", "study"} <= named <= set(extras)
+
+
+def test_the_page_lists_the_profiles():
+    page = (BOOK.source / "reproducing.md").read_text()
+    assert sorted(re.findall(r"^\* - \*(\w+)\*$", page, re.MULTILINE)) == sorted(PROFILES)
+
+
 @pytest.mark.parametrize(
     ("written", "escaped"),
     [
@@ -120,6 +144,12 @@ def test_texts_name_notebooks_that_exist():
 )
 def test_docstring_lines_are_escaped(written, escaped):
     assert escape_line(written) == escaped
+
+
+def test_examples_in_docstrings_are_kept_as_they_are():
+    lines = ["The norm |x|.", "", ">>> f(*parts) | 2", "x_", "", "|x|"]
+    escape_docstring(None, "function", "f", None, None, lines)
+    assert lines == [r"The norm \|x\|.", "", ">>> f(*parts) | 2", "x_", "", r"\|x\|"]
 
 
 # --- the pipeline -------------------------------------------------------------------------------------------------

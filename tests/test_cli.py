@@ -1,4 +1,5 @@
 import logging
+import shlex
 import sys
 
 import pytest
@@ -9,7 +10,9 @@ from splinestudy import __main__ as cli
 from splinestudy.__main__ import main
 from splinestudy.runs import dense
 from splinestudy.runs import sweep as sweeps
+from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.records import RecordStore
 
 SWEEP = ["sweep", "layerwise", "--profile", "smoke", "--seeds", "0", "--criteria", "spline"]
@@ -39,6 +42,22 @@ def test_a_smoke_sweep_on_real_digits(tmp_path, caplog):
     caplog.clear()
     assert main([*SWEEP, "--store", str(tmp_path), "--budget", "0"]) == 0
     assert "2 records, 0 failed, 0 left" in caplog.text
+
+
+def test_studies_are_listed_as_commands_that_plan_them(tmp_path, monkeypatch, capsys):
+    store = RecordStore(tmp_path)
+    store.save(STUDIES[0].runs()[0], {}, {})
+    monkeypatch.setattr(cli, "committed_store", lambda: store)
+    assert main(["studies"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("# 1 of 3 records")
+    for line, study in zip(lines, STUDIES, strict=True):
+        python, *arguments = shlex.split(line, comments=True)
+        assert [python, *arguments[:2]] == ["python", "-m", "splinestudy"]
+        options = vars(cli._parser().parse_args(arguments[2:]))
+        overrides = {name: value for name, value in options.items() if hasattr(study.settings(), name)}
+        assert options["name"] == study.sweep
+        assert get_profile(options["profile"], **overrides) == study.settings()
 
 
 def test_a_budget_of_nothing_does_nothing(tmp_path, caplog):

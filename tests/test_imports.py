@@ -9,6 +9,7 @@ import pytest
 
 import splinelib
 import splinestudy
+from book._tools.inputs import imported_names, module_file
 
 ROOTS = {"splinelib": Path(splinelib.__file__).parent, "splinestudy": Path(splinestudy.__file__).parent}
 
@@ -46,29 +47,12 @@ LAYERS = {
 
 def imports_of(path):
     """Every module of either package that a file imports, at the top, in functions or for type checking."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
             assert all(alias.name != "*" for alias in node.names), f"{path} imports a star"
-    return {module_of(name) for name in found if name.split(".")[0] in ROOTS}
-
-
-def module_of(name):
-    """The file's path, without its ending, for a dotted name that may end in an attribute."""
-    package, *parts = name.split(".")
-    while parts:
-        for path in (
-            ROOTS[package].joinpath(*parts).with_suffix(".py"),
-            ROOTS[package].joinpath(*parts, "__init__.py"),
-        ):
-            if path.exists():
-                return place_of(path)
-        parts.pop()
-    return f"{package}/__init__"
+    return {place_of(module_file(name)) for name in imported_names(tree) if name.split(".")[0] in ROOTS}
 
 
 def place_of(path):

@@ -28,11 +28,12 @@ def escape_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, 
     """Docstrings are written for the reader of the code, who sees them unrendered."""
     if what in ("data", "attribute") and lines:
         lines[0] = f": {lines[0]}"  # an empty type: napoleon would take the words before a colon for one
-    in_code = False
+    in_code = in_example = False
     for index, line in enumerate(lines):
+        in_example = bool(line.strip()) and (in_example or line.lstrip().startswith(">>> "))
         if line.strip() and not line.startswith((" " * 4, "\t")):
             in_code = False
-        if not in_code:
+        if not in_code and not in_example:
             lines[index] = escape_line(line)
         in_code = in_code or line.rstrip().endswith("::")
 

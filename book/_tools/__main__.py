@@ -25,6 +25,7 @@ def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     """Run what is due, then render. Chapters outside ``prefix`` are shown as they last were."""
     install_mathjax(BOOK)
     draw_teaser(BOOK)
+    list_studies(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
     if due and profile != "smoke":
         fetch_data()
@@ -41,8 +42,19 @@ def test_book() -> None:
     install_mathjax(BOOK)
     stage(TEST, BOOK)
     draw_teaser(TEST)
+    list_studies(TEST)
     run_chapters(find_chapters(), TEST, "smoke")
     check_site(render(TEST).parent)
+
+
+def list_studies(layout: Layout) -> None:
+    """Write the commands behind the committed records, for the page that shows them."""
+    command = [sys.executable, "-m", "splinestudy", "studies"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise BuildError("the committed studies cannot be listed (see above)")
+    layout.results.mkdir(parents=True, exist_ok=True)
+    (layout.results / "studies.txt").write_text(done.stdout)
 
 
 def fetch_data() -> None:

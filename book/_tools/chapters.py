@@ -1,8 +1,6 @@
 """Notebooks run through papermill; what they leave behind are the chapters of the book."""
 
 import ast
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,6 +13,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from .inputs import chapter_key
 from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown
 from .parallel import count_cores, count_jobs, run_all
 
@@ -168,17 +167,6 @@ def _steady(data: dict[str, Any], name: str) -> None:
         data["text/html"] = html.replace(found[1], f"T_{name}")
     if "text/plain" in data:
         data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", data["text/plain"])
-
-
-def chapter_key(path: Path, profile: str) -> str:
-    """Hash of all that a chapter is made from: notebook, package, records, versions, parameters."""
-    files = [path, ROOT / "requirements.lock", Path(__file__)]
-    for folder, ending in (("splinelib", "py"), ("splinestudy", "py"), ("records", "json")):
-        files += sorted((ROOT / folder).rglob(f"*.{ending}"))
-    digest = hashlib.sha256(json.dumps({"profile": profile}).encode())
-    for file in files:
-        digest.update(f"{shown(file)}:".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _is_current(path: Path, layout: Layout, profile: str) -> bool:

@@ -72,6 +72,13 @@ class CodeDistance(_OnImages):
         positions: of a feature map at most this many, the same for all images, drawn with ``seed``.
         drop: which of a pair falls (see :func:`splinelib.criteria.spline.rank_units`).
         seed: of the positions and of ``drop="random"``.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
+    >>> model[0].bias.data = torch.zeros(3)
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> CodeDistance(images)(model, splinelib.read_layers(model, images))[0].round(decimals=6).tolist()
+    [0.0, 1.0, 0.5]
     """
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
@@ -98,6 +105,13 @@ class OutputAngle(_OnImages):
     falls.
 
     ``images``, ``positions``, ``drop`` and ``seed`` are those of :class:`CodeDistance`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
+    >>> model[0].bias.data = torch.zeros(3)
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> OutputAngle(images)(model, splinelib.read_layers(model, images))[0].round(decimals=6).tolist()
+    [0.0, 2.0, 1.0]
     """
 
     centred: bool = True

@@ -41,6 +41,13 @@ class Taylor(_OnBatch):
 
     ``Σ (g·θ)²`` over a unit's parameters θ (weights and biases of its writers, scale and shift of its batch norms), g
     the gradient of the cross-entropy; the mean over minibatches of ``batch_size`` images. ``power=1``: ``Σ |g·θ|``.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[2].weight.data[:, 1] = 0  # nothing reads unit 1
+    >>> images, labels = torch.tensor([[1.0, 2.0], [-2.0, 1.0]]), torch.tensor([0, 1])
+    >>> (score,) = Taylor(images, labels)(model, splinelib.read_layers(model, images))
+    >>> score.shape, score[1].item()
+    (torch.Size([3]), 0.0)
     """
 
     power: Literal[1, 2] = 2
@@ -65,7 +72,15 @@ class Taylor(_OnBatch):
 
 @dataclass(frozen=True, eq=False)
 class SNIP(_OnBatch):
-    """Connection sensitivity (Lee et al., ICLR 2019): ``Σ |g·θ|`` over a unit's weights, g of the whole batch."""
+    """Connection sensitivity (Lee et al., ICLR 2019): ``Σ |g·θ|`` over a unit's weights, g of the whole batch.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[2].weight.data[:, 1] = 0  # nothing reads unit 1
+    >>> images, labels = torch.tensor([[1.0, 2.0], [-2.0, 1.0]]), torch.tensor([0, 1])
+    >>> (score,) = SNIP(images, labels)(model, splinelib.read_layers(model, images))
+    >>> score.shape, score[1].item()
+    (torch.Size([3]), 0.0)
+    """
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
@@ -83,6 +98,12 @@ class GraSP(_OnBatch):
     divided by the number of distinct sums: numbers in (0, 1], in the same order, equal where sums are equal.
 
     ``temperature`` divides the outputs before the softmax; 200 is what the authors' code uses.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> images, labels = torch.tensor([[1.0, 2.0], [-2.0, 1.0]]), torch.tensor([0, 1])
+    >>> (score,) = GraSP(images, labels)(model, splinelib.read_layers(model, images))
+    >>> score.shape, score.max().item()
+    (torch.Size([3]), 1.0)
     """
 
     temperature: float = 200.0
@@ -114,6 +135,13 @@ class SynFlow:
     parameter and, as in the authors' code, of every batch-norm statistic. ``example_inputs`` [N, ...] gives the shape.
 
     Raises :class:`splinelib.errors.UnsupportedModuleError` for a layer that scores 0 throughout.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    >>> model[2].weight.data = torch.ones(2, 3)
+    >>> images = torch.zeros(1, 2)
+    >>> SynFlow(images)(model, splinelib.read_layers(model, images))[0].tolist()
+    [2.0, 4.0, 6.0]
     """
 
     example_inputs: Tensor = field(repr=False)
@@ -149,6 +177,13 @@ class TorchPruningScore:
             everything that goes with a unit, readers too, unless it is told otherwise (``group_reduction="first"``).
         images: example inputs [N, ...] for tracing the model and, with labels, for gradients.
         labels: integer classes [N], if the importance reads gradients (of the cross-entropy); else None.
+
+    >>> import torch_pruning
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> images = torch.zeros(1, 2)
+    >>> lamp = TorchPruningScore(torch_pruning.importance.LAMPImportance(), images)
+    >>> [score.shape for score in lamp(model, splinelib.read_layers(model, images))]
+    [torch.Size([3])]
     """
 
     importance: Callable[[Any], Tensor | None]

@@ -152,6 +152,14 @@ class ReconstructionCost(_OnReaders):
     Raises :class:`UnsupportedModuleError` for a layer that no 2-d convolution or linear module reads, or that one of
     more than 10,000 inputs reads; and :class:`SettingError` for images that
     :func:`splinelib.layers.images.check_images` refuses or that a reader gives a constant output on.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])  # the second is constant
+    >>> model[0].bias.data = torch.zeros(3)
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> (score,) = ReconstructionCost(images)(model, splinelib.read_layers(model, images))
+    >>> score.argmin().item()
+    1
     """
 
     ridge: float = RIDGE
@@ -205,6 +213,13 @@ class ThiNet(_OnReaders):
     sum of what all removed units hand on has the least mean square, as a share of the whole output's, summed over
     readers. Re-solving (least squares) comes afterwards, as compensation. Arguments and errors are those of
     :class:`ReconstructionCost`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[2].weight.data[:, 1] = 0  # nothing reads unit 1
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> (score,) = ThiNet(images)(model, splinelib.read_layers(model, images))
+    >>> score.argmin().item()
+    1
     """
 
     def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:

@@ -53,6 +53,10 @@ def spline_distance(weight: Tensor, bias: Tensor, rho: float = 0.05, offset: Off
 
     A unit with w = 0 has no boundary. Its cosine with every unit is taken as 1, and with the geometric offset
     so is its distance term 0: such a unit is redundant whatever stands beside it.
+
+    >>> weight = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0]])
+    >>> spline_distance(weight, bias=torch.zeros(3)).tolist()
+    [[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]
     """
     if rho < 0:
         raise SettingError(f"rho is {rho}: it must be at least 0")
@@ -93,6 +97,11 @@ def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed
             smaller norm), or a random one drawn with ``seed``.
 
     Cost: O(units²) for almost all inputs, since only the rows whose nearest neighbour fell are searched again.
+
+    >>> distance = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    >>> ranking = rank_units(distance, norm=torch.tensor([1.0, 2.0, 1.0]))
+    >>> ranking.order.tolist(), ranking.distance.tolist()
+    ([0, 2, 1], [0.0, 1.0, inf])
     """
     if drop not in ("smaller_norm", "closer_second", "random"):
         raise SettingError(f"drop is {drop!r}: choose 'smaller_norm', 'closer_second' or 'random'")
@@ -177,6 +186,12 @@ class Spline:
     ``drop`` are explained at :func:`spline_distance` and :func:`rank_units`. The last two are for ablations:
     ``fold=False`` leaves batch norm out of the hyperplanes, and ``orientation="same"`` takes ``1 − cos`` for
     ``1 − |cos|``, so that units whose boundaries coincide but which are active on opposite sides count as different.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
+    >>> model[0].bias.data = torch.zeros(3)
+    >>> Spline()(model, splinelib.read_layers(model, torch.zeros(1, 2)))[0].round(decimals=6).tolist()
+    [0.0, 2.0, 1.0]
     """
 
     rho: float = 0.05

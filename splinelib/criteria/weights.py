@@ -17,7 +17,13 @@ from splinelib.layers.network import Layer, raw_rows, unit_scales
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform random scores drawn with ``seed``: what any criterion has to beat."""
+    """Uniform random scores drawn with ``seed``: what any criterion has to beat.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> layers = splinelib.read_layers(model, torch.zeros(1, 2))
+    >>> [score.shape for score in Random(seed=0)(model, layers)]
+    [torch.Size([3])]
+    """
 
     seed: int
 
@@ -29,7 +35,13 @@ class Random:
 
 @dataclass(frozen=True)
 class FilterNorm:
-    """L1 (Li et al., ICLR 2017) or L2 norm of a unit's own weights, batch norm not folded in."""
+    """L1 (Li et al., ICLR 2017) or L2 norm of a unit's own weights, batch norm not folded in.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[3.0, 4.0], [0.0, -1.0], [2.0, 0.0]])
+    >>> FilterNorm(order=2)(model, splinelib.read_layers(model, torch.zeros(1, 2)))
+    [tensor([5., 1., 2.], dtype=torch.float64)]
+    """
 
     order: Literal[1, 2] = 1
 
@@ -47,6 +59,11 @@ class FPGM:
     """Sum of a unit's Euclidean distances to all others of its layer (He et al., CVPR 2019): the most central falls.
 
     Torch-Pruning's importance of this name takes distances between powers of absolute weights, which is another score.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+    >>> FPGM()(model, splinelib.read_layers(model, torch.zeros(1, 2)))[0].round().tolist()
+    [4.0, 3.0, 5.0]
     """
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
@@ -63,6 +80,11 @@ class BatchNormScale:
     """|γ| of the unit's batch norm: network slimming's score (Liu et al., ICCV 2017), trained with L1 on γ there.
 
     Raises :class:`splinelib.errors.UnsupportedModuleError` for a layer without batch norm.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[1].weight.data = torch.tensor([0.5, -2.0, 1.0])
+    >>> BatchNormScale()(model, splinelib.read_layers(model, torch.zeros(1, 2)))[0].tolist()
+    [0.5, 2.0, 1.0]
     """
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:

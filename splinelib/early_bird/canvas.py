@@ -23,6 +23,9 @@ def two_image_canvas(first: Tensor, second: Tensor, side: int = 32) -> Tensor:
     On Fashion-MNIST, where the rule draws as soon as it may, one run in three is drawn an epoch earlier.
 
     Raises :class:`SettingError` for images of different shapes or no float dtype, or a ``side`` below 2.
+
+    >>> two_image_canvas(torch.zeros(3, 8, 8), torch.ones(3, 8, 8), side=4).shape
+    torch.Size([16, 3, 8, 8])
     """
     if first.shape != second.shape:
         raise SettingError(
@@ -47,6 +50,11 @@ def noise_canvas(images: Tensor, count: int, seed: int) -> Tensor:
     made on the CPU, so it is the same on every device.
 
     Raises :class:`SettingError` if ``images`` are no finite float batch or ``count`` is below 1.
+
+    >>> images = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)
+    >>> noise = noise_canvas(images, count=5, seed=0)
+    >>> noise.shape, bool((noise.abs() <= 1).all())
+    (torch.Size([5, 1, 8, 8]), True)
     """
     if images.ndim < 2 or images.numel() == 0 or not images.is_floating_point():
         raise SettingError(

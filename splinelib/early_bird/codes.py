@@ -51,6 +51,10 @@ def code_distance(first: PackedCode, second: PackedCode) -> np.ndarray:
     """Fraction of differing bits, layer by layer: float64 array [layers]. Its mean is the distance of two epochs.
 
     Raises :class:`SettingError` if the two codes do not come from the same architecture and canvas.
+
+    >>> first, second = PackedCode((np.array([96], np.uint8),), (4,)), PackedCode((np.array([32], np.uint8),), (4,))
+    >>> code_distance(first, second).tolist()  # one of four bits
+    [0.25]
     """
     if first.bits != second.bits:
         raise SettingError(
@@ -195,6 +199,12 @@ def sign_codes(
     Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones
     all over the canvas, and :class:`TrainingError` if a pre-activation is NaN.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
+    >>> model[0].weight.data = torch.tensor([[1.0], [-1.0]])
+    >>> code = sign_codes(model, canvas=torch.tensor([[-1.0], [1.0]]))
+    >>> code.bits, np.unpackbits(code.layers[0], count=4).tolist()
+    ((4,), [0, 1, 1, 0])
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")

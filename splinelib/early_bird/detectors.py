@@ -128,6 +128,11 @@ class SplineEarlyBird(_Detector):
     ``canvas`` is a batch of inputs [points, ...]; ``bits`` is explained at :func:`splinelib.sign_codes`.
     Works with and without batch norm, since it reads the input of every non-linearity. The attribute ``canvas`` may be
     moved to another device or dtype; a state names the canvas that the detector was made with.
+
+    >>> detector = SplineEarlyBird(canvas=torch.rand(16, 2), window=3)
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> [detector.update(model) for _ in range(5)], detector.epoch  # a network that stands still
+    ([False, False, False, True, True], 3)
     """
 
     def __init__(self, canvas: Tensor, threshold: float = 0.16, window: int = 3, bits: int = 2**17) -> None:
@@ -169,6 +174,11 @@ class MaskEarlyBird(_Detector):
 
     The mask keeps the channels whose ``|γ|`` exceeds the ``ratio``-quantile over all batch norms. Drawn when the
     last ``window`` masks lie pairwise within ``threshold``. All batch norms together count as one layer.
+
+    >>> detector = MaskEarlyBird(ratio=0.5, window=3)
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+    >>> [detector.update(model) for _ in range(4)], detector.epoch  # a network that stands still
+    ([False, False, True, True], 2)
     """
 
     def __init__(self, ratio: float, threshold: float = 0.1, window: int = 5) -> None:

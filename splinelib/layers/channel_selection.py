@@ -56,6 +56,11 @@ class ChannelSelection(nn.Module):
     Attributes:
         channels: width of the stream, that is, channels coming in.
         indexes: int64 buffer ``[k]``, the channels kept, strictly ascending; all of them at first.
+
+    >>> selection = ChannelSelection(4)
+    >>> selection.indexes = torch.tensor([0, 2])
+    >>> selection(torch.zeros(1, 4, 8, 8)).shape
+    torch.Size([1, 2, 8, 8])
     """
 
     indexes: Tensor

@@ -145,6 +145,10 @@ def read_layers(model: nn.Module, example_inputs: Tensor) -> tuple[Layer, ...]:
 
     Raises:
         UnsupportedModuleError: if the model has no layer that can be pruned.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> [(layer.name, layer.units, layer.readers) for layer in read_layers(model, torch.zeros(1, 2))]
+    [('0', 3, ('2',))]
     """
     return graph_layers(dependency_graph(model, example_inputs))
 
@@ -248,6 +252,13 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     are one hyperplane in the product of their input spaces: their rows stand side by side and their offsets add up
     (our reading; exact where the unit's pre-activation is the sum of its writers). ``norms=False`` leaves batch
     norm out.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    >>> (layer,) = read_layers(model, torch.zeros(1, 2))
+    >>> weight, bias = folded(model, layer)
+    >>> inputs = torch.ones(1, 2)
+    >>> torch.allclose((inputs.double() @ weight.T + bias).float(), model[:2](inputs), atol=1e-6)
+    True
     """
     rows, offsets = [], []
     for writer in layer.writers:

@@ -78,7 +78,11 @@ def counted_flops() -> Iterator[Callable[[], int]]:
 
 
 def cost(model: nn.Module, example_inputs: Tensor) -> Cost:
-    """Parameters and operations of one forward pass, see ``count_parameters`` and ``count_flops``."""
+    """Parameters and operations of one forward pass, see ``count_parameters`` and ``count_flops``.
+
+    >>> cost(nn.Linear(3, 2), torch.zeros(1, 3))
+    Cost(parameters=8, flops=12)
+    """
     return Cost(count_parameters(model), count_flops(model, example_inputs))
 
 

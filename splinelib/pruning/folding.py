@@ -33,6 +33,10 @@ def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int
         seed: of k-means.
 
     Raises what :func:`splinelib.remove_units` raises.
+
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> fold_units(model, torch.zeros(1, 2), ratio=0.5)[0].out_features
+    2
     """
     check_ratio(ratio)
     layers = read_layers(model, example_inputs)

@@ -56,6 +56,14 @@ def reconstruct(
         SettingError: for images that :func:`splinelib.layers.images.check_images` refuses, a ridge below 0, or images
             on
             which the inputs of a module do not determine its weights; and what :func:`splinelib.remove_units` raises.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
+    >>> model[0].bias.data = torch.zeros(3)
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> smaller = reconstruct(model, {"0": [0]}, images)
+    >>> smaller[0].out_features, torch.allclose(smaller(images), model(images), atol=0.01)
+    (2, True)
     """
     check_images(model, images)
     if ridge < 0:
@@ -81,6 +89,12 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
 
     Each norm's running mean and variance become those of its input over all images (in eval mode, so with the norms
     in front already set): the correction that REPAIR makes after merging. Nothing else changes.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> corrected = reestimate_norms(model, images)
+    >>> torch.allclose(corrected[1].running_mean, model[0](images).mean(0), atol=1e-6)
+    True
     """
     check_images(model, images)
     corrected = copy.deepcopy(model)

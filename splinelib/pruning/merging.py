@@ -47,6 +47,14 @@ def merge_units(
         layers: those of ``model``, where they are known already.
 
     Raises what :func:`splinelib.remove_units` raises.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
+    >>> model[0].bias.data = torch.zeros(3)
+    >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> smaller = merge_units(model, images, {"0": [0]})
+    >>> smaller[0].out_features, torch.allclose(smaller(images), model(images), atol=1e-6)
+    (2, True)
     """
     layers = layers or read_layers(model, example_inputs)
     merged = copy.deepcopy(model)

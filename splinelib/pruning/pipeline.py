@@ -49,6 +49,11 @@ def prune(
             none, or a calibration batch that is missing, does not fit or says nothing, before any work; and for a ratio
             too small to remove a unit.
         UnsupportedModuleError: if nothing in the model can be pruned.
+
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> smaller = prune(model, torch.zeros(1, 2), ratio=0.5)
+    >>> smaller[0].out_features, smaller[2].in_features, model[0].out_features
+    (2, 2, 4)
     """
     check_ratio(ratio)
     if compensate not in COMPENSATIONS:

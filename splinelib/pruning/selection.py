@@ -53,6 +53,11 @@ def select_units(
     Raises:
         SettingError: for a ratio or scope outside these, or scores that do not fit the layers, are not finite, or
             (for ``"global"``, where dividing by a mean needs it) are negative.
+
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> layers = splinelib.read_layers(model, torch.zeros(1, 2))
+    >>> select_units(layers, scores=[torch.tensor([3.0, 1.0, 2.0, 4.0])], ratio=0.5)
+    {'0': [1, 2]}
     """
     check_ratio(ratio)
     check_scope(scope)
@@ -141,6 +146,11 @@ def select_flops(
 
     Raises:
         SettingError: as :func:`splinelib.select_units` does, and if even the narrowest network has more operations.
+
+    >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2)
+    >>> layers, scores = splinelib.read_layers(model, images), [torch.tensor([3.0, 1.0, 2.0, 4.0])]
+    >>> select_flops(model, images, layers, scores, ratio=0.5)
+    {'0': [1, 2]}
     """
     check_ratio(ratio)
     units = sum(layer.units for layer in layers)

@@ -36,6 +36,11 @@ def remove_units(
         SettingError: for a unit or a layer that the model does not have, or a layer that would lose all its units.
         UnsupportedModuleError: where the model cannot do without the units, since the groups of a grouped convolution
             or group norm would lose unequally many channels, or it counts on their number.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> smaller = remove_units(model, torch.zeros(1, 2), {"0": [1]})
+    >>> smaller[0].out_features, smaller[2].in_features
+    (2, 2)
     """
     pruned = cut(model, layers or read_layers(model, example_inputs), selection)
     try:
@@ -149,6 +154,12 @@ def mask_units(
 
     Computes the same function as :func:`remove_units` gives, at the full cost. Raises as that function does, and
     :class:`UnsupportedModuleError` where a norm over channels (layer norm, group norm) reads the units.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> images, selection = torch.ones(1, 2), {"0": [1]}
+    >>> masked, smaller = mask_units(model, images, selection), remove_units(model, images, selection)
+    >>> masked[0].out_features, torch.allclose(masked(images), smaller(images), atol=1e-6)
+    (3, True)
     """
     lost = lost_channels(model, layers or read_layers(model, example_inputs), selection)
     masked = copy.deepcopy(model)

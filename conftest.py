@@ -7,6 +7,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, by child pro
 import hypothesis
 import pytest
 import torch
+from torch import nn
+
+import splinelib
 
 torch.set_num_threads(1)
 # No deadline: the machine may be busy. The same examples on every run: a red test stays red.
@@ -26,3 +29,9 @@ def _same_modules_every_time():
 def generator():
     """A seeded source of random numbers."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _names_in_examples(doctest_namespace):
+    """What the examples in docstrings take as imported."""
+    doctest_namespace.update(torch=torch, nn=nn, splinelib=splinelib)
