@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs.check import TOLERANCE, check_record
 from splinestudy.runs.committed import STUDIES, committed_store
+from splinestudy.runs.gpu import write_archive
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
@@ -52,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--store", type=Path, required=True, help="folder to compute in")
     checking.add_argument("--tolerance", type=float, default=TOLERANCE, help="see splinestudy/runs/check.py")
     checking.set_defaults(command=_check)
+
+    gpu = commands.add_parser("gpu", help="the paper's own schedule on a borrowed GPU, for so many minutes")
+    gpu.add_argument("--minutes", type=float, required=True, help="after which what still runs is ended")
+    gpu.add_argument("--out", type=Path, required=True, help="folder for the records' archive and the store")
+    gpu.add_argument("--jobs", type=int, default=3, help="processes that share the GPU")
+    gpu.add_argument("--profile", choices=PROFILES, default="paper")
+    gpu.set_defaults(command=_gpu)
 
     sweeping = commands.add_parser("sweep", help="compute the runs that a store of records lacks")
     sweeping.add_argument("name", choices=SWEEPS)
@@ -134,18 +143,55 @@ def _sweep(options: argparse.Namespace) -> int:
     return 1 if report.failed else 0
 
 
+def _gpu(options: argparse.Namespace) -> int:
+    if not options.minutes > 0 or options.jobs < 1:
+        raise SettingError(
+            f"--minutes is {options.minutes:g}, --jobs {options.jobs}: give more than 0, at least 1"
+        )
+    load_dataset(get_profile(options.profile).dataset)
+    store, seconds = options.out / "store", 60 * options.minutes
+    arguments = [
+        "sweep",
+        "gpu",
+        "--profile",
+        options.profile,
+        "--store",
+        str(store),
+        "--budget",
+        f"{seconds:g}s",
+    ]
+    status = _spawn(options.jobs, arguments, seconds)
+    archive = write_archive(RecordStore(store), options.out)
+    logging.info("records so far: %s; the same command goes on", archive)
+    return status
+
+
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """Tells glibc to keep freed buffers: given back after every operation and faulted in again, they cost a step 8 %."""
 
 
-def _spawn(jobs: int, arguments: Sequence[str]) -> int:
-    """Run the command of these ``arguments`` in ``jobs`` processes, which share its store and divide the cores."""
+def _spawn(jobs: int, arguments: Sequence[str], seconds: float | None = None) -> int:
+    """Run the command of these ``arguments`` in ``jobs`` processes, which share its store and divide the cores.
+
+    What still runs after so many ``seconds`` is ended, which is no failure.
+    """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**_KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"]
     processes = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
+    end = None if seconds is None else time.monotonic() + seconds
     # -9 means killed by signal 9, which is no success.
-    return max(abs(process.wait()) for process in processes)
+    return max(abs(_ended(process, end)) for process in processes)
+
+
+def _ended(process: subprocess.Popen[bytes], end: float | None) -> int:
+    """The exit status of a process, or 0 where it had to be ended at the moment ``end`` of the monotonic clock."""
+    try:
+        return process.wait(None if end is None else max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return 0
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def test_jobs_are_the_same_command_in_several_processes(codes, status, tmp_path,
             started.append((command, env["OMP_NUM_THREADS"]))
             self.code = codes[len(started) - 1]
 
-        def wait(self):
+        def wait(self, timeout=None):
             return self.code
 
     monkeypatch.setattr(cli.subprocess, "Popen", Process)

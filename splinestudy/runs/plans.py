@@ -7,6 +7,7 @@ from typing import Any
 from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
 from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.gpu import gpu_runs
 from splinestudy.runs.methods import FRESH
 from splinestudy.runs.pilot import pilot_runs
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
@@ -39,6 +40,7 @@ SWEEPS = (
     "core",
     "core_flops",
     "paper_era",
+    "gpu",
     "toy",
     "boundary",
     "initialisation",
@@ -79,6 +81,7 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``sensitivity``: no training, one layer cut at a time.
     * ``core``, ``core_flops``, ``paper_era``: the study of the protocol, seed by seed: the core methods
       layerwise, globally at equal FLOPs, and with them every other one of the paper's time, layerwise.
+    * ``gpu``: dense networks, early birds and what is pruned at the end, at one ratio, on two networks.
     * ``toy``: the two-dimensional toy; ``boundary``: who touches the decision boundary on slices through images;
       ``initialisation``: k-means, fits of one variable, and the toy at small widths; ``interpretation``: networks of
       the dense runs read through their partition, and one more training watched for each seed.
@@ -93,6 +96,8 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     dense = dense_runs(profile)
     if sweep == "early_bird":
         return [*dense]
+    if sweep == "gpu":
+        return gpu_runs(profile)
     if sweep in ("core", "core_flops", "paper_era"):
         return protocol_runs(sweep, profile)
     if sweep == "pilot":

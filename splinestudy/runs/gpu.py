@@ -1,0 +1,53 @@
+"""What a borrowed GPU computes: the paper's own schedule, so ordered that every minute leaves whole comparisons."""
+
+import dataclasses
+import tarfile
+from pathlib import Path
+
+from splinelib.files import atomic_path
+from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.prune import PruneRun
+from splinestudy.runs.records import RecordStore
+from splinestudy.runs.run import Run
+
+RATIO = 0.5
+NETWORKS = ("vgg16_bn", "preresnet101")
+"""In this order; the second only when the first is done."""
+
+CHOICES = ("spline", "l1", "fpgm", "random")
+"""Units chosen at the end of dense training, beside network slimming's."""
+
+ARCHIVE = "records.tar.gz"
+
+
+def gpu_runs(profile: Profile) -> list[Run]:
+    """Dense networks of every seed; early birds of both detectors; then what is pruned at the end, seed by seed."""
+    runs: list[Run] = []
+    for arch in NETWORKS:
+        sized = dataclasses.replace(profile, arch=arch)
+        dense, slim = dense_runs(sized), slimming_runs(sized)
+        runs += [*dense, *slim]
+        runs += [_early_bird(run, "spline") for run in dense] + [_early_bird(run, "mask") for run in slim]
+        for plain, sparse in zip(dense, slim, strict=True):
+            runs += [_pruned(sized, plain, criterion) for criterion in CHOICES]
+            runs.append(_pruned(sized, sparse, "bn_scale"))
+    return runs
+
+
+def _early_bird(dense: DenseRun, detector: str) -> PruneRun:
+    criterion = "spline" if detector == "spline" else "bn_scale"
+    train = dataclasses.replace(dense.train, norm_l1=0.0)
+    return PruneRun(dense, criterion, "layerwise", RATIO, train, draw=detector, onward=True)  # type: ignore[arg-type]
+
+
+def _pruned(profile: Profile, dense: DenseRun, criterion: str) -> PruneRun:
+    return PruneRun(dense, criterion, "layerwise", RATIO, finetuning(profile, dense))
+
+
+def write_archive(store: RecordStore, folder: Path) -> Path:
+    """All records of ``store``, without weights and checkpoints, as one file in ``folder``; its path."""
+    with atomic_path(folder / ARCHIVE) as temporary, tarfile.open(temporary, "w:gz") as archive:
+        for path in sorted(store.root.glob("*/[!.]*.json")):
+            archive.add(path, path.relative_to(store.root))
+    return folder / ARCHIVE
