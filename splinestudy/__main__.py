@@ -14,7 +14,7 @@ import torch
 from splinelib.errors import SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
-from splinestudy.runs.methods import METHODS
+from splinestudy.runs.methods import choices
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
 from splinestudy.runs.records import RecordStore
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--epochs", type=int)
     sweeping.add_argument("--seeds", type=int, nargs="+")
     sweeping.add_argument("--ratios", type=float, nargs="+")
-    sweeping.add_argument("--criteria", choices=METHODS, nargs="+")
+    sweeping.add_argument("--criteria", choices=choices(), nargs="+")
     sweeping.add_argument("--finetune-epochs", type=int)
     sweeping.set_defaults(command=_sweep)
     return parser
