@@ -18,7 +18,7 @@ from splinestudy.models import ARCHITECTURES
 from splinestudy.runs.check import TOLERANCE, check_record
 from splinestudy.runs.committed import STUDIES, committed_store
 from splinestudy.runs.gpu import write_archive
-from splinestudy.runs.methods import METHODS
+from splinestudy.runs.methods import choices
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
 from splinestudy.runs.records import RecordStore
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--epochs", type=int)
     sweeping.add_argument("--seeds", type=int, nargs="+")
     sweeping.add_argument("--ratios", type=float, nargs="+")
-    sweeping.add_argument("--criteria", choices=METHODS, nargs="+")
+    sweeping.add_argument("--criteria", choices=choices(), nargs="+")
     sweeping.add_argument("--finetune-epochs", type=int)
     sweeping.set_defaults(command=_sweep)
     return parser

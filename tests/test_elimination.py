@@ -10,7 +10,8 @@ from splinelib.criteria import ReconstructionCost, ThiNet
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.pruning import reconstruct
 from splinestudy.data.samples import Calibration
-from splinestudy.runs.methods import CRITERIA, METHODS, PROCEDURES, check_method, make_criterion, shrink
+from splinestudy.runs.methods import choices, make_criterion
+from splinestudy.runs.shrinking import check_method, shrink
 
 RIDGE = 0.01
 
@@ -191,7 +192,7 @@ def test_a_reader_of_very_many_inputs_is_named_before_any_work(criterion, monkey
 # --- methods by name ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", choices())
 def test_every_method_removes_its_share(method, generator):
     model = nn.Sequential(*list(tiny_cnn(generator))[:7], nn.Linear(20, 3))
     data = Calibration(torch.randn(32, 2, 6, 6, generator=generator), torch.arange(32) % 3)
@@ -201,7 +202,6 @@ def test_every_method_removes_its_share(method, generator):
 
 
 def test_names_of_methods_are_checked():
-    assert len(set(METHODS)) == len(METHODS) == len(CRITERIA) + len(PROCEDURES)
     with pytest.raises(SettingError, match="criterion is 'magic'"):
         check_method("magic", "none", "trained", "layerwise")
     with pytest.raises(SettingError, match="compensate is 'magic'"):

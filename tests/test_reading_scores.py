@@ -120,14 +120,10 @@ def test_units_are_masked_by_how_often_they_touch(subject):
 
 def test_every_reading_of_a_network_has_its_rows(subject):
     points = subjects.sampled_points(subject, 120)
-    chosen = {
-        name: subjects.select_units(subject.layers, score(subject.model, subject.layers), 0.4)
-        for name, score in subjects.criteria(subject.example).items()
-    }
-    assert list(chosen) == list(subjects.CRITERIA)
+    chosen = studies.selections_of(subject, 0.4)
     windows = subjects.boundary_windows(subject, points, 1, 10)
     rows = pd.DataFrame(subjects.effect_rows(subject, {0.4: chosen}, windows))
-    assert rows["criterion"].tolist() == list(subjects.CRITERIA)
+    assert rows["criterion"].tolist() == list(studies.CRITERIA)
     assert (rows["length"] <= 1).all()
     assert rows["length"].max() > 0
     checks = pd.DataFrame(subjects.complexity_rows(points.inputs[:2], subject.model, (0.2, 0.5)))

@@ -285,6 +285,11 @@ def saving(criterion, seed, accuracy, scope="layerwise", **settings):
     return dataclasses.replace(record, key=f"{criterion} {seed} {scope} {sorted(settings)}")
 
 
+def named(table):
+    """The table by the names of its ways."""
+    return table.set_index(table["way"].map(str))
+
+
 @pytest.fixture
 def savings():
     bird = {"draw": "spline", "onward": True, "finetune": {"epochs": 16}}
@@ -301,8 +306,8 @@ def savings():
 
 
 def test_savings_by_hand(savings):
-    table = tables.savings_table(savings)
-    summary = tables.savings_summary(table).set_index("criterion")
+    table = tables.whole_table(savings)
+    summary = named(tables.savings_summary(table))
     assert set(summary.index) == {"spline early bird", "spline early bird (global)", "narrow", "ticket early"}
     bird = summary.loc["spline early bird"]
     canvas = 100 * 8 / (3 * 200 * 16)
@@ -326,28 +331,30 @@ def test_early_tickets_and_their_price_have_names_of_their_own():
         saving("random", 0, 0.7, start="fresh", finetune={"epochs": 24}),
         saving("random", 0, 0.7, start="fresh", finetune={"epochs": 80}),
     ]
-    table = tables.savings_table(records)
-    assert table["criterion"].tolist() == ["narrow early", "narrow long", "spline", "spline at epoch 4"]
-    assert tables.label_of("spline at epoch 4") == "spline ticket of epoch 4, schedule anew"
+    table = tables.whole_table(records)
+    names = ["narrow early", "narrow long", "spline", "spline at epoch 4"]
+    assert table["way"].map(str).tolist() == names
+    assert table["draw"].tolist() == ["end", "end", "end", 4]
+    assert table["way"].iloc[-1].label == "spline ticket of epoch 4, schedule anew"
     assert tables.bird_ratios(table) == []
-    assert tables.savings_table([]).empty
+    assert tables.whole_table([]).empty
 
 
 def test_the_dense_accuracy_is_that_of_networks_without_l1_on_their_scales(savings):
     bird = {"draw": "mask", "onward": True, "finetune": {"epochs": 16}}
-    slim = with_results(saving("bn_scale", 0, 0.5, **bird), dense_accuracy=0.1)
-    table = tables.savings_table([*savings, slim])
+    slim = with_results(saving("bn_scale", 0, 0.5, l1=1e-4, **bird), dense_accuracy=0.1)
+    table = tables.whole_table([*savings, slim])
     assert tables.dense_spread(table) == pytest.approx((0.9, 0))
     assert tables.bird_ratios(table) == [0.5]
 
 
 def test_the_front_is_beaten_by_none(savings):
-    front = tables.pareto_front(tables.savings_summary(tables.savings_table(savings)))
-    assert front["criterion"].tolist() == ["narrow", "spline early bird", "ticket early"]
+    front = tables.pareto_front(tables.savings_summary(tables.whole_table(savings)))
+    assert front["way"].map(str).tolist() == ["narrow", "spline early bird", "ticket early"]
 
 
 def test_the_saving_claim_names_the_largest_saving_without_loss(savings):
-    summary = tables.savings_summary(tables.savings_table(savings))
+    summary = tables.savings_summary(tables.whole_table(savings))
     claim = tables.savings_claim(savings, summary)["ours"]
     assert claim.startswith("largest saving without loss: 1.41 ×, *spline early bird* at ratio 0.5")
     dear = summary.assign(saving=summary["saving"] / 2, training_mean=2 * summary["training_mean"])
@@ -381,13 +388,13 @@ def test_seconds_saved_by_hand(savings):
     for record in savings:
         record.settings["dense"] |= {"arch": "a", "width": 1.0, "dataset": "cifar10"}
         record.settings["dense"]["train"] |= {"precision": "float32"}
-    table = tables.wall_savings(savings, [times, *others]).set_index("criterion")
+    table = named(tables.wall_savings(savings, [times, *others]))
     assert set(table.index) == {"spline early bird", "narrow", "ticket early"}  # none that cuts globally
     assert set(table["n"]) == {3}
     assert table.loc["spline early bird", "seconds_mean"] == pytest.approx(16 * 4 / (8 * 4 + 8 * 3))
     assert table.loc["narrow", "seconds_mean"] == pytest.approx(16 * 4 / (4 * 3))
     assert table.loc["ticket early", "seconds_mean"] == pytest.approx(16 * 4 / (16 * 4 + 16 * 3))
-    summary = tables.savings_summary(tables.savings_table(savings)).set_index("criterion")
+    summary = named(tables.savings_summary(tables.whole_table(savings)))
     assert table["saving_mean"].to_dict() == pytest.approx(summary["saving"][table.index].to_dict())
     assert tables.wall_savings(savings, []).empty
 
@@ -395,23 +402,26 @@ def test_seconds_saved_by_hand(savings):
 def test_networks_retrained_at_the_full_rate_have_a_name_of_their_own():
     full = saving("spline", 0, 0.9, finetune={"epochs": 8, "lr": 0.1})
     short = saving("spline", 0, 0.8, draw="end")
-    assert tables.savings_table([full, short])["criterion"].tolist() == ["spline", "spline retrained"]
+    table = tables.whole_table([full, short])
+    assert table["way"].map(str).tolist() == ["spline", "spline retrained"]
+    assert table["retrained"].tolist() == [False, True]
 
 
 def test_birds_stand_beside_their_control(savings):
-    summary = tables.savings_summary(tables.savings_table(savings))
+    summary = tables.savings_summary(tables.whole_table(savings))
     birds = tables.early_birds(summary)
-    assert set(birds["criterion"]) == {"spline early bird", "spline early bird (global)", "narrow"}
-    table = tables.savings_table(savings)
+    bird = tables.Way("spline", draw="detector")
+    assert set(birds["way"]) == {bird, dataclasses.replace(bird, scope="global"), tables.NARROW}
+    table = tables.whole_table(savings)
     assert tables.whole_ratios(table) == [0.5]
-    assert tables.whole_ratios(table[table["criterion"] != "narrow"]) == []
+    assert tables.whole_ratios(table[table["method"] != "narrow"]) == []
     _, axes = plt.subplots()
     plots.bird_curves(axes, birds, (0.9, 0.01))
     assert [text.get_text() for text in axes.texts] == ["0.5"] * 3
 
 
 def test_one_seed_is_never_without_loss(savings):
-    summary = tables.savings_summary(tables.savings_table(savings[:4]))
+    summary = tables.savings_summary(tables.whole_table(savings[:4]))
     assert not summary["no_loss"].any()
     assert summary["loss_se"].isna().all()
 
@@ -419,8 +429,8 @@ def test_one_seed_is_never_without_loss(savings):
 def test_phases_are_shares_and_the_cheapest_method_comes_first(savings):
     means = tables.phase_means(savings)
     assert list(means.columns) == list(tables.PHASES)
-    assert means.index[0] == "narrow"
-    assert means.loc["ticket early"].tolist() == pytest.approx([1, 0, 0, 0.25])
+    assert means.index[0] == tables.NARROW
+    assert means.loc[tables.Way("ticket early")].tolist() == pytest.approx([1, 0, 0, 0.25])
 
 
 # --- figures --------------------------------------------------------------------------------------------------
@@ -514,7 +524,7 @@ def test_the_rule_map_marks_what_is_never_drawn(axes, settling):
 
 
 def test_savings_are_drawn(axes, savings):
-    summary = tables.savings_summary(tables.savings_table(savings))
+    summary = tables.savings_summary(tables.whole_table(savings))
     plots.pareto(axes, summary, tables.pareto_front(summary), (0.9, float("nan")))
     assert {text.get_text() for text in axes.legend().get_texts()} == {
         "lottery ticket, early weights",
@@ -527,7 +537,7 @@ def test_savings_are_drawn(axes, savings):
 
 def test_tickets_of_several_moments_share_a_sign(axes):
     records = [saving("spline", 0, 0.5 + epoch / 100, draw=epoch, finetune={"epochs": 8}) for epoch in (4, 8)]
-    summary = tables.savings_summary(tables.savings_table(records))
+    summary = tables.savings_summary(tables.whole_table(records))
     plots.pareto(axes, summary, tables.pareto_front(summary), (0.9, 0.1))
     plots.legend_below(axes.figure, columns=1)
     assert [text.get_text() for text in axes.texts] == ["4", "8"]
@@ -545,7 +555,7 @@ def test_phases_are_stacked(axes, savings):
 def test_outcomes_have_a_point_for_each_draw(axes):
     records = [ticket(epochs, seed, 0.5) for epochs in (16, 1) for seed in range(2)]
     table = tables.pruning_table(records, "layerwise")
-    plots.ticket_outcomes(axes, tables.summarise(table, ["criterion", "dense_epochs"], ["accuracy"]))
+    plots.ticket_outcomes(axes, tables.summarise(table, ["way", "dense_epochs"], ["accuracy"]))
     assert axes.containers[0].lines[0].get_xdata().tolist() == [1, 16]
 
 

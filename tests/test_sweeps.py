@@ -20,15 +20,16 @@ from splinestudy.runs import dense as dense_kind
 from splinestudy.runs import prune as prune_kind
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.dense import DenseRun, load_run_data, trained_model
-from splinestudy.runs.methods import SoftPruning, choose_units, shrink
+from splinestudy.runs.methods import METHODS, names_of
 from splinestudy.runs.one_shot import OneShotRun, SensitivityRun
 from splinestudy.runs.plans import SWEEPS, plan
-from splinestudy.runs.profiles import PROFILES, SCORES, dense_runs, get_profile
+from splinestudy.runs.profiles import PROFILES, dense_runs, get_profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import RecordStore, run_key, settings_dict
-from splinestudy.runs.untrained import COMPENSATED
+from splinestudy.runs.shrinking import SoftPruning, choose_units, shrink
 from splinestudy.training.loop import evaluate, train
 
+SCORES, COMPENSATED = len(names_of("score")), sum(row.compensated for row in METHODS.values())
 DENSE_0, DENSE_1, SPLINE_0, L1_0, SPLINE_1, L1_1 = PLAN = tiny_plan()
 
 
@@ -518,9 +519,9 @@ def test_plans_hold_every_run_once_and_dense_runs_first(sweep):
 def test_the_study_of_methods_has_every_method_at_every_ratio():
     profile = get_profile("study")
     for sweep, count in (
-        ("methods", len(SCORES) + len(COMPENSATED) + 4),
-        ("methods_global", len(SCORES) + 7),
-        ("methods_flops", len(SCORES) + 7),
+        ("methods", SCORES + COMPENSATED + 4),
+        ("methods_global", SCORES + 7),
+        ("methods_flops", SCORES + 7),
     ):
         pruned = [run for run in plan(sweep, profile) if not isinstance(run, DenseRun)]
         assert len(pruned) == count * len(profile.ratios) * len(profile.seeds)

@@ -70,8 +70,9 @@ def pruned(criterion="spline", seed=0, accuracy=0.5, ratio=0.5, kind="prune", l1
     ],
 )
 def test_methods_are_named_by_their_settings(settings, name):
-    assert tables.method_name(pruned(**settings).settings) == name
-    assert tables.label_of(name)
+    way = tables.way_of(pruned(**settings).settings)
+    assert str(way.alone()) == name
+    assert way.label
 
 
 def test_pruning_table_by_hand():
@@ -97,8 +98,12 @@ def test_starts_tell_retraining_from_fine_tuning():
     found[4] = pruned("random", **slow)
     for record in found.values():
         record.settings["dense"]["train"] = train
-    table = tables.starts_table(list(found.values())).set_index("criterion")
-    assert table["accuracy"].to_dict() == {"spline": 0.0, "spline retrained": 0.1, "narrow": 0.3}
+    table = tables.starts_table(list(found.values()))
+    assert dict(zip(table["way"].map(str), table["accuracy"], strict=True)) == {
+        "spline": 0.0,
+        "spline retrained": 0.1,
+        "narrow": 0.3,
+    }
     assert tables.starts_table([]).empty
 
 
@@ -143,8 +148,9 @@ def test_one_shot_table_takes_the_better_measure():
     solved = pruned(kind="oneshot", compensate="least_squares")
     for one in (record, solved):
         one.results["reestimated_accuracy"] = 0.3
-    table = tables.one_shot_table([record, solved]).set_index("criterion")
-    assert table["best_accuracy"].to_dict() == {"spline": 0.3, "spline + least_squares": 0.1}
+    table = tables.one_shot_table([record, solved])
+    assert table["best_accuracy"].tolist() == [0.3, 0.1]
+    assert table["compensate"].tolist() == ["none", "least_squares"]
     assert table["seconds"].tolist() == [3.0, 3.0]
 
 
@@ -152,14 +158,14 @@ def test_sensitivity_has_a_row_for_every_layer():
     cut = {"spline": {"a": 0.1, "b": 0.2}, "l1": {"a": 0.3, "b": 0.4}}
     record = with_results(pruned(kind="sensitivity"), accuracy=cut, norm_rank=cut)
     table = tables.sensitivity_table([record])
-    assert table[["criterion", "layer", "position", "accuracy"]].to_numpy().tolist() == [
-        ["spline", "a", 1, 0.1],
-        ["spline", "b", 2, 0.2],
-        ["l1", "a", 1, 0.3],
-        ["l1", "b", 2, 0.4],
+    assert table[["way", "layer", "position", "accuracy"]].to_numpy().tolist() == [
+        [tables.SPLINE, "a", 1, 0.1],
+        [tables.SPLINE, "b", 2, 0.2],
+        [tables.Way("l1"), "a", 1, 0.3],
+        [tables.Way("l1"), "b", 2, 0.4],
     ]
     assert (table["accuracy"] == table["norm_rank"]).all()
-    summary = tables.summarise(table, ["criterion", "position"], ["accuracy"])
+    summary = tables.summarise(table, ["way", "position"], ["accuracy"])
     _, axes = plt.subplots()
     plots.sensitivity_by_layer(axes, summary, 0.9)
     assert [text.get_text() for text in axes.legend().get_texts()] == ["dense", "spline", "filter L1 norm"]
@@ -172,14 +178,16 @@ def test_pairs_that_are_not_there_are_left_out():
     ]
     records += [pruned("random", 7, 0.4), pruned("l1", 0, 0.2, ratio=0.3)]
     found = tables.paired_differences(tables.pruning_table(records, "layerwise"))
-    assert found[["ratio", "against", "n", "verdict"]].to_numpy().tolist() == [[0.5, "l1", 3, "worse"]]
+    assert found[["ratio", "against", "n", "verdict"]].to_numpy().tolist() == [
+        [0.5, tables.Way("l1"), 3, "worse"]
+    ]
     assert found["difference"].item() == pytest.approx(-0.1)
 
 
 def test_a_study_is_counted():
     rows = [("l1", -0.02, "worse"), ("random", 0.04, "better"), ("taylor", 0.0, "open")]
     differences = pd.DataFrame(
-        [{"ratio": 0.5, "against": a, "difference": d, "verdict": v} for a, d, v in rows]
+        [{"ratio": 0.5, "against": tables.Way(a), "difference": d, "verdict": v} for a, d, v in rows]
     )
     claim = tables.study_claim("C5", [pruned()], differences)
     assert claim["ours"] == (
@@ -202,9 +210,10 @@ def test_verdicts_against_many_are_taken_together(verdicts, word):
 
 
 def test_every_method_has_a_colour_of_its_family():
-    assert family_colour("l1 + least_squares") == family_colour("fpgm") != family_colour("taylor")
-    assert family_colour("spline rho=0.2") == family_colour("spline") == style_of("spline + merge")[0]
-    assert style_of("l1 + merge")[2] != style_of("l1 + least_squares")[2]
+    l1, spline = tables.Way("l1", "least_squares"), tables.Way("spline", "merge")
+    assert family_colour(l1) == family_colour(tables.Way("fpgm")) != family_colour(tables.Way("taylor"))
+    assert family_colour(tables.Way("spline rho=0.2")) == family_colour(spline) == style_of(spline)[0]
+    assert style_of(tables.Way("l1", "merge"))[2] != style_of(l1)[2]
 
 
 def test_dots_are_ordered_best_first():
@@ -213,7 +222,7 @@ def test_dots_are_ordered_best_first():
     records = [
         pruned(n, s, a + s / 100) for n, a in (("l1", 0.3), ("spline", 0.6), ("random", 0.1)) for s in (0, 1)
     ]
-    summary = tables.summarise(tables.pruning_table(records, "layerwise"), ["criterion"], ["accuracy"])
+    summary = tables.summarise(tables.pruning_table(records, "layerwise"), ["way"], ["accuracy"])
     figure, axes = plt.subplots()
     plots.method_dots(axes, summary, "accuracy", "accuracy", dense=0.9)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["spline", "filter L1 norm", "random"]
@@ -225,13 +234,14 @@ def test_columns_of_ratios_share_one_order_of_methods(ratios):
     import matplotlib.pyplot as plt
 
     cases = pd.DataFrame({"ratio": pd.Series(ratios, dtype=float)})
-    summary = cases.merge(pd.DataFrame({"criterion": ["spline", "random"]}), how="cross")
+    spline, l1, random = map(tables.Way, ("spline", "l1", "random"))
+    summary = cases.merge(pd.DataFrame({"way": [spline, random]}), how="cross")
     summary = summary.assign(accuracy_mean=0.6, accuracy_std=0.1)
-    differences = cases.merge(pd.DataFrame({"against": ["random", "unshown"]}), how="cross")
+    differences = cases.merge(pd.DataFrame({"against": [random, tables.Way("taylor")]}), how="cross")
     differences = differences.assign(difference=-0.2, low=-0.3, high=-0.1)
 
-    dots = plots.dots_by_ratio(summary, "accuracy", ["spline", "l1", "random"], dense=0.9)
-    forest = plots.forest_by_ratio(differences, 0.003, ["l1", "random"], title="at {:g}".format)
+    dots = plots.dots_by_ratio(summary, "accuracy", [spline, l1, random], dense=0.9)
+    forest = plots.forest_by_ratio(differences, 0.003, [l1, random], title="at {:g}".format)
 
     for figure, rows in ((dots, [0, 2]), (forest, [1])):
         axes = figure.axes
@@ -262,7 +272,7 @@ def test_a_styled_table_joins_means_with_spreads_and_names_methods():
     table = pd.DataFrame(
         {
             "ratio": [0.5, 0.3],
-            "criterion": ["narrow", "l1 + least_squares"],
+            "way": [tables.NARROW, tables.Way("l1", "least_squares")],
             "n": [3, 12345],
             "accuracy_mean": [0.71234, float("nan")],
             "accuracy_std": [0.0051, float("nan")],
@@ -273,7 +283,7 @@ def test_a_styled_table_joins_means_with_spreads_and_names_methods():
         index=[7, 7],
     )
     header, first, second = cells(tables.styled(table))
-    assert header == ["ratio", "criterion", "n", "accuracy ± std", "loss ± standard error", "no loss"]
+    assert header == ["ratio", "method", "n", "accuracy ± std", "loss ± standard error", "no loss"]
     assert first == ["0.5", "narrow network from scratch", "3", "0.712 ± 0.005", "0.100 ± 0.010", "no"]
     assert second == ["0.3", "filter L1 norm, least squares", "12,345", "–", "-0.250", "yes"]
 
@@ -293,7 +303,12 @@ def test_stacked_tables_name_their_parts_first_and_epochs_have_one_decimal():
 
 def test_a_styled_table_shows_intervals():
     table = pd.DataFrame(
-        {"against": ["l1"] * 2, "difference": [0.02, 0.01], "low": [0.01, np.nan], "high": [0.03, np.nan]}
+        {
+            "against": [tables.Way("l1")] * 2,
+            "difference": [0.02, 0.01],
+            "low": [0.01, np.nan],
+            "high": [0.03, np.nan],
+        }
     )
     assert cells(tables.styled(table, precision=2)) == [
         ["against", "difference [95 % interval]"],
@@ -307,7 +322,7 @@ def test_a_styled_table_shows_intervals():
 def test_best_first_averages_over_ratios():
     summary = pd.DataFrame(
         {
-            "criterion": ["a", "b", "a", "b"],
+            "way": ["a", "b", "a", "b"],
             "ratio": [0.3, 0.3, 0.7, 0.7],
             "accuracy_mean": [0.9, 0.8, 0.1, 0.7],
         }
@@ -318,7 +333,7 @@ def test_best_first_averages_over_ratios():
 
 def test_differences_that_differ_by_rounding_alone_have_no_spread(recwarn):
     rows = [
-        {"ratio": 0.5, "seed": seed, "criterion": name, "accuracy": value}
+        {"ratio": 0.5, "seed": seed, "way": tables.Way(name), "accuracy": value}
         for seed in range(3)
         for name, value in (("spline", 0.1 * seed + 0.3), ("random", 0.1 * seed))
     ]

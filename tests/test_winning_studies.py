@@ -12,6 +12,7 @@ from splinestudy.analysis import toy_widths
 from splinestudy.analysis.toy import ToySettings, new_nets, x_problem
 from splinestudy.results import initialisation as verdict
 from splinestudy.results.tables import origin, table
+from splinestudy.results.ways import Way
 from splinestudy.runs import initialisation as studies
 from splinestudy.runs.committed import committed_store
 from splinestudy.runs.records import RecordStore
@@ -212,6 +213,7 @@ def test_first_claim_on_images_counts_ratios(large, clever, said):
     rows += [(ratio / 10, "narrow lsuv", found) for ratio, found in enumerate(clever)]
     rows += [(0.0, "narrow long", "worse")]  # on neither side
     table = pd.DataFrame(rows, columns=["ratio", "against", "verdict"]).assign(difference=-0.01)
+    table["against"] = table["against"].map(Way)
     row = verdict.image_claim(table, "tiny")
     assert row["C1"] == said
     assert row["clever start, against the random start"].startswith("*narrow, LSUV* +1.0 points")

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.criteria.gradients import SynFlow
-from splinelib.criteria.spline import Criterion, Spline
-from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm, Random
+from splinelib.criteria.weights import Random
 from splinelib.layers.network import Layer, unit_scales
 from splinelib.partition import Slice2D
 from splinelib.pruning.selection import select_units
@@ -23,7 +21,6 @@ from splinestudy.analysis.local_complexity import (
     random_directions,
 )
 
-CRITERIA = ("spline", "l1", "bn_scale", "fpgm", "synflow", "random")
 CHOICES = ("least touching", "most touching", "random")
 _RANDOM_DRAWS = 5
 
@@ -45,12 +42,6 @@ class Subject:
     def accuracy(self, model: nn.Module) -> float:
         """Share of the subject's inputs that ``model`` labels right."""
         return float((boundary_share.predicted(model, self.inputs) == self.labels).double().mean())
-
-
-def criteria(example: Tensor) -> dict[str, Criterion]:
-    """The criteria compared, by name."""
-    found = (Spline(), FilterNorm(1), BatchNormScale(), FPGM(), SynFlow(example), Random(0))
-    return dict(zip(CRITERIA, found, strict=True))
 
 
 def sampled_points(

@@ -8,24 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from splinestudy.plots.style import whole_ticks
+from splinestudy.runs.methods import METHODS
 
-_STYLES = {
-    "spline": ("#0072B2", "o"),
-    "l1": ("#D55E00", "s"),
-    "bn_scale": ("#009E73", "^"),
-    "fpgm": ("#CC79A7", "D"),
-    "synflow": ("#E69F00", "v"),
-    "random": ("#666666", "X"),
-}
-_NAMES = {
-    "spline": "spline",
-    "l1": "filter L1",
-    "bn_scale": "BN scale",
-    "fpgm": "FPGM",
-    "synflow": "SynFlow",
-    "random": "random",
-}
-_LINES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"))
+_LINES = (
+    ("#0072B2", "o", "-"),
+    ("#D55E00", "s", "--"),
+    ("#009E73", "^", "-."),
+    ("#CC79A7", "D", ":"),
+    ("#E69F00", "v", (0, (6, 3))),
+    ("#666666", "X", (0, (1, 3))),
+)
+"""Colours, markers and dashes of what one figure compares, whatever that is."""
 
 
 def layer_lines(axes: Axes, columns: dict[str, pd.DataFrame], names: Sequence[str], title: str = "") -> Axes:
@@ -98,7 +91,7 @@ def overlap_matrix(axes: Axes, matrix: pd.DataFrame, title: str = "") -> Axes:
         value = matrix.iat[row, column]
         colour = "black" if value > 0.55 else "white"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
-    names = [_NAMES.get(str(name), str(name)) for name in matrix.columns]
+    names = [METHODS[name].brief for name in matrix.columns]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_title(title)
@@ -108,11 +101,11 @@ def overlap_matrix(axes: Axes, matrix: pd.DataFrame, title: str = "") -> Axes:
 
 def effect_points(axes: Axes, table: pd.DataFrame, value: str, label: str, title: str = "") -> Axes:
     """Accuracy without retraining against a slice effect, a mark for each network, ratio and criterion."""
-    for criterion, part in table.groupby("criterion", sort=False):
-        colour, marker = _STYLES[str(criterion)]
-        axes.scatter(
-            part[value], part["accuracy"], color=colour, marker=marker, s=40, label=_NAMES[str(criterion)]
-        )
+    for (name, part), (colour, marker, _) in zip(
+        table.groupby("criterion", sort=False), _LINES, strict=False
+    ):
+        brief = METHODS[str(name)].brief
+        axes.scatter(part[value], part["accuracy"], color=colour, marker=marker, s=40, label=brief)
     axes.set(title=title, xlabel=label, ylabel="accuracy, no retraining")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     return axes

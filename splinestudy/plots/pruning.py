@@ -8,23 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from splinestudy.plots.style import columns, family_colour, mean_and_spread, style_of, whole_ticks
-from splinestudy.results.names import label_of
+from splinestudy.results.ways import SPLINE, Way
 
 
 def ratio_curves(
     axes: Axes, summary: pd.DataFrame, value: str, label: str, x: str = "ratio", title: str = ""
 ) -> Axes:
-    """``value`` (mean ± std over seeds, from ``tables.summarise``) against ``x``, one line for each criterion.
+    """``value`` (mean ± std over seeds, from ``tables.summarise``) against ``x``, one line for each way.
 
     At equal ratios the points are moved apart a little sideways so that error bars stay readable.
     """
-    criteria = list(summary["criterion"].unique())
+    ways = list(summary["way"].unique())
     # Shares of units are the same for all, so the points are moved apart; a measured cost stays where it is.
     spread = 0.012 * (summary[x].max() - summary[x].min() or 0.5) if x == "ratio" else 0.0
-    for index, criterion in enumerate(criteria):
-        part = summary[summary["criterion"] == criterion].sort_values(x)
-        shift = (index - (len(criteria) - 1) / 2) * spread
-        mean_and_spread(axes, part, x, value, criterion, shift)
+    for index, way in enumerate(ways):
+        part = summary[summary["way"] == way].sort_values(x)
+        shift = (index - (len(ways) - 1) / 2) * spread
+        mean_and_spread(axes, part, x, value, way, shift)
     axes.set(title=title, xlabel=label, ylabel="test accuracy")
     if x == "ratio":
         axes.set_xticks(sorted(summary[x].unique()))
@@ -36,12 +36,12 @@ def difference_forest(
     differences: pd.DataFrame,
     margin: float,
     title: str = "",
-    criterion: str = "spline",
-    order: Sequence[str] | None = None,
+    way: Way = SPLINE,
+    order: Sequence[Way] | None = None,
 ) -> Axes:
-    """Paired differences with confidence intervals (from ``tables.paired_differences``) in points, and the margin.
+    """Paired differences of ``way`` with their intervals (``tables.paired_differences``) in points, and the margin.
 
-    The differences of one ratio may be put in a given ``order`` of methods, for panels that share their rows.
+    The differences of one ratio may be put in a given ``order`` of ways, for panels that share their rows.
     """
     axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
     axes.axvline(0, color="black", linewidth=1)
@@ -59,25 +59,25 @@ def difference_forest(
             capsize=3,
             linestyle="none",
         )
-    names = [f"{label_of(row.against)}, ratio {row.ratio:g}" for row in differences.itertuples()]
-    _name_rows(axes, names if order is None else [label_of(name) for name in order])
-    axes.set(title=title, xlabel=f"{criterion} − other\n(points; grey: ±{100 * margin:g})")
+    names = [f"{row.against.label}, ratio {row.ratio:g}" for row in differences.itertuples()]
+    _name_rows(axes, names if order is None else [other.label for other in order])
+    axes.set(title=title, xlabel=f"{way} − other\n(points; grey: ±{100 * margin:g})")
     return axes
 
 
 def layer_widths(
     axes: Axes, table: pd.DataFrame, ratio: float, title: str = "", uniform: float | None = None
 ) -> Axes:
-    """Share of units kept in each layer at one ratio (mean over seeds), one line for each criterion.
+    """Share of units kept in each layer at one ratio (mean over seeds), one line for each way.
 
     A dotted line marks ``uniform``, what every layer would keep if all kept the same; by default ``1 - ratio``.
     """
     part = table[np.isclose(table["ratio"], ratio)]
-    for criterion in part["criterion"].unique():
-        group = part[part["criterion"] == criterion]
+    for way in part["way"].unique():
+        group = part[part["way"] == way]
         mean = group.groupby("position")["kept"].mean()
-        colour, marker, dash = style_of(criterion)
-        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=label_of(criterion))
+        colour, marker, dash = style_of(way)
+        axes.plot(mean.index, mean, color=colour, marker=marker, linestyle=dash, label=way.label)
     axes.axhline(1 - ratio if uniform is None else uniform, color="black", linewidth=1, linestyle=(0, (1, 2)))
     axes.set(title=title, xlabel="layer, from input to output", ylabel="share of units kept", ylim=(0, 1.02))
     whole_ticks(axes.xaxis)
@@ -92,18 +92,18 @@ def method_dots(
     label: str,
     title: str = "",
     dense: float | None = None,
-    order: Sequence[str] | None = None,
+    order: Sequence[Way] | None = None,
 ) -> Axes:
-    """``value`` (mean ± std over seeds) of many methods at one ratio, the best on top unless there is an ``order``."""
+    """``value`` (mean ± std over seeds) of many ways at one ratio, the best on top unless there is an ``order``."""
     if order is None:
-        order = list(summary.sort_values(f"{value}_mean", ascending=False)["criterion"])
+        order = list(summary.sort_values(f"{value}_mean", ascending=False)["way"])
     for _, row in summary.iterrows():
-        colour, marker = family_colour(row["criterion"]), style_of(row["criterion"])[1]
+        colour, marker = family_colour(row["way"]), style_of(row["way"])[1]
         spread = 0.0 if np.isnan(row[f"{value}_std"]) else row[f"{value}_std"]
-        filled = colour if " + " in row["criterion"] else "white"
+        filled = "white" if row["way"].compensate == "none" else colour
         axes.errorbar(
             row[f"{value}_mean"],
-            order.index(row["criterion"]),
+            order.index(row["way"]),
             xerr=spread,
             color=colour,
             marker=marker,
@@ -113,7 +113,7 @@ def method_dots(
         )
     if dense is not None:
         axes.axvline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)))
-    _name_rows(axes, [label_of(name) for name in order])
+    _name_rows(axes, [other.label for other in order])
     axes.set(title=title, xlabel=label)
     return axes
 
@@ -121,11 +121,11 @@ def method_dots(
 def dots_by_ratio(
     summary: pd.DataFrame,
     value: str,
-    order: Sequence[str],
+    order: Sequence[Way],
     dense: float | None = None,
     title: Callable[[float], str] = "ratio {:g}".format,
 ) -> Figure:
-    """:func:`method_dots` of a test accuracy, one column for each ratio, with all methods in one ``order``."""
+    """:func:`method_dots` of a test accuracy, one column for each ratio, with all ways in one ``order``."""
     ratios = sorted(summary["ratio"].unique())
     figure, axes = columns(len(ratios), _height(order))
     for ax, ratio in zip(axes, ratios, strict=False):
@@ -137,20 +137,20 @@ def dots_by_ratio(
 def forest_by_ratio(
     differences: pd.DataFrame,
     margin: float,
-    order: Sequence[str],
+    order: Sequence[Way],
     title: Callable[[float], str] = "ratio {:g}".format,
-    criterion: str = "spline",
+    way: Way = SPLINE,
 ) -> Figure:
-    """:func:`difference_forest` of the methods in ``order``, one column for each ratio."""
+    """:func:`difference_forest` of the ways in ``order``, one column for each ratio."""
     shown = differences[differences["against"].isin(order)]
     ratios = sorted(shown["ratio"].unique())
     figure, axes = columns(len(ratios), _height(order))
     for ax, ratio in zip(axes, ratios, strict=False):
-        difference_forest(ax, shown[shown["ratio"] == ratio], margin, title(ratio), criterion, order)
+        difference_forest(ax, shown[shown["ratio"] == ratio], margin, title(ratio), way, order)
     return figure
 
 
-def _height(rows: Sequence[str]) -> float:
+def _height(rows: Sequence[Way]) -> float:
     return 1.4 + 0.25 * len(rows)
 
 

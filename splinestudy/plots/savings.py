@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from splinestudy.plots.style import mean_and_spread, style_of, whole_ticks
-from splinestudy.results.names import AFTER, label_of
+from splinestudy.results.ways import Way
 
 _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
 _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
@@ -14,8 +14,8 @@ _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
 
 def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accuracy", title: str = "") -> Axes:
     """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
-    for criterion, part in summary.sort_values("dense_epochs").groupby("criterion", sort=False):
-        mean_and_spread(axes, part, "dense_epochs", "accuracy", str(criterion))
+    for way, part in summary.sort_values("dense_epochs").groupby("way", sort=False):
+        mean_and_spread(axes, part, "dense_epochs", "accuracy", way)
     axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel=label)
     whole_ticks(axes.xaxis)
     axes.legend()
@@ -37,11 +37,11 @@ def pareto(
     axes.step(
         front["training_mean"], front["accuracy_mean"], where="post", color="#999999", linewidth=3, alpha=0.5
     )
-    for criterion, part in summary.groupby(summary["criterion"].map(_without_epoch), sort=False):
-        colour = _signs(axes, part, str(criterion), "training", "accuracy", "none")
+    for way, part in summary.groupby([way.at_any_epoch() for way in summary["way"]], sort=False):
+        colour = _signs(axes, part, way, "training", "accuracy", "none")
         for row in part.itertuples():
-            if epoch := row.criterion.partition(AFTER)[2]:
-                _beside(axes, row.training_mean, row.accuracy_mean, epoch, colour)
+            if way.draw == "epochs":
+                _beside(axes, row.training_mean, row.accuracy_mean, str(row.way.draw), colour)
     return _against_dense(axes, dense, title)
 
 
@@ -73,15 +73,15 @@ def seconds_saved(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
 
 
 def _ratio_lines(axes: Axes, summary: pd.DataFrame, x: str, y: str) -> None:
-    for criterion, part in summary.sort_values("ratio").groupby("criterion", sort=False):
-        colour = _signs(axes, part, str(criterion), x, y, "--" if "global" in str(criterion) else "-")
+    for way, part in summary.sort_values("ratio").groupby("way", sort=False):
+        colour = _signs(axes, part, way, x, y, "--" if way.scope == "global" else "-")
         for row in part.itertuples():
             _beside(axes, getattr(row, f"{x}_mean"), getattr(row, f"{y}_mean"), f"{row.ratio:g}", colour)
 
 
-def _signs(axes: Axes, part: pd.DataFrame, criterion: str, x: str, y: str, linestyle: str) -> str:
-    """One method's means and spreads of two measures, open signs where it prunes globally; returns the colour."""
-    colour, marker, _ = style_of(criterion)
+def _signs(axes: Axes, part: pd.DataFrame, way: Way, x: str, y: str, linestyle: str) -> str:
+    """One way's means and spreads of two measures, open signs where it prunes globally; returns the colour."""
+    colour, marker, _ = style_of(way)
     axes.errorbar(
         part[f"{x}_mean"],
         part[f"{y}_mean"],
@@ -89,10 +89,10 @@ def _signs(axes: Axes, part: pd.DataFrame, criterion: str, x: str, y: str, lines
         yerr=part[f"{y}_std"].fillna(0),
         color=colour,
         marker=marker,
-        markerfacecolor="white" if "global" in criterion else colour,
+        markerfacecolor="white" if way.scope == "global" else colour,
         linestyle=linestyle,
         capsize=2.5,
-        label=label_of(criterion),
+        label=way.label,
     )
     return colour
 
@@ -111,14 +111,8 @@ def _against_dense(axes: Axes, dense: tuple[float, float], title: str) -> Axes:
     return axes
 
 
-def _without_epoch(criterion: str) -> str:
-    """The name of a method without the number behind :data:`AFTER`."""
-    base, ticket, _ = criterion.partition(AFTER)
-    return base + ticket
-
-
 def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
-    """Stacked shares of the phases: ``table`` has a row for each method and a column for each phase."""
+    """Stacked shares of the phases: ``table`` has a row for each way and a column for each phase."""
     left = np.zeros(len(table))
     for phase in table.columns:
         axes.barh(
@@ -132,7 +126,7 @@ def phase_bars(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
         )
         left += table[phase].to_numpy()
     axes.axvline(1, color="black", linewidth=1, linestyle=(0, (6, 3)))
-    axes.set_yticks(range(len(table)), [label_of(name) for name in table.index])
+    axes.set_yticks(range(len(table)), [way.label for way in table.index])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_title(title, pad=30)
     axes.set_xlabel("operations, as a share of dense training (dashed line: 1)")

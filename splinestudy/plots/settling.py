@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from splinestudy.plots.style import style_of, whole_ticks
+from splinestudy.results.ways import SPLINE, Way
 
 # One colour and dash for each schedule, told apart without colour as well.
 _SCHEDULES = {
@@ -62,7 +63,7 @@ def detected_epochs(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
     detectors = list(table["detector"].unique())
     last = table["epochs"].max()
     for row, detector in enumerate(detectors):
-        colour = style_of("spline" if detector == "spline" else "bn_scale")[0]
+        colour = style_of(SPLINE if detector == "spline" else Way("bn_scale"))[0]
         _dots(axes, table.loc[table["detector"] == detector, "epoch"], row, colour, last)
     _rows(axes, detectors, last, title)
     return axes

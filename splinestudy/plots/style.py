@@ -13,84 +13,49 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from splinestudy.results.names import AFTER, GLOBAL, label_of
+from splinestudy.results.ways import Way
+from splinestudy.runs.methods import Family
 
-# One colour, marker and dash for each method, everywhere: told apart without colour as well.
-STYLES = {
-    "spline": ("#0072B2", "o", "-"),
-    "spline_geometric": ("#56B4E9", "P", "-"),
-    "l1": ("#D55E00", "s", "--"),
-    "bn_scale": ("#009E73", "^", "-."),
-    "random": ("#666666", "X", ":"),
+_COLOURS: dict[Family, str] = {
+    "boundaries": "#0072B2",
+    "weights": "#D55E00",
+    "gradients": "#009E73",
+    "outputs": "#CC79A7",
+    "controls": "#666666",
 }
-_FAMILIES = {  # colour of a family of methods, and the marker of each in it
-    "#0072B2": {
-        "spline": "o",
-        "spline_geometric": "P",
-        "code_distance": "8",
-        "spline early bird": "*",
-        "spline early bird anew": "D",
-        "spline retrained": "X",
-    },
-    "#D55E00": {
-        "l1": "s",
-        "l2": "D",
-        "bn_scale": "^",
-        "slimming": "v",
-        "fpgm": "p",
-        "folding": "H",
-        "sfp": "h",
-        "EB Train": "X",
-        "l1 retrained": "P",
-    },
-    "#009E73": {
-        "taylor": "<",
-        "snip": ">",
-        "grasp": "*",
-        "synflow": "d",
-        "snip at start": ">",
-        "grasp at start": "*",
-        "synflow at start": "d",
-    },
-    "#CC79A7": {"output_angle": "d", "thinet": "s", "reconstruction": "o"},
-    "#666666": {
-        "random": "X",
-        "ticket initial": "<",
-        "ticket early": ">",
-        "narrow": "v",
-        "narrow lsuv": "^",
-        "narrow through_data": "P",
-        "narrow layerwise": "s",
-        "narrow early": "d",
-        "narrow long": "D",
-    },
-}
-_DASHES = {"least_squares": "-", "merge": "-.", "": "--"}
+_DASHES = {"least_squares": "-", "merge": "-.", "none": "--"}
+_RETRAINED = {"boundaries": "X", "weights": "P"}  # signs that no method of the family has
 
 
-def family_colour(method: str) -> str:
+def family_colour(way: Way) -> str:
     """Blue for boundaries, orange for weights, green for gradients, pink for outputs on data, grey for controls."""
-    base = method.removesuffix(GLOBAL).partition(" + ")[0].partition(AFTER)[0]
-    found = [colour for colour, markers in _FAMILIES.items() if base in markers]
-    return found[0] if found else "#0072B2"  # variants of the spline criterion
+    return _COLOURS[way.row.family]
 
 
-def style_of(method: str) -> tuple[str, str, str]:
-    """Colour, marker and dash of a method: its family's colour, its own marker, the dash of its compensation."""
-    base, _, how = method.removesuffix(GLOBAL).partition(" + ")
-    if method in STYLES:
-        return STYLES[method]
-    if AFTER in base:
-        return family_colour(method), "d", _DASHES[how]
-    markers = {name: marker for family in _FAMILIES.values() for name, marker in family.items()}
-    return family_colour(method), markers.get(base, "."), _DASHES[how]
+def style_of(way: Way) -> tuple[str, str, str]:
+    """Colour, marker and dash of a way: told apart without colour as well.
+
+    They are those of its method's curves, or else its family's colour, its own marker, the dash of its compensation.
+    """
+    if way.row.curve and way == Way(way.method):
+        colour, dash = way.row.curve
+        return colour, way.row.marker, dash
+    return family_colour(way), _marker(way), _DASHES[way.compensate]
 
 
-def mean_and_spread(
-    axes: Axes, part: pd.DataFrame, x: str, value: str, criterion: str, shift: float = 0
-) -> None:
-    """One method's ``value`` against ``x``, mean ± std over seeds (from ``tables.summarise``), moved by ``shift``."""
-    colour, marker, dash = style_of(criterion)
+def _marker(way: Way) -> str:
+    if way.anew:
+        return "D"
+    if way.draw == "detector":
+        return "*"
+    if way.draw == "epochs" or isinstance(way.draw, int):
+        return "d"
+    return _RETRAINED.get(way.row.family, ".") if way.retrained else way.row.marker
+
+
+def mean_and_spread(axes: Axes, part: pd.DataFrame, x: str, value: str, way: Way, shift: float = 0) -> None:
+    """One way's ``value`` against ``x``, mean ± std over seeds (from ``tables.summarise``), moved by ``shift``."""
+    colour, marker, dash = style_of(way)
     axes.errorbar(
         part[x] + shift,
         part[f"{value}_mean"],
@@ -99,7 +64,7 @@ def mean_and_spread(
         marker=marker,
         linestyle=dash,
         capsize=3,
-        label=label_of(criterion),
+        label=way.label,
     )
 
 

@@ -19,13 +19,12 @@ from splinestudy.results.early_bird import epoch_table as epoch_table
 from splinestudy.results.early_bird import layer_table as layer_table
 from splinestudy.results.early_bird import mean_matrix as mean_matrix
 from splinestudy.results.early_bird import threshold_outcomes as threshold_outcomes
-from splinestudy.results.names import label_of as label_of
 from splinestudy.results.pruning import is_start as is_start
-from splinestudy.results.pruning import method_name as method_name
 from splinestudy.results.pruning import one_shot_table as one_shot_table
 from splinestudy.results.pruning import pruning_table as pruning_table
 from splinestudy.results.pruning import sensitivity_table as sensitivity_table
 from splinestudy.results.pruning import starts_table as starts_table
+from splinestudy.results.pruning import whole_table as whole_table
 from splinestudy.results.pruning import width_table as width_table
 from splinestudy.results.savings import bird_ratios as bird_ratios
 from splinestudy.results.savings import dense_spread as dense_spread
@@ -35,7 +34,6 @@ from splinestudy.results.savings import pareto_front as pareto_front
 from splinestudy.results.savings import phase_means as phase_means
 from splinestudy.results.savings import savings_claim as savings_claim
 from splinestudy.results.savings import savings_summary as savings_summary
-from splinestudy.results.savings import savings_table as savings_table
 from splinestudy.results.savings import wall_savings as wall_savings
 from splinestudy.results.savings import whole_ratios as whole_ratios
 from splinestudy.results.settling import canvas_table as canvas_table
@@ -51,3 +49,7 @@ from splinestudy.results.training_cost import PHASES as PHASES
 from splinestudy.results.training_cost import dense_training_flops as dense_training_flops
 from splinestudy.results.training_cost import phase_flops as phase_flops
 from splinestudy.results.training_cost import phase_table as phase_table
+from splinestudy.results.ways import NARROW as NARROW
+from splinestudy.results.ways import SPLINE as SPLINE
+from splinestudy.results.ways import Way as Way
+from splinestudy.results.ways import way_of as way_of

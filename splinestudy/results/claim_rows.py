@@ -8,7 +8,6 @@ import pandas as pd
 
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
-from splinestudy.results.names import label_of
 from splinestudy.runs.records import Record
 
 _VERDICTS = ("better", "on par", "open", "worse", "one seed")
@@ -59,7 +58,7 @@ def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFra
         found = ", ".join(
             f"{row.verdict} at {row.ratio:g} ({100 * row.difference:+.1f})" for row in group.itertuples()
         )
-        parts.append(f"against {label_of(str(other))}: {found}")
+        parts.append(f"against {other.label}: {found}")
     return {
         "claim": claim,
         "paper": "on par with or better than the state of the art",
@@ -112,7 +111,7 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         best = group.loc[group["difference"].idxmin()]
         parts.append(
             f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
-            f"largest deficit {100 * best['difference']:+.1f} points, against {label_of(best['against'])}"
+            f"largest deficit {100 * best['difference']:+.1f} points, against {best['against'].label}"
         )
     return {
         "claim": claim,

@@ -7,6 +7,7 @@ from splinestudy import results
 from splinestudy.results import boundary, initialisation, interpretation
 from splinestudy.results.tables import table
 from splinestudy.results.toy import pruning_claim
+from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
 from splinestudy.runs.committed import Study, by_network, committed
 from splinestudy.runs.records import Record, RecordStore
 
@@ -19,7 +20,7 @@ SWEEPS_OF_STARTS = ("initialisations", "scratch", "methods", "tickets")
 """Sweeps whose networks the comparison of starts takes together."""
 
 
-WITHOUT_CRITERION = ("narrow", "ticket initial", "ticket early")
+WITHOUT_CRITERION = (NARROW, Way("ticket initial"), Way("ticket early"))
 """Ways to the shape of a layerwise cut that need no criterion, or only a mask: what papers forget to compare with."""
 
 
@@ -57,9 +58,7 @@ def savings_studies(store: RecordStore) -> list[list[Record]]:
     The first holds also the narrow networks that were trained for as long as a lottery ticket costs.
     """
     found = by_network("savings", store)
-    found[0] += [
-        record for record in start_records(store) if results.method_name(record.settings) == "narrow long"
-    ]
+    found[0] += [r for r in start_records(store) if way_of(r.settings).method == "narrow long"]
     return [group for group in found if any(record.settings.get("onward") for record in group)]
 
 
@@ -87,7 +86,7 @@ def _coin(store: RecordStore) -> Rows:
             gains, dict.fromkeys(("k-means", "regression", "toy"), "reference")
         )
     if starts := start_records(store):
-        differences = results.paired_differences(results.starts_table(starts), criterion="narrow")
+        differences = results.paired_differences(results.starts_table(starts), way=NARROW)
         rows.append(initialisation.image_claim(differences, "study"))
     return [
         {
@@ -144,17 +143,15 @@ def _criterion(claim: str, scope: str, sweep: str, store: RecordStore) -> Rows:
 def _layerwise(store: RecordStore) -> Rows:
     rows = _criterion("C5", "layerwise", "methods", store)
     if records := same_shape(store):
-        table = results.savings_table(records)
-        differences = results.paired_differences(
-            table[table["criterion"].isin(("spline", *WITHOUT_CRITERION))]
-        )
+        table = results.whole_table(records)
+        differences = results.paired_differences(table[table["way"].isin((SPLINE, *WITHOUT_CRITERION))])
         rows.append(results.pruning_claim("C5", records, differences))
     return rows
 
 
 def _savings(store: RecordStore) -> Rows:
     return [
-        results.savings_claim(study, results.savings_summary(results.savings_table(study)))
+        results.savings_claim(study, results.savings_summary(results.whole_table(study)))
         for study in savings_studies(store)
     ]
 

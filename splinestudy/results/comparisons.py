@@ -1,6 +1,6 @@
 """Means, spreads and paired comparisons over seeds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ from scipy import stats
 
 from splinelib.errors import SettingError
 from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.results.ways import SPLINE, Way
 
 MARGIN = 0.003
 """Accuracies closer than this (0.3 points) count as on par."""
@@ -23,31 +24,32 @@ def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> 
     return out.reset_index()
 
 
-def best_first(summary: pd.DataFrame) -> list[str]:
-    """Methods of a table by :func:`summarise` by their accuracy, averaged over ratios, the best first."""
-    means = summary.groupby("criterion")["accuracy_mean"].mean()
+def best_first(summary: pd.DataFrame) -> list[Way]:
+    """The ways of a table by :func:`summarise` by their accuracy, averaged over ratios, the best first."""
+    means = summary.groupby("way")["accuracy_mean"].mean()
     return list(means.sort_values(ascending=False).index)
 
 
 def paired_differences(
-    table: pd.DataFrame, value: str = "accuracy", criterion: str = "spline"
+    table: pd.DataFrame, value: str = "accuracy", way: Hashable = SPLINE, column: str = "way"
 ) -> pd.DataFrame:
-    """``criterion`` minus every other criterion, paired by seed, at every ratio where both have runs of one seed.
+    """``way`` minus every other way, paired by seed, at every ratio where both have runs of one seed.
 
-    Columns: ratio, against, n, difference (mean), low, high (95 % confidence interval of the mean by Student's t,
-    paired; NaN with a single seed) and verdict by :func:`verdict`. An empty table gives an empty one.
+    Values of another ``column`` can be compared as well. Columns: ratio, against, n, difference (mean), low, high (95 %
+    confidence interval of the mean by Student's t, paired; NaN with a single seed) and verdict by :func:`verdict`. An
+    empty table gives an empty one.
     """
-    if not table.empty and criterion not in set(table["criterion"]):
-        raise SettingError(f"criterion {criterion!r} is not in the table: run it, or compare another one")
+    if not table.empty and way not in set(table[column]):
+        raise SettingError(f"{column} {str(way)!r} is not in the table: run it, or compare another one")
     rows = []
     for ratio, group in table.groupby("ratio"):
-        wide = group.pivot(index="seed", columns="criterion", values=value)
-        for other in [name for name in table["criterion"].unique() if name != criterion]:
-            pairs = wide.reindex(columns=[criterion, other]).dropna()
+        wide = group.pivot(index="seed", columns=column, values=value)
+        for other in [other for other in table[column].unique() if other != way]:
+            pairs = wide.reindex(columns=[way, other]).dropna()
             if pairs.empty:
                 continue
-            low, high = _interval((pairs[criterion] - pairs[other]).to_numpy())
-            difference = float((pairs[criterion] - pairs[other]).mean())
+            low, high = _interval((pairs[way] - pairs[other]).to_numpy())
+            difference = float((pairs[way] - pairs[other]).mean())
             rows.append(
                 {
                     "ratio": ratio,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from splinelib.errors import SettingError
 from splinestudy.analysis.intervals import CONFIDENCE
-from splinestudy.results import label_of
+from splinestudy.results.ways import SPLINE, Way
 
 MARGIN = 0.1
 """Gains within ±0.1 count as none: a tenth of the error (as a logarithm), or ten points of a success rate."""
@@ -21,8 +21,8 @@ ROLES = {
 """For each problem: the random start, the one from pruning a large trained model, the clever one."""
 
 IMAGE_ROLES = {
-    "large model": ("spline", "l1", "spline retrained", "ticket early"),
-    "clever start": ("narrow lsuv", "narrow through_data", "narrow layerwise"),
+    "large model": (SPLINE, Way("l1"), Way("spline", retrained=True), Way("ticket early")),
+    "clever start": (Way("narrow lsuv"), Way("narrow through_data"), Way("narrow layerwise")),
 }
 """On images: starts taken from a trained large network, and clever ones, as the tables of pruning runs name them."""
 
@@ -166,8 +166,8 @@ def image_claim(differences: pd.DataFrame, profile: str) -> dict[str, str]:
             )
         )
         means = -100 * part.groupby("against")["difference"].mean()
-        known = means.reindex(starts).dropna()
-        gains = ", ".join(f"*{label_of(start)}* {gain:+.1f}" for start, gain in known.items())
+        known = means.reindex(list(starts)).dropna()
+        gains = ", ".join(f"*{start.label}* {gain:+.1f}" for start, gain in known.items())
         outcomes = ", ".join(f"{name} at {ratio:g}" for ratio, name in at.items())
         words[side] = f"{gains or 'not run'} points; {outcomes or 'open'}"
     return {

@@ -8,8 +8,6 @@ import pandas as pd
 
 from splinestudy.results.claim_rows import network_name, seeds_of
 from splinestudy.results.comparisons import summarise
-from splinestudy.results.names import AFTER, GLOBAL, label_of
-from splinestudy.results.pruning import AGAIN, is_retrained, method_name, pruning_table
 from splinestudy.results.training_cost import (
     PHASES,
     all_dense_epochs,
@@ -20,23 +18,8 @@ from splinestudy.results.training_cost import (
     phase_table,
     retraining_epochs,
 )
+from splinestudy.results.ways import NARROW, way_of
 from splinestudy.runs.records import Record
-
-_BIRDS = "early bird|EB Train"
-"""Pattern of the names of methods whose tickets a detector draws."""
-
-_CONTROL = "narrow"
-"""The method without any choice: only studies of every method have it."""
-
-
-def savings_table(records: Sequence[Record]) -> pd.DataFrame:
-    """The columns of :func:`pruning_table` for the records of both scopes, with ``scope``.
-
-    Behind the names of methods stand :data:`AFTER` and the dense epochs where tickets are drawn at a fixed moment,
-    ``" retrained"`` where that is the end, and :data:`GLOBAL` where they prune globally.
-    """
-    parts = [_row(record) for record in records] or [pruning_table([], "layerwise").assign(scope="")]
-    return pd.concat(parts).sort_values(["ratio", "criterion", "seed"], ignore_index=True)
 
 
 def energy_note(records: Sequence[Record]) -> str:
@@ -46,7 +29,7 @@ def energy_note(records: Sequence[Record]) -> str:
         rows = record.results["epochs"]
         dense = record.results.get("dense_joules") if needed(record) else 0.0
         if dense is not None and rows and "joules" in rows[-1]:
-            name = f"{label_of(_name(record))}, ratio {record.settings['ratio']:g}"
+            name = f"{way_of(record.settings).label}, ratio {record.settings['ratio']:g}"
             found.setdefault(name, []).append(dense + rows[-1]["joules"])
     if not found:
         return "Energy: not measured, since no device of these runs counts it."
@@ -64,7 +47,7 @@ def wall_savings(records: Sequence[Record], step_times: Sequence[Mapping[str, An
         step_times: rows of ``benchmarks/results/step_time.json``.
 
     Returns:
-        One row for each device, ratio and criterion: n, saving_mean and saving_std in operations, seconds_mean and
+        One row for each device, ratio and way: n, saving_mean and saving_std in operations, seconds_mean and
         seconds_std (the same quotients in seconds). Above 1 less is spent than on the dense network.
     """
     rows = []
@@ -79,13 +62,13 @@ def wall_savings(records: Sequence[Record], step_times: Sequence[Mapping[str, An
                     {
                         "device": times["device"],
                         "ratio": settings["ratio"],
-                        "criterion": _name(record),
+                        "way": way_of(settings),
                         "saving": dense_training_flops(record) / sum(phase_flops(record).values()),
                         "seconds": dense * times["wall_dense"] / spent,
                     }
                 )
-    table = pd.DataFrame(rows, columns=["device", "ratio", "criterion", "saving", "seconds"])
-    return summarise(table, ["device", "ratio", "criterion"], ["saving", "seconds"])
+    table = pd.DataFrame(rows, columns=["device", "ratio", "way", "saving", "seconds"])
+    return summarise(table, ["device", "ratio", "way"], ["saving", "seconds"])
 
 
 def _timed(settings: Mapping[str, Any], times: Mapping[str, Any]) -> bool:
@@ -97,20 +80,20 @@ def _timed(settings: Mapping[str, Any], times: Mapping[str, Any]) -> bool:
 
 
 def savings_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """For each method and ratio of :func:`savings_table`: what it loses against the dense network, what it saves.
+    """For each method and ratio of :func:`whole_table`: what it loses against the dense network, what it saves.
 
-    Columns: ratio, criterion, n, accuracy_mean and _std, training_mean and _std (of all phases, as a share of the dense
+    Columns: ratio, way, n, accuracy_mean and _std, training_mean and _std (of all phases, as a share of the dense
     training), saving (the reciprocal of that mean), loss (mean over seeds of dense minus pruned accuracy), loss_se (its
     standard error; NaN for one seed), no_loss (whether the loss is at most one standard error).
     """
     rows = []
-    for (ratio, criterion), part in table.groupby(["ratio", "criterion"], sort=False):
+    for (ratio, way), part in table.groupby(["ratio", "way"], sort=False):
         loss = part["dense_accuracy"] - part["accuracy"]
         error = loss.std(ddof=1) / np.sqrt(len(part))
         rows.append(
             {
                 "ratio": ratio,
-                "criterion": criterion,
+                "way": way,
                 "n": len(part),
                 **{
                     f"{name}_{how}": getattr(part[name], how)()
@@ -123,31 +106,32 @@ def savings_summary(table: pd.DataFrame) -> pd.DataFrame:
                 "no_loss": bool(loss.mean() <= error),  # never for one seed, whose error is unknown
             }
         )
-    columns = ["ratio", "criterion", "n", "accuracy_mean", "accuracy_std", "training_mean", "training_std"]
+    columns = ["ratio", "way", "n", "accuracy_mean", "accuracy_std", "training_mean", "training_std"]
     columns += ["saving", "loss", "loss_se", "no_loss"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def dense_spread(table: pd.DataFrame) -> tuple[float, float]:
-    """Mean and standard deviation over seeds of the dense accuracy in :func:`savings_table`, trained without L1."""
-    plain = table[~table["criterion"].str.contains("EB Train|slimming")].drop_duplicates("seed")
+    """Mean and standard deviation over seeds of the dense accuracy in :func:`whole_table`, trained without L1."""
+    plain = table[table["norm_l1"] == 0].drop_duplicates("seed")
     return plain["dense_accuracy"].mean(), plain["dense_accuracy"].std(ddof=1)
 
 
 def bird_ratios(table: pd.DataFrame) -> list[float]:
-    """The ratios of :func:`savings_table` at which early birds were drawn, in order."""
-    return sorted(set(table.loc[table["criterion"].str.contains(_BIRDS), "ratio"]))
+    """The ratios of :func:`whole_table` at which early birds were drawn, in order."""
+    return sorted(
+        {ratio for ratio, way in zip(table["ratio"], table["way"], strict=True) if way.is_early_bird}
+    )
 
 
 def whole_ratios(table: pd.DataFrame) -> list[float]:
-    """The ratios of :func:`savings_table` at which the control was run too, as in studies of every method, in order."""
-    return sorted(set(table.loc[table["criterion"] == _CONTROL, "ratio"]))
+    """The ratios of :func:`whole_table` at which the control was run too, as in studies of every method, in order."""
+    return sorted(set(table.loc[table["way"] == NARROW, "ratio"]))
 
 
 def early_birds(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`savings_summary` of early birds, and of the narrow network from scratch as their control."""
-    names = summary["criterion"]
-    return summary[names.str.contains(_BIRDS) | (names == _CONTROL)]
+    return summary[[way.is_early_bird or way == NARROW for way in summary["way"]]]
 
 
 def pareto_front(summary: pd.DataFrame) -> pd.DataFrame:
@@ -159,28 +143,14 @@ def pareto_front(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def phase_means(records: Sequence[Record]) -> pd.DataFrame:
-    """Shares of the phases, a row for each method of :func:`savings_table` and a column for each of ``PHASES``.
+    """Shares of the phases, a row for each method of :func:`whole_table` and a column for each of ``PHASES``.
 
     Means over seeds, and over ratios where ``records`` have several; the cheapest method first.
     """
     parts = phase_table(records).pivot(index="key", columns="phase", values="share")[list(PHASES)]
-    names = {record.key: _name(record) for record in records}
-    means = parts.groupby(parts.index.map(names)).mean()
-    return means.loc[means.sum(axis=1).sort_values().index].rename_axis("criterion")
-
-
-def _row(record: Record) -> pd.DataFrame:
-    scope = record.settings["scope"]
-    return pruning_table([record], scope).assign(criterion=_name(record), scope=scope)
-
-
-def _name(record: Record) -> str:
-    name, draw = method_name(record.settings), record.settings.get("draw", "end")
-    if isinstance(draw, int) and draw > 0:
-        name += f"{AFTER}{draw}"
-    elif draw == "end" and is_retrained(record):
-        name += AGAIN
-    return name + GLOBAL if record.settings["scope"] == "global" else name
+    ways = {record.key: way_of(record.settings) for record in records}
+    means = parts.groupby([ways[key] for key in parts.index]).mean()
+    return means.loc[means.sum(axis=1).sort_values().index].rename_axis("way")
 
 
 def _error(value: float) -> str:
@@ -189,10 +159,10 @@ def _error(value: float) -> str:
 
 def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str, str]:
     """Claim C7 beside what the records show, in words made from their numbers alone."""
-    birds = summary[summary["criterion"].str.contains(_BIRDS)]
+    birds = summary[[way.is_early_bird for way in summary["way"]]]
     free = summary[summary["no_loss"]]
     best = summary.loc[summary["loss"].idxmin()] if free.empty else free.loc[free["saving"].idxmax()]
-    method = f"*{label_of(best['criterion'])}* at ratio {best['ratio']:g}"
+    method = f"*{best['way'].label}* at ratio {best['ratio']:g}"
     price = f"for {best['training_mean']:.2f} of the operations of dense training"
     if free.empty:
         loss = f"the least loss, {100 * best['loss']:.1f} points, has {method}, {price}"
@@ -201,12 +171,12 @@ def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str,
         parts = [f"no saving without loss; the cheapest without loss is {method}, {price}"]
     else:
         parts = [f"largest saving without loss: {best['saving']:.2f} ×, {method}"]
-    for name, part in birds.groupby("criterion", sort=False):
+    for way, part in birds.groupby("way", sort=False):
         found = ", ".join(
             f"{row.saving:.2f} × with {100 * row.loss:.1f}{_error(row.loss_se)} points lost at {row.ratio:g}"
             for row in part.sort_values("ratio").itertuples()
         )
-        parts.append(f"*{label_of(str(name))}* saves {found}")
+        parts.append(f"*{way.label}* saves {found}")
     return {
         "claim": "C7",
         "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",

@@ -144,20 +144,20 @@ def rule_table(
 def early_tickets(table: pd.DataFrame) -> pd.DataFrame:
     """Each early ticket against the one drawn at the end, retrained equally long, paired by seed.
 
-    ``table`` is a :func:`pruning_table` of tickets. Columns: criterion, ratio, dense_epochs, n, difference (mean of
+    ``table`` is a :func:`pruning_table` of tickets. Columns: way, ratio, dense_epochs, n, difference (mean of
     early minus last accuracy), low, high (95 % interval), verdict (of the early ticket, by :func:`verdict`).
     """
     parts, last = [], table["dense_epochs"].max()
-    for criterion, tickets in table.groupby("criterion"):
+    for way, tickets in table.groupby("way"):
         if last not in set(tickets["dense_epochs"]):  # a study cut short: nothing to compare with
             continue
-        found = paired_differences(tickets.assign(criterion=tickets["dense_epochs"]), criterion=last)
+        found = paired_differences(tickets, way=last, column="dense_epochs")
         early = found.rename(columns={"against": "dense_epochs"}).assign(
             difference=-found["difference"], low=-found["high"], high=-found["low"]
         )
         early["verdict"] = [verdict(low, high) for low, high in zip(early["low"], early["high"], strict=True)]
-        parts.append(early.assign(criterion=criterion).sort_values(["ratio", "dense_epochs"]))
-    columns = ["criterion", "ratio", "dense_epochs", "n", "difference", "low", "high", "verdict"]
+        parts.append(early.assign(way=way).sort_values(["ratio", "dense_epochs"]))
+    columns = ["way", "ratio", "dense_epochs", "n", "difference", "low", "high", "verdict"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
@@ -211,12 +211,12 @@ def _by_itself(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float) -> s
 def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, str]:
     """Claim C4 beside the outcomes of :func:`early_tickets`."""
     parts = []
-    for (criterion, ratio), part in early.groupby(["criterion", "ratio"], sort=False):
+    for (way, ratio), part in early.groupby(["way", "ratio"], sort=False):
         shown = ", ".join(
             f"{row.verdict} after {row.dense_epochs} ({100 * row.difference:+.1f})"
             for row in part.itertuples()
         )
-        parts.append(f"{criterion} at {ratio:g}: {shown}")
+        parts.append(f"{way} at {ratio:g}: {shown}")
     return {
         "claim": "C4",
         "paper": "early-bird tickets can be detected from the spline",

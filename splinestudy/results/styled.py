@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from splinestudy.results.names import label_of
+from splinestudy.results.ways import Way
 
 _SPREADS = {"_std": "std", "_se": "standard error"}
 _DECIMALS = {"epoch": 1}  # whole numbers for each seed, so one decimal of their mean says all
@@ -16,8 +16,8 @@ def styled(table: pd.DataFrame, precision: int = 3) -> Styler:
     """``table`` as it stands in the book: numbers with that many decimals, *yes* and *no*, a dash where there is none.
 
     What belongs together shares a column: ``x_mean`` or ``x`` with ``x_std`` or ``x_se`` as *mean ± spread*, and
-    ``low`` and ``high`` as the interval behind ``difference``. Columns ``criterion`` and ``against`` name methods as
-    figures do. The index is not shown.
+    ``low`` and ``high`` as the interval behind ``difference``. A :class:`.Way` is called as in figures, and its column
+    *method*. The index is not shown.
     """
     shown = pd.DataFrame(index=range(len(table)))
     interval = {"difference", "low", "high"} <= set(table)
@@ -25,9 +25,9 @@ def styled(table: pd.DataFrame, precision: int = 3) -> Styler:
         if name.endswith(tuple(_SPREADS)) or (interval and name in ("low", "high")):
             continue  # shown with its mean
         base = name.removesuffix("_mean")
-        column = table[name].map(label_of) if name in ("criterion", "against") else table[name]
         number = _numbers(_DECIMALS.get(base, precision))
-        title, text = base.replace("_", " "), _texts(column, _plain if name == "ratio" else number)
+        title = "method" if name == "way" else base.replace("_", " ")
+        text = _texts(table[name], _plain if name == "ratio" else number)
         for suffix, spread in _SPREADS.items():
             if base + suffix in table:
                 title += f" ± {spread}"
@@ -55,6 +55,8 @@ def _texts(column: pd.Series, number: Callable[[Any], str]) -> list[str]:
     for value in column.tolist():  # Python's own types
         if value is None or value != value:
             texts.append("–")
+        elif isinstance(value, Way):
+            texts.append(value.label)
         elif isinstance(value, bool):
             texts.append("yes" if value else "no")
         else:

@@ -11,24 +11,28 @@ import torch
 from splinelib.errors import SettingError
 from splinelib.layers.network import read_layers
 from splinelib.pruning.selection import select_units
+from splinelib.pruning.surgery import Selection
 from splinestudy.analysis import boundary_share, complexity_watch, overlap
 from splinestudy.analysis.trained_network import (
     Subject,
     boundary_windows,
     channel_rows,
-    criteria,
     effect_rows,
     removal_rows,
     sampled_points,
 )
-from splinestudy.data import Dataset, load_dataset, normalize, subset
+from splinestudy.data import Calibration, Dataset, load_dataset, normalize, subset
 from splinestudy.models import build_model
 from splinestudy.runs.columns import columns
 from splinestudy.runs.dense import DenseRun, load_run_data, missing_network, trained_model
+from splinestudy.runs.methods import make_criterion
 from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
 from splinestudy.training.loop import train
 from splinestudy.training.trainer import TrainSettings
+
+CRITERIA = ("spline", "l1", "bn_scale", "fpgm", "synflow", "random")
+"""What networks are read by."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,7 @@ class ReadingRun:
         points = sampled_points(subject, self.lines, self.noise)
         rates = boundary_share.touch_rates(subject.model, points)
         unit_rates = boundary_share.unit_rates(subject.model, subject.layers, subject.example, points)
-        selections = {
-            ratio: {
-                name: select_units(subject.layers, score(subject.model, subject.layers), ratio)
-                for name, score in criteria(subject.example).items()
-            }
-            for ratio in self.ratios
-        }
+        selections = {ratio: selections_of(subject, ratio) for ratio in self.ratios}
         windows = boundary_windows(subject, points, self.windows, self.regions)
         exact = [boundary_share.exact_window(subject.model, window) for window in windows]
         return {
@@ -105,6 +103,17 @@ class ReadingRun:
             ],
             "effects": columns(effect_rows(subject, selections, windows), 5),
         }
+
+
+def selections_of(subject: Subject, ratio: float) -> dict[str, Selection]:
+    """What every one of :data:`CRITERIA` takes from each layer."""
+    known = Calibration(subject.inputs, subject.labels)
+    return {
+        name: select_units(
+            subject.layers, make_criterion(name, 0, known)(subject.model, subject.layers), ratio
+        )
+        for name in CRITERIA
+    }
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ from splinelib.pruning.flops import cost
 from splinelib.pruning.least_squares import reestimate_norms
 from splinelib.pruning.selection import check_ratio_of
 from splinestudy.data import Dataset
-from splinestudy.runs.methods import PROCEDURES
+from splinestudy.runs.methods import names_of
 from splinestudy.training.loop import evaluate
 
 
 def check_share(ratio_of: str, criterion: str) -> None:
     """Raise :class:`SettingError` for an unknown ``ratio_of``, or one that does not go with the criterion."""
     check_ratio_of(ratio_of)
-    if ratio_of != "units" and criterion in PROCEDURES:
+    procedures = names_of("procedure")
+    if ratio_of != "units" and criterion in procedures:
         raise SettingError(
-            f"ratio_of is {ratio_of!r} with criterion {criterion!r}: {' and '.join(PROCEDURES)} count units"
+            f"ratio_of is {ratio_of!r} with criterion {criterion!r}: {' and '.join(procedures)} count units"
         )
 
 

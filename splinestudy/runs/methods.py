@@ -1,10 +1,8 @@
-"""What runs can prune by: names of criteria, of compensations, and of whole methods, and how each is carried out."""
+"""The registry of methods: what is known of each stands here, a row a method, and everything else derives from it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-from torch import nn
+from typing import Literal
 
 from splinelib.criteria.activations import CodeDistance, OutputAngle
 from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor
@@ -12,15 +10,19 @@ from splinelib.criteria.reconstruction_error import ReconstructionCost, ThiNet
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm, Random
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer, read_layers
-from splinelib.pruning.folding import fold_units
-from splinelib.pruning.pipeline import Compensate, remove_compensated
-from splinelib.pruning.selection import RatioOf, Scope, choose_share
-from splinelib.pruning.surgery import Selection
 from splinestudy.data import Calibration
-from splinestudy.models import ChannelSelection
 
-_SCORED = 512  # of them for scores that need gradients or feature maps of all layers
+Role = Literal["score", "variant", "procedure", "recipe"]
+"""What a method is: a score of units, which the studies of methods compare; the spline criterion with one choice
+changed; a procedure that chooses units in a way of its own, and that runs name as they name a criterion; or a recipe,
+a criterion under other settings of the run, whose name no run has.
+"""
+
+Family = Literal["boundaries", "weights", "gradients", "outputs", "controls"]
+"""What a method looks at: where units cut their inputs, weights, slopes, outputs on data; controls at none of them."""
+
+Era = Literal["paper", "today", "ours"]
+"""When a method is from: published by the time of the paper (2022), since then, or made here."""
 
 Start = Literal["trained", "initial", "early", "fresh", "lsuv", "through_data", "layerwise"]
 """What a pruned network starts from: the trained weights; those at initialisation or after two epochs (rewinding, as
@@ -32,141 +34,125 @@ epoch.
 FRESH: tuple[Start, ...] = ("fresh", "lsuv", "through_data", "layerwise")
 """Starts that need no dense network."""
 
+_SCORED = 512  # images for scores that need gradients or feature maps of all layers
 
-_Maker = Callable[[int, Calibration], Criterion]
 
-_MAKERS: dict[str, _Maker] = {
-    "spline": lambda seed, data: Spline(),
-    "spline_geometric": lambda seed, data: Spline(offset="geometric"),
-    "l1": lambda seed, data: FilterNorm(1),
-    "l2": lambda seed, data: FilterNorm(2),
-    "bn_scale": lambda seed, data: BatchNormScale(),
-    "fpgm": lambda seed, data: FPGM(),
-    "random": lambda seed, data: Random(seed),
-    "taylor": lambda seed, data: Taylor(data.images[:_SCORED], data.labels[:_SCORED]),
-    "snip": lambda seed, data: SNIP(data.images[:_SCORED], data.labels[:_SCORED]),
-    "grasp": lambda seed, data: GraSP(data.images[:_SCORED], data.labels[:_SCORED]),
-    "synflow": lambda seed, data: SynFlow(data.images[:1]),
-    "code_distance": lambda seed, data: CodeDistance(data.images[:_SCORED]),
-    "output_angle": lambda seed, data: OutputAngle(data.images[:_SCORED]),
-    "thinet": lambda seed, data: ThiNet(data.images),
-    "reconstruction": lambda seed, data: ReconstructionCost(data.images),
-}
+@dataclass(frozen=True)
+class Method:
+    """One method.
 
-ABLATIONS: dict[str, Spline] = {
-    **{f"spline rho={rho:g}": Spline(rho=rho) for rho in (0.0, 0.01, 0.2, 1.0)},
-    **{f"spline geometric rho={rho:g}": Spline(rho=rho, offset="geometric") for rho in (0.01, 0.2, 1.0)},
-    "spline drop=closer_second": Spline(drop="closer_second"),
-    "spline drop=random": Spline(drop="random"),
-    "spline unfolded": Spline(fold=False),
-    "spline same_side": Spline(orientation="same"),
-}
-"""Variants of the spline criterion, one choice changed at a time."""
+    Attributes:
+        name: its name in the settings of runs, and in tables. It never changes, for records are named by hashes.
+        label: what the book calls it.
+        family: by which figures colour it.
+        marker: its sign in figures, which no other of its family has.
+        era: when it is from.
+        role: what it is.
+        make: its criterion, from a seed and the calibration batch; None for procedures and recipes.
+        compensated: compared with compensation as well.
+        short: a shorter label (:attr:`brief`).
+        curve: colour and dash of its curves, where it does not take those of its family. The methods that most
+            figures compare are then told apart at first sight.
+        start: the weights that a recipe is named for.
+        early_bird: a recipe whose tickets are drawn by a detector.
+    """
 
-PROCEDURES = ("folding", "sfp")
-"""Methods that choose units in a way of their own: Model Folding, and soft filter pruning while training goes on."""
+    name: str
+    label: str
+    family: Family
+    marker: str
+    era: Era
+    role: Role = "score"
+    make: Callable[[int, Calibration], Criterion] | None = None
+    compensated: bool = False
+    short: str = ""
+    curve: tuple[str, str] | None = None
+    start: Start | None = None
+    early_bird: bool = False
 
-CRITERIA = (*_MAKERS, *ABLATIONS)
-METHODS = (*CRITERIA, *PROCEDURES)
+    @property
+    def brief(self) -> str:
+        """What the book calls it where more is said beside it."""
+        return self.short or self.label
+
+
+def _labelled(kind: Callable[..., Criterion]) -> Callable[[int, Calibration], Criterion]:
+    """The maker of a criterion that takes images with their labels."""
+    return lambda seed, data: kind(data.images[:_SCORED], data.labels[:_SCORED])
+
+
+def _variant(name: str, criterion: Spline, label: str = "") -> Method:
+    return Method(name, label or name, "boundaries", ".", "ours", "variant", lambda seed, data: criterion)
+
+
+def _narrow(name: str, label: str, marker: str, start: Start = "fresh") -> Method:
+    return Method(name, label, "controls", marker, "paper", "recipe", start=start)
+
+
+# fmt: off
+_ROWS = (
+    Method("spline", "spline", "boundaries", "o", "paper", make=lambda seed, data: Spline(), compensated=True,
+           curve=("#0072B2", "-")),
+    Method("spline_geometric", "spline, geometric offset", "boundaries", "P", "ours",
+           make=lambda seed, data: Spline(offset="geometric"), curve=("#56B4E9", "-")),
+    Method("l1", "filter L1 norm", "weights", "s", "paper", make=lambda seed, data: FilterNorm(1), compensated=True,
+           short="filter L1"),
+    Method("l2", "filter L2 norm", "weights", "D", "paper", make=lambda seed, data: FilterNorm(2), short="filter L2"),
+    Method("bn_scale", "batch-norm scale", "weights", "^", "paper", make=lambda seed, data: BatchNormScale(),
+           short="BN scale", curve=("#009E73", "-.")),
+    Method("fpgm", "geometric median (FPGM)", "weights", "p", "paper", make=lambda seed, data: FPGM(), short="FPGM"),
+    Method("random", "random", "controls", "X", "paper", make=lambda seed, data: Random(seed), compensated=True,
+           curve=("#666666", ":")),
+    Method("taylor", "Taylor", "gradients", "<", "paper", make=_labelled(Taylor)),
+    Method("snip", "SNIP", "gradients", ">", "paper", make=_labelled(SNIP)),
+    Method("grasp", "GraSP", "gradients", "*", "paper", make=_labelled(GraSP)),
+    Method("synflow", "SynFlow", "gradients", "d", "paper", make=lambda seed, data: SynFlow(data.images[:1])),
+    Method("code_distance", "code distance on data", "boundaries", "8", "ours",
+           make=lambda seed, data: CodeDistance(data.images[:_SCORED])),
+    Method("output_angle", "output angle on data", "outputs", "d", "ours",
+           make=lambda seed, data: OutputAngle(data.images[:_SCORED])),
+    Method("thinet", "ThiNet", "outputs", "s", "paper", make=lambda seed, data: ThiNet(data.images),
+           compensated=True),
+    Method("reconstruction", "greedy reconstruction", "outputs", "o", "ours",
+           make=lambda seed, data: ReconstructionCost(data.images), compensated=True),
+    *(_variant(f"spline rho={rho:g}", Spline(rho=rho)) for rho in (0.0, 0.01, 0.2, 1.0)),
+    *(_variant(f"spline geometric rho={rho:g}", Spline(rho=rho, offset="geometric")) for rho in (0.01, 0.2, 1.0)),
+    _variant("spline drop=closer_second", Spline(drop="closer_second")),
+    _variant("spline drop=random", Spline(drop="random")),
+    _variant("spline unfolded", Spline(fold=False)),
+    _variant("spline same_side", Spline(orientation="same"), "spline, pairs that face one way"),
+    Method("folding", "Model Folding", "weights", "H", "today", "procedure"),
+    Method("sfp", "soft filter pruning", "weights", "h", "paper", "procedure"),
+    Method("slimming", "network slimming", "weights", "v", "paper", "recipe"),
+    Method("EB Train", "EB Train", "weights", "X", "paper", "recipe", early_bird=True),
+    Method("ticket initial", "lottery ticket, initial weights", "controls", "<", "paper", "recipe", start="initial"),
+    Method("ticket early", "lottery ticket, early weights", "controls", ">", "paper", "recipe", start="early"),
+    _narrow("narrow", "narrow network from scratch", "v"),
+    _narrow("narrow lsuv", "narrow, LSUV", "^", "lsuv"),
+    _narrow("narrow through_data", "narrow, boundaries through data", "P", "through_data"),
+    _narrow("narrow layerwise", "narrow, pretrained layerwise", "s", "layerwise"),
+    _narrow("narrow early", "narrow, as long as an early ticket costs", "d"),
+    _narrow("narrow long", "narrow, as long as a lottery ticket costs", "D"),
+)
+# fmt: on
+
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+"""Every method, by name."""
+
+
+def names_of(*roles: Role) -> tuple[str, ...]:
+    """The names of the methods in these roles, in the order of the registry."""
+    return tuple(row.name for row in METHODS.values() if row.role in roles)
+
+
+def choices() -> tuple[str, ...]:
+    """What a run's ``criterion`` can be: scores, variants and procedures."""
+    return names_of("score", "variant", "procedure")
 
 
 def make_criterion(name: str, seed: int, data: Calibration) -> Criterion:
     """The criterion of that name; ``seed`` is used by ``random`` alone, ``data`` by those that need images."""
-    if name in ABLATIONS:
-        return ABLATIONS[name]
-    if name not in _MAKERS:
-        raise SettingError(f"criterion is {name!r}: choose one of {', '.join(CRITERIA)}")
-    return _MAKERS[name](seed, data)
-
-
-def check_method(name: str, compensate: str, start: str, scope: str) -> None:
-    """Raise :class:`SettingError` for names that there are not, or that do not go together."""
-    for field, value, choices in (
-        ("criterion", name, METHODS),
-        ("compensate", compensate, get_args(Compensate)),
-        ("start", start, get_args(Start)),
-    ):
-        if value not in choices:
-            raise SettingError(f"{field} is {value!r}: choose one of {', '.join(choices)}")
-    if name in PROCEDURES and (compensate, start, scope) != ("none", "trained", "layerwise"):
-        raise SettingError(
-            f"{name!r} is a method of its own, with compensate 'none', start 'trained' and scope 'layerwise'; "
-            f"they are {compensate!r}, {start!r} and {scope!r}"
-        )
-
-
-def choose_units(
-    model: nn.Module,
-    criterion: str,
-    ratio: float,
-    scope: Scope,
-    seed: int,
-    data: Calibration,
-    ratio_of: RatioOf = "units",
-) -> Selection:
-    """The units that the criterion of that name gives up."""
-    layers = read_layers(model, data.images[:2])
-    return _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
-
-
-def _chosen(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    criterion: str,
-    ratio: float,
-    scope: Scope,
-    seed: int,
-    data: Calibration,
-    ratio_of: RatioOf,
-) -> Selection:
-    scores = make_criterion(criterion, seed, data)(model, layers)
-    return choose_share(model, data.images[:2], layers, scores, ratio, scope, ratio_of)
-
-
-def shrink(
-    model: nn.Module,
-    method: str,
-    ratio: float,
-    scope: Scope,
-    compensate: Compensate,
-    seed: int,
-    data: Calibration,
-    ratio_of: RatioOf = "units",
-) -> nn.Module:
-    """``model`` without ``ratio`` of its units or FLOPs by that method (``sfp`` by its score, the filters' L2 norm)."""
-    example = data.images[:2]
-    if method == "folding":
-        return fold_units(model, example, ratio, seed)
-    criterion = "l2" if method == "sfp" else method
-    layers = read_layers(model, example)
-    selection = _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
-    return remove_compensated(model, example, layers, selection, compensate, data.images)
-
-
-@dataclass
-class SoftPruning:
-    """Training callback of soft filter pruning (He et al., IJCAI 2018): zeroes the weakest filters after every epoch.
-
-    The share ``ratio`` of each layer's filters with the smallest L2 norm is set to zero, and free to grow again. A
-    residual stream that blocks only select from stays whole, as it does when they are cut.
-    """
-
-    ratio: float
-    data: Calibration
-
-    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
-        """Zero the filters in place; measures nothing."""
-        selection = choose_units(model, "l2", self.ratio, "layerwise", 0, self.data)
-        for layer in read_layers(model, self.data.images[:2]):
-            if not isinstance(model.get_submodule(layer.name), ChannelSelection):
-                for writer in layer.writers:
-                    module: Any = model.get_submodule(writer.module)
-                    module.weight.data[selection.get(layer.name, [])] = 0
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: all is in the weights."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing."""
+    row = METHODS.get(name)
+    if row is None or row.make is None:
+        raise SettingError(f"criterion is {name!r}: choose one of {', '.join(names_of('score', 'variant'))}")
+    return row.make(seed, data)

@@ -16,9 +16,10 @@ from splinestudy.analysis.neighbours import norm_ranks
 from splinestudy.data import CALIBRATION, calibration
 from splinestudy.runs.dense import DenseRun, dense_record, load_run_data, missing_network, trained_model
 from splinestudy.runs.measuring import check_share, measured
-from splinestudy.runs.methods import PROCEDURES, check_method, choose_units, shrink
+from splinestudy.runs.methods import names_of
 from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.shrinking import check_method, choose_units, shrink
 from splinestudy.training.loop import evaluate
 
 
@@ -77,7 +78,7 @@ class SensitivityRun:
 
     Attributes:
         dense: the run whose network is cut.
-        criteria: those of :data:`splinestudy.runs.methods.CRITERIA` that are compared.
+        criteria: the scores and variants of :data:`splinestudy.runs.methods.METHODS` that are compared.
         ratio: share of its units that the one layer loses.
     """
 
@@ -89,7 +90,7 @@ class SensitivityRun:
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
         for name in self.criteria:
-            if name in PROCEDURES:
+            if name in names_of("procedure"):
                 raise SettingError(
                     f"criteria hold {name!r}, a method of its own: it has no ranking of one layer"
                 )

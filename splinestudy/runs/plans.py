@@ -8,7 +8,7 @@ from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.gpu import gpu_runs
-from splinestudy.runs.methods import FRESH
+from splinestudy.runs.methods import FRESH, names_of
 from splinestudy.runs.pilot import pilot_runs
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.protocol import protocol_runs
@@ -68,14 +68,14 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
       for the price of an early ticket; every one with all its training.
     * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
     * ``methods``, ``methods_global``, ``methods_flops``: layerwise, globally, and globally at equal FLOPs (those of the
-      layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them in
-      :data:`.COMPENSATED` with least squares, the spline criterion with merging, network slimming, and layerwise also
+      layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them that are
+      :func:`.compensated` with least squares, the spline criterion with merging, network slimming, and layerwise also
       Model Folding and soft filter pruning.
     * ``scratch``: the pruned shape trained from the initial, the early, and from new weights, on the dense schedule.
     * ``initialisations``: the narrow network with clever starts, and trained for as long as the operations of a
       lottery ticket last.
     * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
-      Model Folding, those in :data:`.COMPENSATED` with either compensation, variants of the spline criterion.
+      Model Folding, those that are :func:`.compensated` with either compensation, variants of the spline criterion.
     * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
     * ``calibration``: least squares with fewer and with more images than elsewhere, at the two middle ratios.
     * ``sensitivity``: no training, one layer cut at a time.
@@ -198,7 +198,7 @@ def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> li
         runs += _tuned(part, dense, how | {"compensate": "least_squares"}, compensated(profile))
         runs += _tuned(part, dense, how | {"compensate": "merge"}, ("spline",))
         if how["scope"] == "layerwise":
-            runs += _tuned(part, dense, how, ("folding", "sfp"))
+            runs += _tuned(part, dense, how, names_of("procedure"))
     return runs
 
 

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from splinelib.errors import SettingError
 from splinestudy.data import DATASETS
 from splinestudy.models import ARCHITECTURES
+from splinestudy.runs import methods
 from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.methods import METHODS
 from splinestudy.training.trainer import TrainSettings
 
 
@@ -73,25 +73,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """How the learning rate goes, and what goes with it: settings of :class:`.TrainSettings` beside those of a profile."""
 
-SCORES = (
-    "spline",
-    "spline_geometric",
-    "l1",
-    "l2",
-    "bn_scale",
-    "fpgm",
-    "random",
-    "taylor",
-    "snip",
-    "grasp",
-    "synflow",
-    "code_distance",
-    "output_angle",
-    "thinet",
-    "reconstruction",
-)
-"""Every criterion, for the study of methods."""
-
 PROFILES = {
     # Seconds, without a download: does everything run?
     "smoke": Profile(
@@ -148,7 +129,7 @@ PROFILES = {
         seeds=(0, 1, 2),
         epochs=16,
         finetune_epochs=2,
-        criteria=SCORES,
+        criteria=methods.names_of("score"),
         precision="bfloat16",
     ),
     # And on a residual network, for the methods of the paper's own comparison.
@@ -172,7 +153,7 @@ PROFILES = {
         seeds=(0, 1, 2, 3, 4),
         epochs=16,
         finetune_epochs=2,
-        criteria=SCORES,
+        criteria=methods.names_of("score"),
         precision="bfloat16",
     ),
     # The study (book/protocol.md): few networks, trained to the end.
@@ -264,7 +245,7 @@ MASK_RATIOS = (0.3, 0.5, 0.7)
 _CHOICES = {
     "dataset": DATASETS,
     "arch": ARCHITECTURES,
-    "criteria": METHODS,
+    "criteria": methods.choices(),
     "precision": ("float32", "bfloat16"),
     "recipe": RECIPES,
     "size": ("smoke", "quick", "reference"),

@@ -27,9 +27,10 @@ from splinestudy.runs.dense import (
     trained_model,
 )
 from splinestudy.runs.measuring import check_share, measured
-from splinestudy.runs.methods import FRESH, SoftPruning, Start, check_method, choose_units, shrink
+from splinestudy.runs.methods import FRESH, Start
 from splinestudy.runs.records import Record, RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.shrinking import SoftPruning, check_method, choose_units, shrink
 from splinestudy.training.loop import evaluate, train
 from splinestudy.training.starts import boundaries_through_data, greedy_layerwise, lsuv
 from splinestudy.training.trainer import TrainSettings
@@ -57,7 +58,7 @@ class PruneRun:
 
     Attributes:
         dense: the run whose network is pruned.
-        criterion: one of :data:`splinestudy.runs.methods.METHODS`.
+        criterion: one of :func:`splinestudy.runs.methods.choices`.
         scope: ``"layerwise"`` or ``"global"``.
         ratio: share to remove.
         finetune: how the pruned network is trained on.

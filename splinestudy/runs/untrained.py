@@ -3,12 +3,9 @@
 from splinelib.pruning.pipeline import Compensate
 from splinelib.pruning.selection import RatioOf
 from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.methods import ABLATIONS
+from splinestudy.runs.methods import METHODS, names_of
 from splinestudy.runs.one_shot import OneShotRun, SensitivityRun
 from splinestudy.runs.profiles import Profile
-
-COMPENSATED = ("spline", "l1", "random", "thinet", "reconstruction")
-"""Criteria that are compared with compensation as well."""
 
 SENSITIVE = ("spline", "spline same_side", "l1", "random")
 """By which single layers are cut: the paper's criterion, with and without pairs that face opposite ways, and others."""
@@ -51,7 +48,7 @@ def _middle_first(profile: Profile) -> list[float]:
 
 def compensated(profile: Profile) -> tuple[str, ...]:
     """The profile's criteria that are compared with compensation."""
-    return tuple(name for name in profile.criteria if name in COMPENSATED)
+    return tuple(name for name in profile.criteria if METHODS[name].compensated)
 
 
 def flops_share(ratio: float) -> float:
@@ -65,7 +62,7 @@ def _layerwise(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneS
     if sweep == "one_shot":
         methods = [(name, "none") for name in (*profile.criteria, "folding")]
     elif sweep == "ablation":
-        methods = [(name, "none") for name in ("spline", "spline_geometric", *ABLATIONS)]
+        methods = [(name, "none") for name in ("spline", "spline_geometric", *names_of("variant"))]
     else:
         methods = [(name, "least_squares") for name in compensated(profile)]
         methods += [(name, "merge") for name in compensated(profile)]

@@ -1,0 +1,110 @@
+"""How runs carry a method out: the units that it gives up, the smaller network, and pruning while training goes on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from torch import nn
+
+from splinelib.errors import SettingError
+from splinelib.layers.network import Layer, read_layers
+from splinelib.pruning.folding import fold_units
+from splinelib.pruning.pipeline import Compensate, remove_compensated
+from splinelib.pruning.selection import RatioOf, Scope, choose_share
+from splinelib.pruning.surgery import Selection
+from splinestudy.data import Calibration
+from splinestudy.models import ChannelSelection
+from splinestudy.runs.methods import METHODS, Start, choices, make_criterion
+
+
+def check_method(name: str, compensate: str, start: str, scope: str) -> None:
+    """Raise :class:`SettingError` for names that there are not, or that do not go together."""
+    for field, value, allowed in (
+        ("criterion", name, choices()),
+        ("compensate", compensate, get_args(Compensate)),
+        ("start", start, get_args(Start)),
+    ):
+        if value not in allowed:
+            raise SettingError(f"{field} is {value!r}: choose one of {', '.join(allowed)}")
+    if METHODS[name].role == "procedure" and (compensate, start, scope) != ("none", "trained", "layerwise"):
+        raise SettingError(
+            f"{name!r} is a method of its own, with compensate 'none', start 'trained' and scope 'layerwise'; "
+            f"they are {compensate!r}, {start!r} and {scope!r}"
+        )
+
+
+def choose_units(
+    model: nn.Module,
+    criterion: str,
+    ratio: float,
+    scope: Scope,
+    seed: int,
+    data: Calibration,
+    ratio_of: RatioOf = "units",
+) -> Selection:
+    """The units that the criterion of that name gives up."""
+    layers = read_layers(model, data.images[:2])
+    return _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
+
+
+def _chosen(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    criterion: str,
+    ratio: float,
+    scope: Scope,
+    seed: int,
+    data: Calibration,
+    ratio_of: RatioOf,
+) -> Selection:
+    scores = make_criterion(criterion, seed, data)(model, layers)
+    return choose_share(model, data.images[:2], layers, scores, ratio, scope, ratio_of)
+
+
+def shrink(
+    model: nn.Module,
+    method: str,
+    ratio: float,
+    scope: Scope,
+    compensate: Compensate,
+    seed: int,
+    data: Calibration,
+    ratio_of: RatioOf = "units",
+) -> nn.Module:
+    """``model`` without ``ratio`` of its units or FLOPs by that method (``sfp`` by its score, the filters' L2 norm)."""
+    example = data.images[:2]
+    if method == "folding":
+        return fold_units(model, example, ratio, seed)
+    criterion = "l2" if method == "sfp" else method
+    layers = read_layers(model, example)
+    selection = _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
+    return remove_compensated(model, example, layers, selection, compensate, data.images)
+
+
+@dataclass
+class SoftPruning:
+    """Training callback of soft filter pruning (He et al., IJCAI 2018): zeroes the weakest filters after every epoch.
+
+    The share ``ratio`` of each layer's filters with the smallest L2 norm is set to zero, and free to grow again. A
+    residual stream that blocks only select from stays whole, as it does when they are cut.
+    """
+
+    ratio: float
+    data: Calibration
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        """Zero the filters in place; measures nothing."""
+        selection = choose_units(model, "l2", self.ratio, "layerwise", 0, self.data)
+        for layer in read_layers(model, self.data.images[:2]):
+            if not isinstance(model.get_submodule(layer.name), ChannelSelection):
+                for writer in layer.writers:
+                    module: Any = model.get_submodule(writer.module)
+                    module.weight.data[selection.get(layer.name, [])] = 0
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: all is in the weights."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over nothing."""
