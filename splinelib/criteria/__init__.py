@@ -7,6 +7,7 @@ from splinelib.criteria.gradients import GraSP as GraSP
 from splinelib.criteria.gradients import SynFlow as SynFlow
 from splinelib.criteria.gradients import Taylor as Taylor
 from splinelib.criteria.gradients import TorchPruningScore as TorchPruningScore
+from splinelib.criteria.grouping import SplineGroups as SplineGroups
 from splinelib.criteria.reconstruction_error import ReconstructionCost as ReconstructionCost
 from splinelib.criteria.reconstruction_error import ThiNet as ThiNet
 from splinelib.criteria.spline import Criterion as Criterion

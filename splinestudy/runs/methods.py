@@ -6,6 +6,7 @@ from typing import Literal
 
 from splinelib.criteria.activations import CodeDistance, OutputAngle
 from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor
+from splinelib.criteria.grouping import SplineGroups
 from splinelib.criteria.reconstruction_error import ReconstructionCost, ThiNet
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm, Random
@@ -95,6 +96,8 @@ _ROWS = (
            curve=("#0072B2", "-")),
     Method("spline_geometric", "spline, geometric offset", "boundaries", "P", "ours",
            make=lambda seed, data: Spline(offset="geometric"), curve=("#56B4E9", "-")),
+    Method("spline_groups", "spline, isolated groups", "boundaries", "h", "ours",
+           make=lambda seed, data: SplineGroups()),
     Method("l1", "filter L1 norm", "weights", "s", "paper", make=lambda seed, data: FilterNorm(1), compensated=True,
            short="filter L1"),
     Method("l2", "filter L2 norm", "weights", "D", "paper", make=lambda seed, data: FilterNorm(2), short="filter L2"),
