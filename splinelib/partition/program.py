@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
+from splinelib.partition import linear_ops
 from splinelib.partition.layout import LINEAR, MAX, PIECE, Floats, Ints, Layout, Node, Value, value_of
-from splinelib.partition.linear_ops import own_node
 from splinelib.partition.reader import read_layout
 from splinelib.partition.slices import Plane
 
@@ -73,7 +74,8 @@ class Network:
 
     ``lane_unit[lane]`` is the unit (numbered through all layers, in execution order and the tensor's own order) that
     a lane belongs to, -1 for lanes of affine steps. ``centre`` and ``radius`` give the slice's coordinates from the
-    program's: ``point = centre + radius * p``, with p within [-1, 1]².
+    program's: ``point = centre + radius * p``, with p within [-1, 1]². The first ``fixed_scores`` outputs are not the
+    model's but constants that it is compared with.
     """
 
     program: Program
@@ -83,15 +85,20 @@ class Network:
     radius: float
     outputs: int
     code_bits: int
+    fixed_scores: int = 0
 
 
-def compile_network(model: nn.Module, where: Plane, outputs: bool) -> Network:
-    """Read ``model`` and lay it out for the slice; ``outputs`` keeps the steps after the last unit."""
+def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool = False) -> Network:
+    """Read ``model`` and lay it out for the slice; ``outputs`` keeps the steps after the last unit.
+
+    With ``scores`` the outputs are compared with each other, a single one with 0.
+    """
     layout, result = read_layout(model, where.origin)
     if outputs and len(result.shape) != 1:
         raise UnsupportedModuleError(f"the output has shape {result.shape}; class scores must be one vector")
+    single = outputs and scores and result.shape == (1,)
     if outputs:
-        result = _plain_output(layout, result)
+        result = _with_zero(layout, result) if single else _plain_output(layout, result)
     low, high = where.polygon.min(axis=0), where.polygon.max(axis=0)
     centre, radius = (low + high) / 2, float((high - low).max() / 2)
     nodes = _needed(layout, result if outputs else None)
@@ -102,7 +109,8 @@ def compile_network(model: nn.Module, where: Plane, outputs: bool) -> Network:
         start += node.size
     layers, lane_unit, bit, bits = _units(nodes, rename)
     program = _program(nodes, rename, result if outputs else None, bit, _input_plane(where, centre, radius))
-    return Network(program, layers, lane_unit, centre, radius, result.lanes.size if outputs else 0, bits)
+    count = result.lanes.size if outputs else 0
+    return Network(program, layers, lane_unit, centre, radius, count, bits, int(single))
 
 
 def _plain_output(layout: Layout, result: Value) -> Value:
@@ -110,8 +118,13 @@ def _plain_output(layout: Layout, result: Value) -> Value:
     bent = [node for node in layout.nodes if node.kind != LINEAR]
     behind = any(np.isin(result.lanes, np.arange(n.first, n.first + n.size)).any() for n in bent)
     if behind or np.any(result.scale != 1) or np.any(result.shift != 0):
-        return value_of(own_node(layout, result, LINEAR, "output"))
+        return value_of(linear_ops.own_node(layout, result, LINEAR, "output"))
     return result
+
+
+def _with_zero(layout: Layout, result: Value) -> Value:
+    """The scores of two classes that one logit stands for: 0 and the logit."""
+    return linear_ops.dense(layout, result, torch.tensor([[0.0], [1.0]], dtype=torch.float64), None, "scores")
 
 
 def _input_plane(where: Plane, centre: Floats, radius: float) -> Floats:

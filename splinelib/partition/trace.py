@@ -63,7 +63,7 @@ def trace_boundary(
     piece of boundary that separates no two points of the grid is missed.
 
     Args:
-        model: in eval mode, its output one vector of class scores.
+        model: in eval mode, its output one vector of class scores; a single one is that of class 1 against 0.
         grid: points a side of the grid over the slice's bounding box.
         max_segments: limit on the number of segments.
 
@@ -73,7 +73,7 @@ def trace_boundary(
     """
     if grid < 2:
         raise SettingError(f"grid={grid}; give at least 2 points a side")
-    network = compile_network(model, slice.plane, True)
+    network = compile_network(model, slice.plane, True, scores=True)
     walker = _Walker(network, slice, max_segments)
     points, classes = walker.look(grid)
     for here, there in _changes(points, classes):
