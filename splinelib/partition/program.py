@@ -93,7 +93,7 @@ def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool 
 
     With ``scores`` the outputs are compared with each other, a single one with 0.
     """
-    layout, result = read_layout(model, where.origin)
+    layout, result = read_layout(model, where)
     if outputs and len(result.shape) != 1:
         raise UnsupportedModuleError(f"the output has shape {result.shape}; class scores must be one vector")
     single = outputs and scores and result.shape == (1,)

@@ -10,7 +10,9 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.partition import handlers
+from splinelib.partition.agreement import check_agreement
 from splinelib.partition.layout import LINEAR, Layout, Value, value_of
+from splinelib.partition.slices import Plane
 
 
 class _Tracer(fx.Tracer):
@@ -24,16 +26,17 @@ class _Tracer(fx.Tracer):
         )
 
 
-def read_layout(model: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
-    """The nodes of ``model`` for inputs of ``origin``'s shape (no batch dimension), and the output tensor.
+def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
+    """The nodes of ``model`` for inputs of the plane's shape (no batch dimension), and the output tensor.
 
     The first node of the layout is the input, one lane for each of its elements. The model is not changed.
 
     Raises:
-        UnsupportedModuleError: a module, function or structure is not piecewise affine or not known; the message
-            names its type and path.
+        UnsupportedModuleError: a module, function or structure is not piecewise affine or not known (the message
+            names its type and path), or what was read is not what the model computes on the slice.
         SettingError: the model is in training mode, has weights that are not finite, or rejects the input.
     """
+    origin = where.origin
     frozen = _frozen_copy(model)
     graph_module = _trace(frozen)
     try:
@@ -44,10 +47,19 @@ def read_layout(model: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
         raise SettingError(
             f"the model cannot read one input of shape {shape}; give the slice its shape"
         ) from error
+    # What is not finite is found afterwards, with a message.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        layout, output = _read(graph_module.graph, frozen, origin)
+    check_agreement(frozen, layout, output, where)
+    return layout, output
+
+
+def _read(graph: fx.Graph, frozen: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
+    """Every step of the graph in turn."""
     layout = Layout()
     values: dict[fx.Node, Any] = {}
     output: Value | None = None
-    for node in graph_module.graph.nodes:
+    for node in graph.nodes:
         if node.op == "placeholder":
             values[node] = _input_value(layout, node, values, origin)
         elif node.op == "output":
