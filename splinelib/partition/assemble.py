@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from splinelib.partition.decision import DecisionBoundary, empty_segments
+from splinelib.partition.decision import DecisionBoundary, Found, empty_segments, matched_edges
 from splinelib.partition.engine import Piece
 from splinelib.partition.layout import Floats, Ints
 from splinelib.partition.program import Int32s, Network
@@ -101,9 +101,25 @@ def join_segments(network: Network, pieces: list[Piece], runs: list[Run]) -> Dec
     for run in runs:
         place[run.piece][run.start : run.stop] = np.arange(run.place, run.place + run.stop - run.start)
     parts = [piece.extra if piece.extra is not None else empty_segments() for piece in pieces]
-    segments = np.concatenate([part[0] for part in parts]) * network.radius + network.centre
-    classes, lanes = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
-    region = np.concatenate([where[part[2]] for where, part in zip(place, parts, strict=True)])
-    units = np.where(lanes >= 0, network.lane_unit[lanes], lanes)
-    order = np.argsort(region, kind="stable")
-    return DecisionBoundary(segments[order], classes[order], region[order], units[order].astype(np.int64))
+    names = Found._fields
+    found = Found(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    region, tied_region = (
+        np.concatenate([where[getattr(part, name)] for where, part in zip(place, parts, strict=True)])
+        for name in ("region", "tied_region")
+    )
+    low, high = matched_edges(found.tied_ends, found.tied_class)
+    along = np.concatenate([np.full(len(region), -1), found.tied_lane[high]])
+    # The side of the higher class has it on the left, so its ends and what lies there change places.
+    segments = np.concatenate([found.ends, found.tied_ends[high, ::-1]]) * network.radius + network.centre
+    lanes = np.concatenate([found.tags, found.tied_tags[high, ::-1]])
+    classes = np.concatenate(
+        [found.classes, np.stack([found.tied_class[low], found.tied_class[high]], axis=1)]
+    )
+    region = np.concatenate([region, tied_region[high]])
+    # What matching found comes in an order that depends on the threads.
+    place_x, place_y = (np.where(along >= 0, segments[:, 0, axis], 0.0) for axis in (0, 1))
+    order = np.lexsort((place_y, place_x, along, region))
+    along, units = (
+        np.where(part >= 0, network.lane_unit[part], part)[order].astype(np.int64) for part in (along, lanes)
+    )
+    return DecisionBoundary(segments[order], classes[order], region[order], units, along)
