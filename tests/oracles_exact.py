@@ -11,7 +11,9 @@ from torch import nn
 def fractions(tensor):
     """The numbers of a tensor as they are stored, as (nested) lists of fractions."""
     values = tensor.detach().double().tolist()
-    return [[Fraction(v) for v in row] for row in values] if tensor.ndim == 2 else [Fraction(v) for v in values]
+    return (
+        [[Fraction(v) for v in row] for row in values] if tensor.ndim == 2 else [Fraction(v) for v in values]
+    )
 
 
 def at(line, point):
@@ -33,7 +35,9 @@ def part(polygon, line):
 
 
 def combined(weights, bias, lines):
-    a, b, c = (sum((w * line[i] for w, line in zip(weights, lines, strict=True) if w), Fraction(0)) for i in range(3))
+    a, b, c = (
+        sum((w * line[i] for w, line in zip(weights, lines, strict=True) if w), Fraction(0)) for i in range(3)
+    )
     return a, b, c + bias
 
 

@@ -16,7 +16,7 @@ from splinelib.partition.slices import Slice2D
 
 _ARRAYS = ("vertices", "offsets", "area", "key", "edge_lane", "edge_other", "lane_unit", "lane_key")
 _OPTIONAL = ("codes", "outputs")
-_BOUNDARY = ("segments", "classes", "region", "units")
+_BOUNDARY = ("segments", "classes", "region", "units", "along")
 _FORMAT = "splinelib partition 1"
 
 
@@ -54,7 +54,9 @@ def load_partition(path: Path | str) -> Partition:
         where = Slice2D(origin, first, second, arrays["slice_polygon"])
         boundary = None
         if "boundary_segments" in arrays:
-            boundary = DecisionBoundary(*(arrays[f"boundary_{name}"] for name in _BOUNDARY))
+            # Files from before there were segments along units' boundaries hold four of the arrays.
+            held = {name: arrays[f"boundary_{name}"] for name in _BOUNDARY if f"boundary_{name}" in arrays}
+            boundary = DecisionBoundary(**held)
         fields = {name: arrays[name] for name in _ARRAYS} | {name: arrays.get(name) for name in _OPTIONAL}
         return Partition(slice=where, layers=layers, boundary=boundary, **fields)
     except FileNotFoundError:
