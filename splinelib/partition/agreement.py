@@ -116,7 +116,7 @@ def _outputs(layout: Layout, result: Value, inputs: Floats) -> tuple[Floats, Flo
 def _node(node: Node, passed: Floats, error: Floats) -> tuple[Floats, Floats]:
     """What a node passes on and its error: roundings of its own sum in full, those of its inputs as independent."""
     sums = np.tile(node.const, (len(passed), 1))
-    sizes, squares = np.abs(sums), np.zeros_like(sums)
+    sizes, squares = np.tile(node.const_sizes(), (len(passed), 1)), np.zeros_like(sums)
     for link in node.links:
         if link.table is None:
             assert link.weight is not None

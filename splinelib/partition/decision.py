@@ -187,12 +187,12 @@ def _ties_along(a, b, c, i, relative, x0, y0, x1, y1):  # type: ignore[no-untype
 
 @njit(**OPTIONS)
 def _cross(  # type: ignore[no-untyped-def]
-    outputs, x, y, lane, corners, count, kind, base, relative, scratch, scratch_lane,
+    outputs, x, y, lane, corners, count, kind, error, base, relative, scratch, scratch_lane,
     ends, classes, region, tags, tied_ends, tied_class, tied_region, tied_tags, tied_lane,
 ):  # fmt: skip
     """Fill the arrays; returns how many segments and how many tied edges there are."""
     found = tied = at = 0
-    size = outputs.shape[1]
+    size = len(error)
     for number in range(count):
         m, f = corners[number], outputs[number]
         a, b, c = f[:, 0], f[:, 1], f[:, 2]
@@ -202,7 +202,7 @@ def _cross(  # type: ignore[no-untyped-def]
             continue
         for i in range(size):
             row, n = clip_to_winner(
-                a, b, c, i, 0.0, relative, base, px, py, pl, pl,
+                a, b, c, i, error, relative, base, px, py, pl, pl,
                 scratch[:2], scratch[2:], scratch_lane[:2], scratch_lane[2:],
             )  # fmt: skip
             for k in range(n):
@@ -247,7 +247,7 @@ def find_segments(chunk: Chunk, count: int, lanes: int) -> Found:
     found = _room(3 * classes * marked, edges + 6 * classes * marked)
     widest = int(chunk.corners[:count].max(initial=3)) + classes + 8
     segments, tied = _cross(
-        chunk.outputs, chunk.x, chunk.y, chunk.lane, chunk.corners, count, kind, lanes, _RELATIVE,
+        chunk.outputs, chunk.x, chunk.y, chunk.lane, chunk.corners, count, kind, np.zeros(classes), lanes, _RELATIVE,
         np.empty((4, widest)), np.empty((4, widest), dtype=np.int32), *found,
     )  # fmt: skip
     sizes = [segments] * 4 + [tied] * 5

@@ -12,6 +12,7 @@ from splinelib.errors import UnsupportedModuleError
 from splinelib.partition import linear_ops
 from splinelib.partition.layout import LINEAR, MAX, PIECE, Floats, Ints, Layout, Node, Value, value_of
 from splinelib.partition.reader import read_layout
+from splinelib.partition.rounding import UNIT
 from splinelib.partition.slices import Plane
 
 Int32s = NDArray[np.int32]
@@ -22,7 +23,10 @@ class Program(NamedTuple):
 
     Lanes are numbered through all cells, entries ``out_start[lane] .. out_start[lane + 1]`` are what a lane adds to:
     ``weights[entry_weight ...]`` to all the cell if ``entry_lane`` is -1, else one weight to that lane.
-    ``dense_target`` is the one cell all lanes of a cell add to in full, or -1. ``bit`` is a lane's place in the code.
+    The error of a lane is at most ``bounds[lane] @ (1, size, error)`` for the largest size and error of its inputs.
+    ``in_entry`` and ``in_head`` hold, for ``in_start[cell] .. in_start[cell + 1]``, what feeds a cell: entries and
+    their source lanes. ``dense_target`` is the one cell all lanes of a cell add to in full, or -1. ``bit`` is a lane's
+    place in the code.
     """
 
     cell_kind: NDArray[np.int8]
@@ -34,7 +38,7 @@ class Program(NamedTuple):
     dense_target: Int32s
     lane_cell: Int32s
     slope: Floats
-    weight_sum: Floats
+    bounds: Floats
     key: NDArray[np.uint64]
     bit: Int32s
     out_start: Ints
@@ -45,6 +49,9 @@ class Program(NamedTuple):
     coefficients: Floats
     output_address: Ints
     output_stride: Ints
+    in_start: Ints
+    in_entry: Int32s
+    in_head: Int32s
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +186,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
     source, cell, lane, offset, weights = _entries(nodes, rename, cells_before)
     order = np.argsort(source, kind="stable")
     source, cell, lane, offset = source[order], cell[order], lane[order], offset[order]
+    inward = np.argsort(cell, kind="stable")
     size = int(cell_lane[-1])
     out_start = np.searchsorted(source, np.arange(size + 1))
     address = 3 * cell_lane[:-1]
@@ -200,7 +208,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         _dense_targets(out_start, cell, lane, cell_lane),
         lane_cell.astype(np.int32),
         slope,
-        np.concatenate([n.weight_sums() for n in nodes]),
+        np.concatenate([_bounds(n) for n in nodes]),
         keys,
         bit,
         out_start.astype(np.int64),
@@ -211,7 +219,16 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         coefficients,
         lane_address[heads].astype(np.int64),
         widths[lane_cell[heads]].astype(np.int64),
+        np.searchsorted(cell[inward], np.arange(len(widths) + 1)).astype(np.int64),
+        inward.astype(np.int32),
+        source[inward].astype(np.int32),
     )
+
+
+def _bounds(node: Node) -> Floats:
+    """For each lane ``[lanes, 3]`` what its error is made of: see :func:`splinelib.partition.rounding.cheap_error`."""
+    rounding = UNIT * np.stack([node.const_sizes(), node.weight_sums()])
+    return np.stack([*rounding, np.sqrt(node.weight_sums(2))], axis=1)
 
 
 def _entries(nodes: list[Node], rename: Ints, cells_before: Ints) -> tuple[Ints, Ints, Ints, Ints, Floats]:

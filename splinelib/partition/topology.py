@@ -10,6 +10,7 @@ from splinelib.errors import SplineError
 from splinelib.partition.geometry import OPTIONS
 from splinelib.partition.layout import Floats, Ints
 from splinelib.partition.partition import Partition
+from splinelib.partition.points import spacing
 
 # Edges of two regions are the same if their midpoints are closer than this share of the slice's extent.
 _SAME_POINT = 1e-10
@@ -73,7 +74,9 @@ def topology(partition: Partition) -> Topology:
 
 
 def _reach(partition: Partition) -> float:
-    return _SAME_POINT * float(np.ptp(partition.slice.polygon, axis=0).max())
+    polygon = partition.slice.polygon
+    # Far from the origin the numbers themselves lie farther apart than that.
+    return max(_SAME_POINT * float(np.ptp(polygon, axis=0).max()), spacing(polygon))
 
 
 @njit(**OPTIONS)

@@ -136,7 +136,7 @@ class _Walker:
         lanes = len(p.slope)
         self.coefficients = np.zeros(len(p.coefficients))
         self.active = np.zeros(lanes, dtype=np.bool_)
-        self.noise, self.share, self.peak = np.zeros(lanes), np.zeros(lanes), np.zeros(len(p.cell_kind))
+        self.share, self.errors = np.zeros(lanes), forward.new_errors(p)
         self.dirty = np.zeros(len(p.cell_kind), dtype=np.bool_)
         self.on, self.off, self.touched = (np.zeros(lanes, dtype=np.bool_) for _ in range(3))
         self.table = np.zeros(1 << 14, dtype=np.uint64)
@@ -157,7 +157,7 @@ class _Walker:
         chosen = np.ascontiguousarray(points[inside])
         found = np.zeros(len(chosen), dtype=np.int64)
         forward.scan(
-            self.network.program, self.coefficients, self.active, self.noise, self.peak,
+            self.network.program, self.coefficients, self.active, self.errors,
             chosen, found, self.on, self.off,
         )  # fmt: skip
         classes[inside] = found
@@ -177,9 +177,7 @@ class _Walker:
     def _evaluate(self, point: Floats, decide: bool) -> np.uint64:
         p = self.network.program
         return np.uint64(
-            forward.evaluate(
-                p, self.coefficients, self.active, self.noise, self.peak, decide, point[0], point[1]
-            )
+            forward.evaluate(p, self.coefficients, self.active, self.errors, decide, point[0], point[1])
         )
 
     def _scores(self, point: Floats) -> Floats:
@@ -291,7 +289,7 @@ class _Walker:
         number[2] = 0
         self._make_room()
         status, third = kernel.walk(
-            self.network.program, self.coefficients, self.active, self.noise, self.share, self.dirty, self.sides,
+            self.network.program, self.coefficients, self.active, self.errors.noise, self.share, self.dirty, self.sides,
             self.table, place, begin, number, key, ends, pairs, names, tags, along, self.touched,
         )  # fmt: skip
         count = int(number[2])

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 
 from splinelib.partition.geometry import INLINED, OPTIONS
-from splinelib.partition.kernel import RELATIVE
 from splinelib.partition.layout import LINEAR, MAX
+from splinelib.partition.rounding import RELATIVE
 
 # Why a walk stopped. FULL: there is no room for more segments, call again to go on. LOOK: several things happen in one
 # point, or all along the next segment, and only a look at all regions around tells how the boundary goes on.
@@ -109,7 +109,7 @@ def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-d
                 ea, eb, ed = a[w] - a[j], b[w] - b[j], d[w] - d[j]
                 slope = ea * dx + eb * dy
                 scale = abs(a[w]) + abs(b[w]) + abs(d[w]) + abs(a[j]) + abs(b[j]) + abs(d[j])
-                tolerance = RELATIVE * scale + noise[first]
+                tolerance = RELATIVE * scale + noise[first + w] + noise[first + j]
                 if j < w and abs(ea) + abs(eb) + abs(ed) <= tolerance:
                     return -1.0, first + j
                 if slope < -tolerance:
@@ -188,7 +188,9 @@ def _unit_along(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-d
                 w += 1
             own = abs(a[w]) + abs(b[w]) + abs(d[w])
             for j in range(p.cell_used[cell]):
-                tolerance = RELATIVE * (own + abs(a[j]) + abs(b[j]) + abs(d[j])) + noise[first]
+                tolerance = (
+                    RELATIVE * (own + abs(a[j]) + abs(b[j]) + abs(d[j])) + noise[first + w] + noise[first + j]
+                )
                 if j != w and _vanishes(a[w] - a[j], b[w] - b[j], d[w] - d[j], tolerance, x, y, dx, dy):
                     return first + j
             continue
