@@ -176,7 +176,8 @@ def compute_partition(
         boundary: compute the decision boundary; the model's output must then be one vector of scores. A single score
             is that of class 1 against 0 for class 0: its zero level set.
         max_regions, max_bytes: limits on the number of regions and on the memory for results and search.
-        threads: by default as many as this process may use.
+        threads: by default as many as this process may use; fewer where their working memory, a part for each, would
+            take more than half of ``max_bytes``.
         progress: show a bar of the area done.
 
     Raises:

@@ -141,6 +141,11 @@ class Slice2D:
         offsets = inputs.detach().cpu().double().reshape(len(inputs), -1) - self.origin.flatten()
         return torch.linalg.lstsq(basis, offsets.T).solution.T.numpy()
 
+    def same_as(self, other: "Slice2D") -> bool:
+        """Whether the other slice is this one: the same inputs at the same coordinates."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in ("origin", "first", "second")]
+        return all(torch.equal(a, b) for a, b in pairs) and np.array_equal(self.polygon, other.polygon)
+
     def within(self, polygon: ArrayLike) -> "Slice2D":
         """The same plane with another polygon ``[n, 2]``."""
         return Slice2D(self.origin, self.first, self.second, np.asarray(polygon, dtype=np.float64))

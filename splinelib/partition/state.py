@@ -118,7 +118,8 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
     lanes, cells, corners = len(p.slope), len(p.cell_kind), len(polygon)
     words = (network.code_bits + 63) // 64
     floats, ints = (lambda n: np.zeros(n)), (lambda n: np.zeros(n, dtype=np.int32))
-    poly_x, poly_y, poly_lane = floats(4096), floats(4096), np.full(4096, -1, dtype=np.int32)
+    room = 4096 + 2 * corners
+    poly_x, poly_y, poly_lane = floats(room), floats(room), np.full(room, -1, dtype=np.int32)
     poly_x[:corners], poly_y[:corners] = polygon.T
     room = 2 * lanes + 1024
     scratch = 64 + corners + int(p.cell_used.max())
@@ -137,7 +138,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         poly_x,
         poly_y,
         poly_lane,
-        np.full(4096, -1, dtype=np.int32),
+        np.full(len(poly_x), -1, dtype=np.int32),
         floats(room),
         floats(room),
         floats(room),
@@ -194,10 +195,10 @@ def state_bytes(state: State) -> int:
     return sum(array.nbytes for array in state)
 
 
-def new_chunk(network: Network, regions: int, codes: bool, outputs: bool) -> Chunk:
-    """Room for ``regions`` regions of up to 8 corners on average."""
+def new_chunk(network: Network, regions: int, codes: bool, outputs: bool, corners: int) -> Chunk:
+    """Room for ``regions`` regions of up to 8 corners on average, within a slice of ``corners`` corners."""
     words = (network.code_bits + 63) // 64 if codes else 0
-    corners = 8 * regions + 4096
+    corners = 8 * regions + 4096 + 2 * corners
     with_other = any(layer.kind == "max" for layer in network.layers)
     return Chunk(
         np.empty(corners),
