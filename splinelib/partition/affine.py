@@ -1,10 +1,9 @@
 """The affine map of a region in the full input space."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
+from splinelib.partition.engine.reader import copied
 from splinelib.partition.partition import Partition
 
 
@@ -18,7 +17,7 @@ def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Ten
         ``A [K, *input]`` and ``b [K]``, float64: the derivative at the region's centre of gravity, where no unit
         is at its kink.
     """
-    frozen = copy.deepcopy(model).cpu().double().requires_grad_(False)
+    frozen = copied(model).cpu().double().requires_grad_(False)
     point = partition.slice.at(partition.centroids()[region])[0]
 
     def scores(x: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """Where the predicted class changes: exact segments inside regions, joined to polylines, and the units they bend at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from splinelib.partition.engine.geometry import OPTIONS, clip_to_winner, winner_at
+from splinelib.partition.engine.geometry import OPTIONS, clip_to_winner, magnitude
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.points import merge_points
 from splinelib.partition.engine.state import Chunk
@@ -33,18 +33,29 @@ class Polyline:
 class DecisionBoundary:
     """The decision boundary as segments, one or more for each region that it crosses.
 
+    It lies where the predicted class, the first one of those with the largest score, differs between the two sides:
+    inside of regions, and along the boundary of a unit where scores are equal all along it (behind a ReLU they often
+    are). Inside of areas where several scores are equal the class is the first of these, and there is no boundary.
+
     Args:
         segments: end points ``[S, 2, 2]`` in the slice's coordinates; the lower class lies on the left.
         classes: the two classes ``[S, 2]``, ascending.
-        region: the region ``[S]`` that each segment lies in.
+        region: the region ``[S]`` that each segment lies in; along a unit's boundary that of the higher class, where
+            the two scores differ.
         units: at each end ``[S, 2]`` the unit whose boundary it ends at, -1 for the slice's border, -2 for a point
             where a third class takes over.
+        along: the unit ``[S]`` along whose boundary the segment runs, -1 inside a region (by default everywhere).
     """
 
     segments: Floats
     classes: Ints
     region: Ints
     units: Ints
+    along: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.along) != len(self.segments):
+            object.__setattr__(self, "along", np.full(len(self.segments), -1, dtype=np.int64))
 
     @property
     def length(self) -> float:
@@ -54,7 +65,8 @@ class DecisionBoundary:
     @property
     def touching(self) -> Ints:
         """Units whose boundary meets the decision boundary within the slice, ascending (claim C3)."""
-        return np.unique(self.units[self.units >= 0])
+        named = np.concatenate([self.units.reshape(-1), self.along])
+        return np.unique(named[named >= 0])
 
     def polylines(self) -> tuple[Polyline, ...]:
         """The segments of each two classes joined at their common end points."""
@@ -97,80 +109,177 @@ def _chains(nodes: Ints) -> list[list[tuple[int, int]]]:
     return chains
 
 
+class Found(NamedTuple):
+    """What a chunk of regions holds of the decision boundary, in the program's coordinates.
+
+    ``ends [S, 2, 2]``, ``classes [S, 2]``, ``region [S]`` and ``tags [S, 2]`` (lanes at the ends) are segments inside
+    regions. The fields ``tied_...`` are pieces of regions' edges along which the winning class ties with another: its
+    ends counter-clockwise, the class that wins on this side, the region, the lanes at the ends and along it. They are
+    boundary if another class wins on the other side.
+    """
+
+    ends: Floats
+    classes: Ints
+    region: Ints
+    tags: Ints
+    tied_ends: Floats
+    tied_class: Ints
+    tied_region: Ints
+    tied_tags: Ints
+    tied_lane: Ints
+
+
+PLAIN, MIXED, TIED = range(3)
+
+
 @njit(**OPTIONS)
-def _mixed_regions(outputs, x, y, corners, count):  # type: ignore[no-untyped-def]
-    """Number of regions whose corners do not all have the same winning class."""
-    mixed = at = 0
+def _sort_regions(outputs, x, y, corners, count, relative, kind):  # type: ignore[no-untyped-def]
+    """Mark regions where the winner differs between corners (MIXED), or may tie along an edge (TIED).
+
+    Returns how many regions are not PLAIN and how many corners these have.
+    """
+    found = edges = at = 0
     for region in range(count):
         m, f = corners[region], outputs[region]
-        first = winner_at(f[:, 0], f[:, 1], f[:, 2], x[at], y[at])
-        for k in range(1, m):
-            if winner_at(f[:, 0], f[:, 1], f[:, 2], x[at + k], y[at + k]) != first:
-                mixed += 1
+        scale = 0.0
+        for i in range(len(f)):
+            scale = max(scale, abs(f[i, 0]) + abs(f[i, 1]) + abs(f[i, 2]))
+        kind[region] = PLAIN
+        winner, ties, opening = -1, 0, 0
+        for k in range(m):
+            best, second, index = -np.inf, -np.inf, -1
+            for i in range(len(f)):
+                v = f[i, 0] * x[at + k] + f[i, 1] * y[at + k] + f[i, 2]
+                if v > best:
+                    best, second, index = v, best, i
+                else:
+                    second = max(second, v)
+            if k > 0 and index != winner:
+                kind[region] = MIXED
                 break
+            winner = index
+            # Ties at two corners on end; the run at the beginning is the one that may go on at the end.
+            ties = ties + 1 if best - second <= 2 * relative * scale else 0
+            opening = k + 1 if ties == k + 1 else opening
+            if ties > 1:
+                kind[region] = TIED
+        if kind[region] == PLAIN and ties > 0 and opening > 0:
+            kind[region] = TIED
+        if kind[region] != PLAIN:
+            found += 1
+            edges += m
         at += m
-    return mixed
+    return found, edges
+
+
+@njit(**OPTIONS)
+def _ties_along(a, b, c, i, relative, x0, y0, x1, y1):  # type: ignore[no-untyped-def]
+    """Whether another function equals function i at both points."""
+    for j in range(len(a)):
+        if j == i:
+            continue
+        da, db, dc = a[i] - a[j], b[i] - b[j], c[i] - c[j]
+        tolerance = relative * magnitude(a, b, c, i, j)
+        if abs(da * x0 + db * y0 + dc) <= tolerance and abs(da * x1 + db * y1 + dc) <= tolerance:
+            return True
+    return False
 
 
 @njit(**OPTIONS)
 def _cross(  # type: ignore[no-untyped-def]
-    outputs, x, y, lane, corners, count, base, relative, scratch, scratch_lane, ends, classes, region, tags
-):
-    """Fill the segment arrays; returns how many there are."""
-    found = at = 0
-    size = outputs.shape[1]
+    outputs, x, y, lane, corners, count, kind, error, base, relative, scratch, scratch_lane,
+    ends, classes, region, tags, tied_ends, tied_class, tied_region, tied_tags, tied_lane,
+):  # fmt: skip
+    """Fill the arrays; returns how many segments and how many tied edges there are."""
+    found = tied = at = 0
+    size = len(error)
     for number in range(count):
         m, f = corners[number], outputs[number]
         a, b, c = f[:, 0], f[:, 1], f[:, 2]
         px, py, pl = x[at : at + m], y[at : at + m], lane[at : at + m]
         at += m
-        first = winner_at(a, b, c, px[0], py[0])
-        same = True
-        for k in range(1, m):
-            same = same and winner_at(a, b, c, px[k], py[k]) == first
-        if same:
+        if kind[number] == PLAIN:
             continue
-        for i in range(size - 1):
+        for i in range(size):
             row, n = clip_to_winner(
-                a, b, c, i, 0.0, relative, base, px, py, pl, pl,
+                a, b, c, i, error, relative, base, px, py, pl, pl,
                 scratch[:2], scratch[2:], scratch_lane[:2], scratch_lane[2:],
             )  # fmt: skip
             for k in range(n):
+                here = scratch_lane[row, k]
                 j = scratch_lane[2 + row, k] - base
-                if scratch_lane[row, k] != base + i or j <= i:
+                if here < 0 or here >= base and (here != base + i or j <= i):
                     continue
                 then = k + 1 if k + 1 < n else 0
                 before = scratch_lane[row, k - 1 if k > 0 else n - 1]
                 after = scratch_lane[row, then]
-                ends[found, 0, 0], ends[found, 0, 1] = scratch[row, k], scratch[2 + row, k]
-                ends[found, 1, 0], ends[found, 1, 1] = scratch[row, then], scratch[2 + row, then]
-                classes[found, 0], classes[found, 1], region[found] = i, j, number
-                tags[found, 0] = before if before < base else -2
-                tags[found, 1] = after if after < base else -2
-                found += 1
-    return found
+                before, after = before if before < base else -2, after if after < base else -2
+                x0, y0, x1, y1 = (
+                    scratch[row, k],
+                    scratch[2 + row, k],
+                    scratch[row, then],
+                    scratch[2 + row, then],
+                )
+                if here >= base:
+                    ends[found, 0, 0], ends[found, 0, 1] = x0, y0
+                    ends[found, 1, 0], ends[found, 1, 1] = x1, y1
+                    classes[found, 0], classes[found, 1], region[found] = i, j, number
+                    tags[found, 0], tags[found, 1] = before, after
+                    found += 1
+                elif _ties_along(a, b, c, i, relative, x0, y0, x1, y1):
+                    tied_ends[tied, 0, 0], tied_ends[tied, 0, 1] = x0, y0
+                    tied_ends[tied, 1, 0], tied_ends[tied, 1, 1] = x1, y1
+                    tied_class[tied], tied_region[tied], tied_lane[tied] = i, number, here
+                    tied_tags[tied, 0], tied_tags[tied, 1] = before, after
+                    tied += 1
+    return found, tied
 
 
-def find_segments(chunk: Chunk, count: int, lanes: int) -> tuple[Floats, Ints, Ints, Ints]:
-    """Segments, classes, regions (within the chunk) and lanes at the ends, for ``count`` regions with outputs.
+def find_segments(chunk: Chunk, count: int, lanes: int) -> Found:
+    """The decision boundary in and around ``count`` regions with outputs; regions are numbered within the chunk.
 
-    Coordinates are the program's. ``lanes`` is the number of lanes of the program.
+    ``lanes`` is the number of lanes of the program.
     """
-    mixed = _mixed_regions(chunk.outputs, chunk.x, chunk.y, chunk.corners, count)
+    kind = np.empty(count, dtype=np.int8)
+    marked, edges = _sort_regions(chunk.outputs, chunk.x, chunk.y, chunk.corners, count, _RELATIVE, kind)
     classes = chunk.outputs.shape[1]
-    # A region's classes form a planar map of at most K cells, hence fewer than 3 K borders.
-    room = 3 * classes * mixed
-    ends, pairs = np.empty((room, 2, 2)), np.empty((room, 2), dtype=np.int64)
-    region, tags = np.empty(room, dtype=np.int64), np.empty((room, 2), dtype=np.int64)
+    # A region's classes form a planar map of at most K cells, hence fewer than 3 K borders; each cuts two edges.
+    found = _room(3 * classes * marked, edges + 6 * classes * marked)
     widest = int(chunk.corners[:count].max(initial=3)) + classes + 8
-    found = _cross(
-        chunk.outputs, chunk.x, chunk.y, chunk.lane, chunk.corners, count, lanes, _RELATIVE,
-        np.empty((4, widest)), np.empty((4, widest), dtype=np.int32), ends, pairs, region, tags,
+    segments, tied = _cross(
+        chunk.outputs, chunk.x, chunk.y, chunk.lane, chunk.corners, count, kind, np.zeros(classes), lanes, _RELATIVE,
+        np.empty((4, widest)), np.empty((4, widest), dtype=np.int32), *found,
     )  # fmt: skip
-    return ends[:found].copy(), pairs[:found].copy(), region[:found].copy(), tags[:found].copy()
+    sizes = [segments] * 4 + [tied] * 5
+    filled: list[Any] = [part[:size].copy() for part, size in zip(found, sizes, strict=True)]
+    return Found(*filled)
 
 
-def empty_segments() -> tuple[Floats, Ints, Ints, Ints]:
+def _room(segments: int, tied: int) -> Found:
+    def ints(*shape: int) -> Ints:
+        return np.empty(shape, dtype=np.int64)
+
+    return Found(
+        np.empty((segments, 2, 2)), ints(segments, 2), ints(segments), ints(segments, 2),
+        np.empty((tied, 2, 2)), ints(tied), ints(tied), ints(tied, 2), ints(tied),
+    )  # fmt: skip
+
+
+def empty_segments() -> Found:
     """No segment at all."""
-    pairs: NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
-    return np.zeros((0, 2, 2)), pairs, np.zeros(0, dtype=np.int64), pairs.copy()
+    return _room(0, 0)
+
+
+def matched_edges(ends: Floats, winner: Ints) -> tuple[Ints, Ints]:
+    """Pairs of tied edges ``[n, 2, 2]`` that are the two sides of one and differ in their winner, the lower one first.
+
+    Along an edge the functions of both sides agree, so that the winner changes at the same points on both sides and
+    the two pieces have the same ends, up to rounding.
+    """
+    node = merge_points(ends.reshape(-1, 2)).reshape(-1, 2)
+    pair = np.sort(node, axis=1)
+    order = np.lexsort((winner, pair[:, 1], pair[:, 0]))
+    first, second = order[:-1], order[1:]
+    same = (pair[first] == pair[second]).all(axis=1) & (node[first, 0] == node[second, 1])
+    chosen = same & (node[first, 0] != node[first, 1]) & (winner[first] != winner[second])
+    return first[chosen], second[chosen]

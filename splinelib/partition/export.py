@@ -16,7 +16,7 @@ from splinelib.partition.slices import Slice2D
 
 _ARRAYS = ("vertices", "offsets", "area", "key", "edge_lane", "edge_other", "lane_unit", "lane_key")
 _OPTIONAL = ("codes", "outputs")
-_BOUNDARY = ("segments", "classes", "region", "units")
+_BOUNDARY = ("segments", "classes", "region", "units", "along")
 _FORMAT = "splinelib partition 1"
 
 
@@ -54,13 +54,86 @@ def load_partition(path: Path | str) -> Partition:
         where = Slice2D(origin, first, second, arrays["slice_polygon"])
         boundary = None
         if "boundary_segments" in arrays:
-            boundary = DecisionBoundary(*(arrays[f"boundary_{name}"] for name in _BOUNDARY))
+            # Files from before there were segments along units' boundaries hold four of the arrays.
+            held = {name: arrays[f"boundary_{name}"] for name in _BOUNDARY if f"boundary_{name}" in arrays}
+            boundary = DecisionBoundary(**held)
         fields = {name: arrays[name] for name in _ARRAYS} | {name: arrays.get(name) for name in _OPTIONAL}
-        return Partition(slice=where, layers=layers, boundary=boundary, **fields)
+        partition = Partition(slice=where, layers=layers, boundary=boundary, **fields)
+        _check(partition)
+        return partition
     except FileNotFoundError:
         raise
     except Exception as error:
         raise RecordError(f"{path} is not a saved partition ({error}); save it again") from error
+
+
+def _check(partition: Partition) -> None:
+    """Raise ValueError unless shapes, types and numbers fit together: compiled code reads the arrays unchecked."""
+    p, regions, corners, lanes = (
+        partition,
+        len(partition.area),
+        len(partition.vertices),
+        len(partition.lane_unit),
+    )
+    kinds = {
+        "vertices": ("f8", (corners, 2)), "offsets": ("i8", (regions + 1,)), "area": ("f8", (regions,)),
+        "key": ("u8", (regions,)), "edge_lane": ("i4", (corners,)), "lane_unit": ("i4", (lanes,)),
+        "lane_key": ("u8", (lanes,)), "edge_other": ("i4", (corners if len(p.edge_other) else 0,)),
+    }  # fmt: skip
+    for name, (kind, shape) in kinds.items():
+        _fits(name, getattr(p, name), kind, shape)
+    steps = np.diff(p.offsets)
+    _demand(
+        regions > 0 and p.offsets[0] == 0 and p.offsets[-1] == corners, "offsets do not span the vertices"
+    )
+    _demand(bool((steps >= 3).all()), "a region has fewer than three corners")
+    _demand(
+        bool(np.isfinite(p.vertices).all() and np.isfinite(p.area).all()), "corners or areas are not finite"
+    )
+    for name in ("edge_lane", "edge_other"):
+        _within(name, getattr(p, name), lanes)
+    _within("lane_unit", p.lane_unit, p.units)
+    first = np.cumsum([0, *(layer.units for layer in p.layers)])[:-1]
+    _demand(
+        [layer.first for layer in p.layers] == first.tolist(),
+        "the layers' first units do not follow one another",
+    )
+    bits = sum(layer.units * layer.pieces for layer in p.layers)
+    if p.codes is not None:
+        _fits("codes", p.codes, "u8", (regions, (bits + 63) // 64))
+    if p.outputs is not None:
+        _fits("outputs", p.outputs, "f8", (regions, p.outputs.shape[1] if p.outputs.ndim > 1 else 0, 3))
+    if p.boundary is not None:
+        _check_boundary(p)
+
+
+def _check_boundary(partition: Partition) -> None:
+    boundary = partition.boundary
+    assert boundary is not None
+    count = len(boundary.segments)
+    shapes = {"classes": (count, 2), "region": (count,), "units": (count, 2), "along": (count,)}
+    _fits("boundary_segments", boundary.segments, "f8", (count, 2, 2))
+    for name, shape in shapes.items():
+        _fits(f"boundary_{name}", getattr(boundary, name), "i8", shape)
+    _demand(bool(np.isfinite(boundary.segments).all()), "boundary_segments are not finite")
+    _within("boundary_region", boundary.region, len(partition), least=0)
+    _within("boundary_units", boundary.units, partition.units, least=-2)
+    _within("boundary_along", boundary.along, partition.units)
+
+
+def _fits(name: str, array: np.ndarray, kind: str, shape: tuple[int, ...]) -> None:
+    found = (array.dtype.str[1:], array.shape)
+    _demand(found == (kind, shape), f"{name} has type and shape {found} instead of {(kind, shape)}")
+
+
+def _within(name: str, array: np.ndarray, stop: int, least: int = -1) -> None:
+    inside = not array.size or (array.min() >= least and array.max() < stop)
+    _demand(bool(inside), f"{name} holds numbers outside of {least} … {stop - 1}")
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
 
 
 def write_geojson(partition: Partition, path: Path | str) -> None:

@@ -5,6 +5,7 @@ from numba import njit
 
 from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.points import spacing
 
 # Points farther outside of every region than this share of the slice's extent lie outside the slice. Neighbouring
 # regions share their corners up to rounding (about 1e-15), so no point inside falls between them.
@@ -29,7 +30,7 @@ def locate(vertices: Floats, offsets: Ints, points: Floats) -> Ints:
     found = np.full(len(points), -1, dtype=np.int64)
     _find(
         vertices, offsets, low, step, boxes, start, members, np.ascontiguousarray(points),
-        _OUTSIDE * float(extent.max()), found,
+        max(_OUTSIDE * float(extent.max()), spacing(vertices)), found,
     )  # fmt: skip
     return found
 

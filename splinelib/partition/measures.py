@@ -93,8 +93,12 @@ def compare(before: Partition, after: Partition) -> Change:
     whose boundary is gone are ``vanished``.
 
     Raises:
-        SettingError: the two networks have different units.
+        SettingError: the two networks have different units, or the partitions different slices.
     """
+    if not before.slice.same_as(after.slice):
+        raise SettingError(
+            "compare: the partitions are those of different slices; compute both on one Slice2D"
+        )
     shapes = [[(layer.kind, layer.shape) for layer in p.layers] for p in (before, after)]
     if shapes[0] != shapes[1]:
         raise SettingError(

@@ -95,7 +95,13 @@ class Partition:
         return np.linalg.norm(self.vertices[self.edge_end] - self.vertices, axis=1)
 
     def polygon(self, region: int) -> Floats:
-        """Corners ``[n, 2]`` of one region."""
+        """Corners ``[n, 2]`` of one region.
+
+        Raises:
+            SettingError: there is no such region.
+        """
+        if not 0 <= region < len(self):
+            raise SettingError(f"region {region} does not exist; regions are 0 … {len(self) - 1}")
         return self.vertices[self.offsets[region] : self.offsets[region + 1]]
 
     def centroids(self) -> Floats:
@@ -112,8 +118,17 @@ class Partition:
 
         A point on a shared edge belongs to one of the regions beside it. Give many points at once: each call sorts the
         regions into a grid first.
+
+        Raises:
+            SettingError: a point is not finite.
         """
-        return locate(self.vertices, self.offsets, np.asarray(points, dtype=np.float64).reshape(-1, 2))
+        chosen = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+        wrong = np.flatnonzero(~np.isfinite(chosen).all(axis=1))
+        if len(wrong):
+            raise SettingError(
+                f"locate: point {wrong[0]} is {chosen[wrong[0]].tolist()}; give finite points, {len(wrong)} are not"
+            )
+        return locate(self.vertices, self.offsets, chosen)
 
     def code_bits(self) -> NDArray[np.bool_]:
         """The codes as booleans ``[R, bits]``: for each layer its units, for max units times pieces.
@@ -158,9 +173,11 @@ def compute_partition(
         slice: the polygon, and how it lies in the input space.
         codes: keep the packed code of each region (memory: units / 8 bytes for each).
         outputs: keep the affine map of each region on the slice (24 bytes for each output).
-        boundary: compute the decision boundary; the model's output must then be one vector of scores.
+        boundary: compute the decision boundary; the model's output must then be one vector of scores. A single score
+            is that of class 1 against 0 for class 0: its zero level set.
         max_regions, max_bytes: limits on the number of regions and on the memory for results and search.
-        threads: by default as many as this process may use.
+        threads: by default as many as this process may use; fewer where their working memory, a part for each, would
+            take more than half of ``max_bytes``.
         progress: show a bar of the area done.
 
     Raises:
@@ -169,7 +186,7 @@ def compute_partition(
         LimitError: a limit is exceeded; says how far the search had come. Nothing is returned.
     """
     threads = _threads(threads)
-    network = compile_network(model, slice.plane, outputs or boundary)
+    network = compile_network(model, slice.plane, outputs or boundary, scores=boundary)
     wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads)
     reduce = partial(find_segments, lanes=len(network.program.slope)) if boundary else None
     pieces = search(network, slice.polygon, wanted, progress, reduce, drop_outputs=not outputs)
@@ -189,7 +206,7 @@ def compute_partition(
         network.lane_unit,
         network.program.key,
         rows.code if codes else None,
-        rows.outputs if outputs else None,
+        rows.outputs[:, network.fixed_scores :] if outputs else None,
         found,
     )
 

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from splinelib.errors import SettingError
 from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.partition import Partition
 
@@ -24,8 +25,12 @@ def raster_distance(first: Partition, second: Partition, side: int = 200) -> flo
     """Share of code bits that differ between two partitions of one slice, on a grid of ``side * side`` points.
 
     Raises:
-        SettingError: a partition was computed without ``codes=True``.
+        SettingError: a partition was computed without ``codes=True``, or the slices differ.
     """
+    if not first.slice.same_as(second.slice):
+        raise SettingError(
+            "raster_distance: the partitions are those of different slices; compute both on one Slice2D"
+        )
     seen = [raster(partition, side, side).reshape(-1) for partition in (first, second)]
     inside = (seen[0] >= 0) & (seen[1] >= 0)
     codes = [p.code_bits()[image[inside]] for p, image in zip((first, second), seen, strict=True)]

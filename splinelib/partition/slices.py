@@ -11,6 +11,11 @@ from torch import Tensor
 
 from splinelib.errors import SettingError
 
+# Corners closer than this share of the polygon's extent, along both axes, are one corner up to rounding.
+_SAME_CORNER = 1e-14
+# Sines below this are those of a straight angle, up to the rounding of the corners.
+_STRAIGHT = 1e-12
+
 
 class Plane(NamedTuple):
     """What the engine needs of a slice: inputs ``origin + s first + t second`` for (s, t) in a convex polygon."""
@@ -96,6 +101,8 @@ class Slice2D:
         first = legs[0] / length
         along = legs[1] @ first
         rest = legs[1] - along * first
+        # Once more: where the inputs are nearly collinear, what rounding leaves along the first axis is a large part.
+        rest = rest - (rest @ first) * first
         height = torch.linalg.vector_norm(rest)
         if length == 0 or height <= 1e-9 * torch.linalg.vector_norm(legs[1]):
             raise SettingError("Slice2D.through: the three inputs lie on one line; choose other inputs")
@@ -133,6 +140,11 @@ class Slice2D:
         basis = torch.stack([self.first.flatten(), self.second.flatten()], dim=1)
         offsets = inputs.detach().cpu().double().reshape(len(inputs), -1) - self.origin.flatten()
         return torch.linalg.lstsq(basis, offsets.T).solution.T.numpy()
+
+    def same_as(self, other: "Slice2D") -> bool:
+        """Whether the other slice is this one: the same inputs at the same coordinates."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in ("origin", "first", "second")]
+        return all(torch.equal(a, b) for a, b in pairs) and np.array_equal(self.polygon, other.polygon)
 
     def within(self, polygon: ArrayLike) -> "Slice2D":
         """The same plane with another polygon ``[n, 2]``."""
@@ -194,20 +206,34 @@ def _rectangle(bounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return np.array([[left, low], [right, low], [right, high], [left, high]], dtype=np.float64)
 
 
+def _once(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The corners without those that the next one repeats: rings are often closed by their first corner."""
+    step = np.abs(corners - np.roll(corners, -1, axis=0))
+    return corners[(step > _SAME_CORNER * np.ptp(corners, axis=0)).any(axis=1)]
+
+
 def _convex(polygon: ArrayLike) -> NDArray[np.float64]:
-    """The corners counter-clockwise and without those on a straight line, or an error."""
+    """The corners counter-clockwise, each once and without those on a straight line, or an error."""
     corners = np.array(polygon, dtype=np.float64)
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
         raise SettingError(
             f"Slice2D.polygon has shape {corners.shape}; give at least 3 finite corners [n, 2]"
         )
+    corners = _once(corners)
+    if len(corners) < 3:
+        raise SettingError(
+            f"Slice2D.polygon has {len(corners)} different corners, {corners.tolist()}; give at least 3"
+        )
     before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
     turn = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
-    # Relative to the sides: below this a corner is straight to double precision.
-    straight = np.abs(turn) <= 1e-12 * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    onward = (before * after).sum(axis=1)
+    # A corner where the outline turns back is no straight one, although its sides are parallel too.
+    straight = (onward > 0) & (
+        np.abs(turn) <= _STRAIGHT * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    )
     if straight.any() and (~straight).sum() >= 3:
         return _convex(corners[~straight])
-    angle = np.arctan2(turn, (before * after).sum(axis=1))
+    angle = np.arctan2(turn, onward)
     if straight.any() or abs(abs(angle.sum()) - 2 * np.pi) > 1e-6 or len(set(np.sign(turn))) != 1:
         raise SettingError(
             f"Slice2D.polygon with corners {corners.tolist()} is not a convex polygon with an area"

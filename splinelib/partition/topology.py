@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from splinelib.errors import SplineError
 from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.points import spacing
 from splinelib.partition.partition import Partition
 
 # Edges of two regions are the same if their midpoints are closer than this share of the slice's extent.
@@ -73,7 +74,9 @@ def topology(partition: Partition) -> Topology:
 
 
 def _reach(partition: Partition) -> float:
-    return _SAME_POINT * float(np.ptp(partition.slice.polygon, axis=0).max())
+    polygon = partition.slice.polygon
+    # Far from the origin the numbers themselves lie farther apart than that.
+    return max(_SAME_POINT * float(np.ptp(polygon, axis=0).max()), spacing(polygon))
 
 
 @njit(**OPTIONS)

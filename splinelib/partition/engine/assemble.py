@@ -1,11 +1,11 @@
 """Joining what the threads found, in an order that does not depend on them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splinelib.partition.decision import DecisionBoundary, empty_segments
+from splinelib.partition.decision import DecisionBoundary, Found, empty_segments, matched_edges
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.program import Int32s, Network
 from splinelib.partition.engine.search import Piece
@@ -95,15 +95,56 @@ def join(pieces: list[Piece], runs: list[Run]) -> Rows:
     return rows
 
 
-def join_segments(network: Network, pieces: list[Piece], runs: list[Run]) -> DecisionBoundary:
-    """The decision boundary of all pieces, with the final numbers of regions."""
+class Parts(NamedTuple):
+    """Segments of decision boundary of all pieces, in the program's coordinates; regions have their final numbers.
+
+    As in :class:`splinelib.partition.decision.DecisionBoundary`, with lanes in place of units; ``across`` is the region
+    on the other side of a segment along a unit's boundary, -1 elsewhere.
+    """
+
+    ends: Floats
+    classes: Ints
+    region: Ints
+    tags: Ints
+    along: Ints
+    across: Ints
+
+
+def boundary_parts(pieces: list[Piece], runs: list[Run]) -> Parts:
+    """What the pieces found of the decision boundary, both sides of edges compared, ascending by region."""
     place: list[Ints] = [np.empty(len(piece.held.task), dtype=np.int64) for piece in pieces]
     for run in runs:
         place[run.piece][run.start : run.stop] = np.arange(run.place, run.place + run.stop - run.start)
     parts = [piece.extra if piece.extra is not None else empty_segments() for piece in pieces]
-    segments = np.concatenate([part[0] for part in parts]) * network.radius + network.centre
-    classes, lanes = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
-    region = np.concatenate([where[part[2]] for where, part in zip(place, parts, strict=True)])
-    units = np.where(lanes >= 0, network.lane_unit[lanes], lanes)
-    order = np.argsort(region, kind="stable")
-    return DecisionBoundary(segments[order], classes[order], region[order], units[order].astype(np.int64))
+    found = Found(*(np.concatenate([getattr(part, name) for part in parts]) for name in Found._fields))
+    region, tied_region = (
+        np.concatenate([where[getattr(part, name)] for where, part in zip(place, parts, strict=True)])
+        for name in ("region", "tied_region")
+    )
+    low, high = matched_edges(found.tied_ends, found.tied_class)
+    inside = np.full(len(region), -1)
+    # The side of the higher class has it on the left, so its ends and what lies there change places.
+    joined = Parts(
+        np.concatenate([found.ends, found.tied_ends[high, ::-1]]),
+        np.concatenate([found.classes, np.stack([found.tied_class[low], found.tied_class[high]], axis=1)]),
+        np.concatenate([region, tied_region[high]]),
+        np.concatenate([found.tags, found.tied_tags[high, ::-1]]),
+        np.concatenate([inside, found.tied_lane[high]]),
+        np.concatenate([inside, tied_region[low]]),
+    )
+    # What matching found comes in an order that depends on the threads.
+    place_x, place_y = (np.where(joined.along >= 0, joined.ends[:, 0, axis], 0.0) for axis in (0, 1))
+    order = np.lexsort((place_y, place_x, joined.along, joined.region))
+    ordered: list[Any] = [part[order] for part in joined]
+    return Parts(*ordered)
+
+
+def join_segments(network: Network, pieces: list[Piece], runs: list[Run]) -> DecisionBoundary:
+    """The decision boundary of all pieces, in the slice's coordinates."""
+    found = boundary_parts(pieces, runs)
+    units, along = (
+        np.where(lanes >= 0, network.lane_unit[lanes], lanes).astype(np.int64)
+        for lanes in (found.tags, found.along)
+    )
+    segments = found.ends * network.radius + network.centre
+    return DecisionBoundary(segments, found.classes, found.region, units, along)

@@ -1,39 +1,95 @@
 """Compiled forward pass: the units of one point's region, and all lanes' affine functions there."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.geometry import INLINED, OPTIONS
-from splinelib.partition.engine.kernel import CANCELLATION, RELATIVE
-from splinelib.partition.engine.layout import LINEAR, MAX
+from splinelib.partition.engine.layout import LINEAR, MAX, Floats
+from splinelib.partition.engine.program import Program
+from splinelib.partition.engine.rounding import RELATIVE, UNIT
+
+
+class Errors(NamedTuple):
+    """Error bounds of a forward pass, as :mod:`splinelib.partition.engine.rounding` defines them.
+
+    ``noise`` is the bound of each lane; ``size`` and ``square`` are what it is summed from, ``peak`` and ``rough`` the
+    largest size and error of each cell's inputs.
+    """
+
+    noise: Floats
+    size: Floats
+    square: Floats
+    peak: Floats
+    rough: Floats
+
+
+def new_errors(program: Program) -> Errors:
+    """Room for the error bounds of all lanes."""
+    lanes, cells = len(program.slope), len(program.cell_kind)
+    return Errors(*(np.zeros(size) for size in (lanes, lanes, lanes, cells, cells)))
 
 
 @njit(**INLINED)
-def _spread(p, c, peak, lane, head, slope):  # type: ignore[no-untyped-def]
-    """Add ``slope`` times a lane's affine function to all that it feeds."""
+def _spread(p, c, e, lane, head, slope, sharp):  # type: ignore[no-untyped-def]
+    """Add ``slope`` times a lane's affine function to all that it feeds, and what it adds to their errors."""
     own = p.lane_cell[lane]
     stride = p.cell_width[own]
     at = p.cell_address[own] + lane - p.cell_lane[own]
     fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
-    size = abs(fa) + abs(fb) + abs(fc)
+    size, error = abs(fa) + abs(fb) + abs(fc), abs(slope) * e.noise[lane]
     for entry in range(p.out_start[head], p.out_start[head + 1]):
-        cell, first = p.entry_cell[entry], p.entry_weight[entry]
-        start, width = p.cell_address[cell], p.cell_width[cell]
-        peak[cell] = max(peak[cell], size)
+        cell, at = p.entry_cell[entry], p.entry_weight[entry]
+        start, width, first = p.cell_address[cell], p.cell_width[cell], p.cell_lane[cell]
+        e.peak[cell], e.rough[cell] = max(e.peak[cell], size), max(e.rough[cell], error)
         if p.entry_lane[entry] >= 0:
-            place = start + p.entry_lane[entry]
-            c[place] += p.weights[first] * fa
-            c[place + width] += p.weights[first] * fb
-            c[place + 2 * width] += p.weights[first] * fc
+            w, i = p.weights[at], p.entry_lane[entry]
+            c[start + i] += w * fa
+            c[start + i + width] += w * fb
+            c[start + i + 2 * width] += w * fc
+            if sharp:
+                e.size[first + i] += abs(w) * size
+                e.square[first + i] += (w * error) ** 2
             continue
-        w = p.weights[first : first + width]
+        weights = p.weights[at : at + width]
         ta, tb, tc = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
         for i in range(width):
-            ta[i] += w[i] * fa
+            ta[i] += weights[i] * fa
         for i in range(width):
-            tb[i] += w[i] * fb
+            tb[i] += weights[i] * fb
         for i in range(width):
-            tc[i] += w[i] * fc
+            tc[i] += weights[i] * fc
+        if sharp:
+            sizes, squares = e.size[first : first + width], e.square[first : first + width]
+            for i in range(width):
+                sizes[i] += abs(weights[i]) * size
+            for i in range(width):
+                squares[i] += (weights[i] * error) ** 2
+
+
+@njit(**INLINED)
+def _bound(p, c, e, cell, sharp):  # type: ignore[no-untyped-def]
+    """Error bounds of a cell whose sums are complete; what is rounding alone becomes zero. Whether that is in doubt."""
+    first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
+    doubtful = False
+    for i in range(width):
+        lane = first + i
+        if sharp:
+            error = p.bounds[lane, 0] + UNIT * e.size[lane] + np.sqrt(e.square[lane])
+        else:
+            bound = p.bounds[lane]
+            error = bound[0] + bound[1] * e.peak[cell] + bound[2] * e.rough[cell]
+        e.noise[lane] = error
+        if p.cell_kind[cell] == MAX:
+            continue
+        total = abs(c[start + i]) + abs(c[start + width + i]) + abs(c[start + 2 * width + i])
+        if total > error or total == 0.0:
+            continue
+        if sharp:
+            c[start + i] = c[start + width + i] = c[start + 2 * width + i] = e.noise[lane] = 0.0
+        doubtful = True
+    return doubtful
 
 
 @njit(**INLINED)
@@ -48,22 +104,21 @@ def _winner(p, c, cell, x, y):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(**OPTIONS)
-def evaluate(p, c, active, noise, peak, decide, x, y):  # type: ignore[no-untyped-def]
-    """All lanes' affine functions into ``c``; returns the region's key.
-
-    With ``decide`` the units are read off at (x, y) and noted in ``active``, else they are taken from there.
-    ``noise`` receives what rounding may leave of each lane.
-    """
+@njit(**INLINED)
+def _pass(p, c, active, e, decide, sharp, x, y):  # type: ignore[no-untyped-def]
+    """One forward pass; returns the region's key and whether it hangs on errors that only sharp bounds can tell."""
     for i in range(len(c)):
         c[i] = p.coefficients[i]
-    peak[:] = 0.0
-    key = np.uint64(0)
+    e.peak[:] = 0.0
+    e.rough[:] = 0.0
+    if sharp:
+        e.size[:] = 0.0
+        e.square[:] = 0.0
+    key, doubtful = np.uint64(0), False
     for cell in range(len(p.cell_kind)):
         first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
         kind = p.cell_kind[cell]
-        for i in range(width):
-            noise[first + i] = CANCELLATION * peak[cell] * (1.0 if kind == MAX else p.weight_sum[first + i])
+        doubtful = _bound(p, c, e, cell, sharp) or doubtful
         if kind == MAX:
             if decide:
                 won = _winner(p, c, cell, x, y)
@@ -72,7 +127,7 @@ def evaluate(p, c, active, noise, peak, decide, x, y):  # type: ignore[no-untype
             for i in range(width):
                 if active[first + i]:
                     key ^= p.key[first + i]
-                    _spread(p, c, peak, first + i, first, 1.0)
+                    _spread(p, c, e, first + i, first, 1.0, sharp)
             continue
         for i in range(width):
             lane = first + i
@@ -80,20 +135,40 @@ def evaluate(p, c, active, noise, peak, decide, x, y):  # type: ignore[no-untype
                 active[lane] = False
             elif decide:
                 a, b, d = c[start + i], c[start + width + i], c[start + 2 * width + i]
-                active[lane] = a * x + b * y + d > RELATIVE * (abs(a) + abs(b) + abs(d)) + noise[lane]
+                value, tolerance = a * x + b * y + d, RELATIVE * (abs(a) + abs(b) + abs(d)) + e.noise[lane]
+                active[lane] = value > tolerance
+                doubtful = doubtful or (value != 0.0 and abs(value) <= tolerance)
             if active[lane]:
                 key ^= p.key[lane]
             slope = 1.0 if active[lane] else p.slope[lane]
             if slope != 0.0:
-                _spread(p, c, peak, lane, lane, slope)
+                _spread(p, c, e, lane, lane, slope, sharp)
+    return key, doubtful
+
+
+@njit(**OPTIONS)
+def evaluate(p, c, active, e, decide, x, y):  # type: ignore[no-untyped-def]
+    """All lanes' affine functions into ``c``, and sharp error bounds into ``e.noise``; returns the region's key.
+
+    With ``decide`` the units are read off at (x, y) and noted in ``active``, else they are taken from there.
+    """
+    key, _ = _pass(p, c, active, e, decide, True, x, y)
     return key
 
 
 @njit(**OPTIONS)
-def scan(p, c, active, noise, peak, points, classes, on, off):  # type: ignore[no-untyped-def]
+def _look(p, c, active, e, x, y):  # type: ignore[no-untyped-def]
+    """The same at a point, with cheap bounds where these do."""
+    _, doubtful = _pass(p, c, active, e, True, False, x, y)
+    return doubtful
+
+
+@njit(**OPTIONS)
+def scan(p, c, active, e, points, classes, on, off):  # type: ignore[no-untyped-def]
     """The class at each point, and which lanes are active (``on``) and which are not (``off``) at any of them."""
     for k in range(len(points)):
-        evaluate(p, c, active, noise, peak, True, points[k, 0], points[k, 1])
+        if _look(p, c, active, e, points[k, 0], points[k, 1]):
+            evaluate(p, c, active, e, True, points[k, 0], points[k, 1])
         best = -np.inf
         for i in range(len(p.output_address)):
             at, stride = p.output_address[i], p.output_stride[i]

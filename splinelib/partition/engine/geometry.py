@@ -119,28 +119,33 @@ def magnitude(a, b, c, i, j):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def winner_on(a, b, c, floor, relative, x, y):  # type: ignore[no-untyped-def]
-    """The function that is largest on all of the polygon (the first of those that coincide there), or -1."""
+def winner_on(a, b, c, error, relative, x, y):  # type: ignore[no-untyped-def]
+    """The function that is largest on all of the polygon (the first of those that coincide there), or -1.
+
+    Also whether the answer hangs on the size of the errors, which are bounds for each of the functions.
+    """
     mid_x = mid_y = 0.0
     for k in range(len(x)):
         mid_x += x[k]
         mid_y += y[k]
     best = winner_at(a, b, c, mid_x / len(x), mid_y / len(x))
     first = best
+    doubtful = False
     for j in range(len(a)):
         if j == best:
             continue
         low, high = difference_extent(a, b, c, best, j, x, y)
-        tolerance = relative * magnitude(a, b, c, best, j) + floor
+        tolerance = relative * magnitude(a, b, c, best, j) + error[best] + error[j]
         if low < -tolerance:
-            return -1
+            return -1, False
+        doubtful = doubtful or low <= tolerance and (low < 0.0 or high > 0.0)
         if high <= tolerance and j < first:
             first = j
-    return first
+    return first, doubtful
 
 
 @njit(**OPTIONS)
-def clip_to_winner(a, b, c, i, floor, relative, first_lane, x, y, lane, other, sx, sy, sl, so):  # type: ignore[no-untyped-def]
+def clip_to_winner(a, b, c, i, error, relative, first_lane, x, y, lane, other, sx, sy, sl, so):  # type: ignore[no-untyped-def]
     """Cut the polygon down to where function i is the largest; returns (row of the scratch, number of corners).
 
     ``sx, sy`` (``sl, so``) are two rows of scratch each. Where functions coincide the first one wins. New edges carry
@@ -154,7 +159,7 @@ def clip_to_winner(a, b, c, i, floor, relative, first_lane, x, y, lane, other, s
         if j == i:
             continue
         low, high = difference_extent(a, b, c, i, j, sx[now, :m], sy[now, :m])
-        tolerance = relative * magnitude(a, b, c, i, j) + floor
+        tolerance = relative * magnitude(a, b, c, i, j) + error[i] + error[j]
         if high <= tolerance and (low < -tolerance or j < i):
             return now, 0
         if low >= -tolerance:

@@ -22,6 +22,7 @@ from splinelib.partition.engine.geometry import (
     winner_on,
 )
 from splinelib.partition.engine.layout import LINEAR, MAX
+from splinelib.partition.engine.rounding import RELATIVE, cheap_error, sharpen
 from splinelib.partition.engine.state import (
     CHILDREN,
     CHORD,
@@ -49,12 +50,6 @@ from splinelib.partition.engine.state import (
     WINDOWS,
 )
 
-# Values within this share of |a| + |b| + |c| of zero count as zero, hence inactive: well above rounding, below
-# any offset between parallel units that should still be told apart (1e-12).
-RELATIVE = 1e-13
-# And within this share of (sum of absolute weights) x (largest input): the noise that cancellation leaves.
-CANCELLATION = 1e-15
-
 DONE, FLUSH, PAUSED = range(3)
 MORE_FRAMES, MORE_CORNERS, MORE_CHORDS, MORE_WINDOWS, MORE_LOG, MORE_LOG_DATA, MORE_LOG_BITS = range(3, 10)
 
@@ -80,7 +75,8 @@ def _save(p, s, cell):  # type: ignore[no-untyped-def]
         return
     s.stamp[cell] = r[SERIAL]
     at, data = r[LOG_AT], r[LOG_DATA_AT]
-    s.log_cell[at], s.log_count[at], s.log_peak[at] = cell, s.waiting[cell], s.peak[cell]
+    s.log_cell[at], s.log_count[at] = cell, s.waiting[cell]
+    s.log_peak[at], s.log_noise[at] = s.peak[cell], s.noise[cell]
     size, start = 3 * p.cell_width[cell], p.cell_address[cell]
     source, target = s.coefficients[start : start + size], s.log_data[data : data + size]
     for i in range(size):
@@ -101,7 +97,7 @@ def _undo(p, s, log, log_data, log_bits):  # type: ignore[no-untyped-def]
         target, source = s.coefficients[start : start + size], s.log_data[data : data + size]
         for i in range(size):
             target[i] = source[i]
-        s.waiting[cell], s.peak[cell] = s.log_count[at], s.log_peak[at]
+        s.waiting[cell], s.peak[cell], s.noise[cell] = s.log_count[at], s.log_peak[at], s.log_noise[at]
     r[LOG_AT], r[LOG_DATA_AT] = log, log_data
     while r[LOG_BITS_AT] > log_bits:
         r[LOG_BITS_AT] -= 1
@@ -121,21 +117,19 @@ def _decide(p, s, lane, head, active, keep_code):  # type: ignore[no-untyped-def
             s.log_bits[r[LOG_BITS_AT]] = bit
             r[LOG_BITS_AT] += 1
     if p.out_start[head + 1] > p.out_start[head]:
+        slope = 1.0 if active else p.slope[lane]
+        s.decided[head], s.gain[head] = lane, slope
         n = r[TODO]
         s.todo_lane[n], s.todo_head[n] = lane, head
-        s.todo_slope[n] = 1.0 if active else p.slope[lane]
+        s.todo_slope[n] = slope
         r[TODO] = n + 1
 
 
 @njit(**INLINED)
-def _add(p, s, lane, slope, entry, cell):  # type: ignore[no-untyped-def]
-    """Add ``slope`` times a lane to what one of its entries names."""
+def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped-def]
+    """Add a function of this size and error to what one of its lane's entries names."""
     c = s.coefficients
-    own = p.lane_cell[lane]
-    stride = p.cell_width[own]
-    at = p.cell_address[own] + lane - p.cell_lane[own]
-    fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
-    s.peak[cell] = max(s.peak[cell], abs(fa) + abs(fb) + abs(fc))
+    s.peak[cell], s.noise[cell] = max(s.peak[cell], size), max(s.noise[cell], error)
     start, width, first = p.cell_address[cell], p.cell_width[cell], p.entry_weight[entry]
     if p.entry_lane[entry] >= 0:
         w = p.weights[first]
@@ -178,7 +172,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
     _save(p, s, target)
     stride, width = p.cell_width[cell], p.cell_width[target]
     base, start = p.cell_address[cell] - p.cell_lane[cell], p.cell_address[target]
-    peak, n = s.peak[target], 0
+    peak, noise, n = s.peak[target], s.noise[target], 0
     for k in range(begin, end):
         slope = s.todo_slope[k]
         if slope == 0.0:
@@ -187,6 +181,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
         at = base + lane
         fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
         peak = max(peak, abs(fa) + abs(fb) + abs(fc))
+        noise = max(noise, abs(slope) * cheap_error(p, s, cell, lane))
         s.row_at[n] = p.entry_weight[p.out_start[lane]]
         s.factor[0, n], s.factor[1, n], s.factor[2, n] = fa, fb, fc
         n += 1
@@ -202,7 +197,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
             place = c[t : t + width]
             for k in range(width):
                 place[k] += row[k] * f
-    s.peak[target] = peak
+    s.peak[target], s.noise[target] = peak, noise
     s.waiting[target] -= end - begin
     if s.waiting[target] == 0:
         s.ready[r[READY]] = target
@@ -226,11 +221,17 @@ def _spread(p, s):  # type: ignore[no-untyped-def]
             _spread_dense(p, s, cell, target, begin, end)
             continue
         r[TODO] = end - 1
+        c, stride = s.coefficients, p.cell_width[cell]
+        at = p.cell_address[cell] + lane - p.cell_lane[cell]
+        fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
+        size, error = abs(fa) + abs(fb) + abs(fc), 0.0
+        if slope != 0.0:
+            error = abs(slope) * cheap_error(p, s, cell, lane)
         for entry in range(p.out_start[head], p.out_start[head + 1]):
             target = p.entry_cell[entry]
             _save(p, s, target)
             if slope != 0.0:
-                _add(p, s, lane, slope, entry, target)
+                _add(p, s, fa, fb, fc, size, error, entry, target)
             s.waiting[target] -= 1
             if s.waiting[target] == 0:
                 s.ready[r[READY]] = target
@@ -238,42 +239,94 @@ def _spread(p, s):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINED)
+def _in_doubt(low, high, tolerance):  # type: ignore[no-untyped-def]
+    """Whether a smaller tolerance could find that the unit changes. What is exactly zero is inactive in any case."""
+    return low < tolerance and high >= -tolerance and (low < 0.0 or high > 0.0)
+
+
+@njit(**INLINED)
+def _keep(s, a, b, d, low, high, tolerance, lane):  # type: ignore[no-untyped-def]
+    """Note a unit that changes on the polygon as a chord."""
+    n = s.register[CHORD_AT]
+    s.chord_a[n], s.chord_b[n], s.chord_c[n] = a, b, d
+    s.chord_tolerance[n], s.chord_lane[n] = tolerance, lane
+    s.chord_score[n] = abs(high + low) / (high - low)
+    s.register[CHORD_AT] = n + 1
+
+
+@njit(**INLINED)
+def _clear(s, lane, a, b, d, i):  # type: ignore[no-untyped-def]
+    """Make a function that is rounding alone the zero that it stands for: behind it rounding is all there is."""
+    if abs(a[i]) + abs(b[i]) + abs(d[i]) <= s.error[lane]:
+        a[i] = b[i] = d[i] = s.error[lane] = 0.0
+
+
+@njit(**INLINED)
+def _classify_pieces(p, s, cell, a, b, d, keep_code, again):  # type: ignore[no-untyped-def]
+    """Decide or keep each unit but those in doubt, or (with sharp bounds) these; returns whether there are any."""
+    first, doubtful = p.cell_lane[cell], False
+    for i in range(len(a)):
+        lane = first + i
+        low, high, size = s.low[i], s.high[i], RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i]))
+        tolerance = size + cheap_error(p, s, cell, lane)
+        crosses = high > tolerance and low < -tolerance
+        if (not crosses and _in_doubt(low, high, tolerance)) != again:
+            doubtful = True
+            continue
+        if again:
+            tolerance = size + s.error[lane]
+            crosses = high > tolerance and low < -tolerance
+            if p.slope[lane] != 0.0:
+                _clear(s, lane, a, b, d, i)
+        if crosses:
+            _keep(s, a[i], b[i], d[i], low, high, tolerance, lane)
+        else:
+            _decide(p, s, lane, lane, high > tolerance, keep_code)
+    return doubtful
+
+
+@njit(**INLINED)
 def _classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
     """A cell's coefficients are final on this polygon: decide its units or keep them as chords."""
     r, c = s.register, s.coefficients
     width, start, first = p.cell_width[cell], p.cell_address[cell], p.cell_lane[cell]
+    kind, used, best, doubtful = p.cell_kind[cell], p.cell_used[cell], -1, False
     a, b, d = (
         c[start : start + width],
         c[start + width : start + 2 * width],
         c[start + 2 * width : start + 3 * width],
     )
-    floor = CANCELLATION * s.peak[cell]
-    if p.cell_kind[cell] == LINEAR:
+    error = s.error[first : first + used]
+    if kind == LINEAR:
+        for i in range(width):
+            total = abs(a[i]) + abs(b[i]) + abs(d[i])
+            doubtful = doubtful or (total != 0.0 and total <= cheap_error(p, s, cell, first + i))
+    elif kind == MAX:
+        if not s.sharp[cell]:
+            for i in range(used):
+                error[i] = cheap_error(p, s, cell, first + i)
+        best, doubtful = winner_on(a[:used], b[:used], d[:used], error, RELATIVE, x, y)
+    else:
+        extents(a, b, d, x, y, s.low, s.high)
+        doubtful = _classify_pieces(p, s, cell, a, b, d, keep_code, False)
+    if doubtful:
+        sharpen(p, s, cell)
+        if kind == LINEAR:
+            for i in range(width):
+                _clear(s, first + i, a, b, d, i)
+        elif kind == MAX:
+            best, doubtful = winner_on(a[:used], b[:used], d[:used], error, RELATIVE, x, y)
+        else:
+            _classify_pieces(p, s, cell, a, b, d, keep_code, True)
+    if kind == LINEAR:
         for i in range(width):
             _decide(p, s, first + i, first + i, False, False)
-        return
-    if p.cell_kind[cell] == MAX:
-        used = p.cell_used[cell]
-        best = winner_on(a[:used], b[:used], d[:used], floor, RELATIVE, x, y)
+    elif kind == MAX:
         if best >= 0:
             _decide(p, s, first + best, first, True, keep_code)
         else:
             s.windows[r[WINDOW_AT]] = cell
             r[WINDOW_AT] += 1
-        return
-    extents(a, b, d, x, y, s.low, s.high)
-    for i in range(width):
-        lane = first + i
-        tolerance = RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i])) + floor * p.weight_sum[lane]
-        low, high = s.low[i], s.high[i]
-        if high > tolerance and low < -tolerance:
-            n = r[CHORD_AT]
-            s.chord_a[n], s.chord_b[n], s.chord_c[n] = a[i], b[i], d[i]
-            s.chord_tolerance[n], s.chord_lane[n] = tolerance, lane
-            s.chord_score[n] = abs(high + low) / (high - low)
-            r[CHORD_AT] = n + 1
-        else:
-            _decide(p, s, lane, lane, high > tolerance, keep_code)
 
 
 @njit(**INLINED)
@@ -285,32 +338,52 @@ def _settle(p, s, x, y, keep_code):  # type: ignore[no-untyped-def]
         if r[READY] == 0:
             return
         r[READY] -= 1
+        s.sharp[s.ready[r[READY]]] = False
         _classify(p, s, s.ready[r[READY]], x, y, keep_code)
+
+
+@njit(**INLINED)
+def _sharp_tolerance(p, s, k):  # type: ignore[no-untyped-def]
+    """What counts as zero for a chord, as closely as can be said."""
+    sharpen(p, s, p.lane_cell[s.chord_lane[k]])
+    size = abs(s.chord_a[k]) + abs(s.chord_b[k]) + abs(s.chord_c[k])
+    return RELATIVE * size + s.error[s.chord_lane[k]]
+
+
+@njit(**INLINED)
+def _inherit_some(p, s, begin, count, skip, keep_code, again):  # type: ignore[no-untyped-def]
+    """Keep or decide each chord but those in doubt, or (with sharp bounds) these; returns whether there are any."""
+    low, high = s.low[:count], s.high[:count]
+    doubtful = False
+    for i in range(count):
+        k = begin + i
+        if k == skip:
+            continue
+        tolerance, lane = s.chord_tolerance[k], s.chord_lane[k]
+        crosses = high[i] > tolerance and low[i] < -tolerance
+        if (not crosses and _in_doubt(low[i], high[i], tolerance)) != again:
+            doubtful = True
+            continue
+        if again:
+            tolerance = _sharp_tolerance(p, s, k)
+            crosses = high[i] > tolerance and low[i] < -tolerance
+        if crosses:
+            _keep(s, s.chord_a[k], s.chord_b[k], s.chord_c[k], low[i], high[i], tolerance, lane)
+        else:
+            _decide(p, s, lane, lane, high[i] > tolerance, keep_code)
+    return doubtful
 
 
 @njit(**INLINED)
 def _inherit_chords(p, s, begin, count, skip, x, y, keep_code):  # type: ignore[no-untyped-def]
     """Carry the parent's chords over to a child: those that still cross it stay, the others are decided."""
-    r = s.register
     if count == 0:
         return
     end = begin + count
     low, high = s.low[:count], s.high[:count]
     extents(s.chord_a[begin:end], s.chord_b[begin:end], s.chord_c[begin:end], x, y, low, high)
-    n = r[CHORD_AT]
-    for i in range(count):
-        k = begin + i
-        if k == skip:
-            continue
-        tolerance = s.chord_tolerance[k]
-        if high[i] > tolerance and low[i] < -tolerance:
-            s.chord_a[n], s.chord_b[n], s.chord_c[n] = s.chord_a[k], s.chord_b[k], s.chord_c[k]
-            s.chord_tolerance[n], s.chord_lane[n] = tolerance, s.chord_lane[k]
-            s.chord_score[n] = abs(high[i] + low[i]) / (high[i] - low[i])
-            n += 1
-        else:
-            _decide(p, s, s.chord_lane[k], s.chord_lane[k], high[i] > tolerance, keep_code)
-    r[CHORD_AT] = n
+    if _inherit_some(p, s, begin, count, skip, keep_code, False):
+        _inherit_some(p, s, begin, count, skip, keep_code, True)
 
 
 @njit(**INLINED)
@@ -372,6 +445,10 @@ def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
     )
     if f[CHORDS] > 0:
         k = f[SPLIT]
+        for i in range(len(x)):
+            if abs(s.chord_a[k] * x[i] + s.chord_b[k] * y[i] + s.chord_c[k]) <= s.chord_tolerance[k]:
+                s.chord_tolerance[k] = _sharp_tolerance(p, s, k)
+                break
         sign = 1.0 if f[NEXT] == 0 else -1.0
         return clip(
             x, y, lane, other, sign * s.chord_a[k], sign * s.chord_b[k], sign * s.chord_c[k], s.chord_tolerance[k],
@@ -380,9 +457,10 @@ def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
     cell = s.windows[f[SPLIT]]
     c, start, width, used = s.coefficients, p.cell_address[cell], p.cell_width[cell], p.cell_used[cell]
     second, third = start + width, start + 2 * width
+    sharpen(p, s, cell)
     row, m = clip_to_winner(
-        c[start : start + used], c[second : second + used], c[third : third + used],
-        f[NEXT], CANCELLATION * s.peak[cell], RELATIVE, p.cell_lane[cell], x, y, lane, other,
+        c[start : start + used], c[second : second + used], c[third : third + used], f[NEXT],
+        s.error[p.cell_lane[cell] : p.cell_lane[cell] + used], RELATIVE, p.cell_lane[cell], x, y, lane, other,
         s.scratch[:2], s.scratch[2:], s.scratch_lane[:2], s.scratch_lane[2:],
     )  # fmt: skip
     for i in range(m):

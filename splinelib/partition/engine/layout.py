@@ -38,7 +38,8 @@ class Node:
     """One step of the network; ``lanes`` gives its lane numbers in the tensor's logical shape.
 
     LINEAR passes its sums on. PIECE passes the sum where it is positive and ``slope`` times it elsewhere. MAX
-    passes, for each cell, the largest of its first ``used`` lanes.
+    passes, for each cell, the largest of its first ``used`` lanes. ``const_size`` is given where constants were summed
+    from larger terms.
     """
 
     kind: int
@@ -49,6 +50,7 @@ class Node:
     name: str = ""
     groups: int = 1
     const: Floats = field(default_factory=lambda: np.zeros(0))
+    const_size: Floats = field(default_factory=lambda: np.zeros(0))
     slope: Floats = field(default_factory=lambda: np.zeros(0))
     used: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     links: list[Link] = field(default_factory=list)
@@ -66,17 +68,22 @@ class Node:
         """Lane numbers within the node."""
         return lanes - self.first
 
-    def weight_sums(self) -> Floats:
-        """Sum of absolute weights (and the constant) into each lane: scales the tolerance against cancellation."""
-        sums = np.abs(self.const).reshape(self.cells, self.width)
+    def const_sizes(self) -> Floats:
+        """Size of what each lane's constant was summed from: at least its own."""
+        own = np.abs(self.const)
+        return np.maximum(own, self.const_size) if len(self.const_size) else own
+
+    def weight_sums(self, power: int = 1) -> Floats:
+        """Sum of the absolute weights into each lane, or of a power of them: what errors are multiplied by."""
+        sums = np.zeros((self.cells, self.width))
         for link in self.links:
             if link.table is None:
                 assert link.weight is not None
-                np.add.at(sums, (link.cell, link.row), np.abs(link.weight))
+                np.add.at(sums, (link.cell, link.row), np.abs(link.weight) ** power)
             else:
                 assert link.group is not None
                 by_group = np.zeros((self.groups, self.width))
-                np.add.at(by_group, link.group, np.abs(link.table))
+                np.add.at(by_group, link.group, np.abs(link.table) ** power)
                 sums += np.tile(by_group, (self.cells // self.groups, 1))
         return sums.reshape(-1)
 
@@ -97,6 +104,7 @@ class Node:
                 table = link.table * per_cell[0][link.group]
                 scaled.append(Link(link.source, link.cell, link.row, None, table, link.group))
         self.links = scaled
+        self.const_size = self.const_sizes() * np.abs(scale) + np.abs(shift)
         self.const = self.const * scale + shift
         return True
 

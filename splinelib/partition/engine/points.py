@@ -6,6 +6,11 @@ from numpy.typing import NDArray
 from splinelib.partition.engine.layout import Floats, Ints
 
 
+def spacing(points: Floats) -> float:
+    """A few times the distance of neighbouring floating-point numbers of the points' size."""
+    return 8.0 * float(np.spacing(np.abs(points).max(initial=0.0)))
+
+
 def merge_points(points: Floats, tolerance: float = 1e-10) -> Ints:
     """Number the points ``[N, 2]`` so that those that coincide share a number.
 
@@ -14,7 +19,7 @@ def merge_points(points: Floats, tolerance: float = 1e-10) -> Ints:
             the distance of different vertices that a figure could show.
     """
     extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
-    step = 2 * tolerance * extent if extent > 0 else 1.0
+    step = max(2 * tolerance * extent, spacing(points)) if extent > 0 else 1.0
     low = points.min(axis=0) if len(points) else np.zeros(2)
     label: NDArray[np.int64] = np.arange(len(points))
     # Two points closer than half a step share a box in at least one of four shifted grids.

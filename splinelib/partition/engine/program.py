@@ -4,23 +4,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
-from splinelib.partition.engine.layout import (
-    LINEAR,
-    MAX,
-    PIECE,
-    Floats,
-    Ints,
-    Layout,
-    Node,
-    Value,
-    value_of,
-)
-from splinelib.partition.engine.linear_ops import own_node
+from splinelib.partition.engine import linear_ops
+from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Layout, Node, Value, value_of
 from splinelib.partition.engine.reader import read_layout
+from splinelib.partition.engine.rounding import UNIT
 from splinelib.partition.slices import Plane
 
 Int32s = NDArray[np.int32]
@@ -31,7 +23,10 @@ class Program(NamedTuple):
 
     Lanes are numbered through all cells, entries ``out_start[lane] .. out_start[lane + 1]`` are what a lane adds to:
     ``weights[entry_weight ...]`` to all the cell if ``entry_lane`` is -1, else one weight to that lane.
-    ``dense_target`` is the one cell all lanes of a cell add to in full, or -1. ``bit`` is a lane's place in the code.
+    The error of a lane is at most ``bounds[lane] @ (1, size, error)`` for the largest size and error of its inputs.
+    ``in_entry`` and ``in_head`` hold, for ``in_start[cell] .. in_start[cell + 1]``, what feeds a cell: entries and
+    their source lanes. ``dense_target`` is the one cell all lanes of a cell add to in full, or -1. ``bit`` is a lane's
+    place in the code.
     """
 
     cell_kind: NDArray[np.int8]
@@ -43,7 +38,7 @@ class Program(NamedTuple):
     dense_target: Int32s
     lane_cell: Int32s
     slope: Floats
-    weight_sum: Floats
+    bounds: Floats
     key: NDArray[np.uint64]
     bit: Int32s
     out_start: Ints
@@ -54,6 +49,9 @@ class Program(NamedTuple):
     coefficients: Floats
     output_address: Ints
     output_stride: Ints
+    in_start: Ints
+    in_entry: Int32s
+    in_head: Int32s
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +81,8 @@ class Network:
 
     ``lane_unit[lane]`` is the unit (numbered through all layers, in execution order and the tensor's own order) that
     a lane belongs to, -1 for lanes of affine steps. ``centre`` and ``radius`` give the slice's coordinates from the
-    program's: ``point = centre + radius * p``, with p within [-1, 1]².
+    program's: ``point = centre + radius * p``, with p within [-1, 1]². The first ``fixed_scores`` outputs are not the
+    model's but constants that it is compared with.
     """
 
     program: Program
@@ -93,15 +92,20 @@ class Network:
     radius: float
     outputs: int
     code_bits: int
+    fixed_scores: int = 0
 
 
-def compile_network(model: nn.Module, where: Plane, outputs: bool) -> Network:
-    """Read ``model`` and lay it out for the slice; ``outputs`` keeps the steps after the last unit."""
-    layout, result = read_layout(model, where.origin)
+def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool = False) -> Network:
+    """Read ``model`` and lay it out for the slice; ``outputs`` keeps the steps after the last unit.
+
+    With ``scores`` the outputs are compared with each other, a single one with 0.
+    """
+    layout, result = read_layout(model, where)
     if outputs and len(result.shape) != 1:
         raise UnsupportedModuleError(f"the output has shape {result.shape}; class scores must be one vector")
+    single = outputs and scores and result.shape == (1,)
     if outputs:
-        result = _plain_output(layout, result)
+        result = _with_zero(layout, result) if single else _plain_output(layout, result)
     low, high = where.polygon.min(axis=0), where.polygon.max(axis=0)
     centre, radius = (low + high) / 2, float((high - low).max() / 2)
     nodes = _needed(layout, result if outputs else None)
@@ -112,7 +116,8 @@ def compile_network(model: nn.Module, where: Plane, outputs: bool) -> Network:
         start += node.size
     layers, lane_unit, bit, bits = _units(nodes, rename)
     program = _program(nodes, rename, result if outputs else None, bit, _input_plane(where, centre, radius))
-    return Network(program, layers, lane_unit, centre, radius, result.lanes.size if outputs else 0, bits)
+    count = result.lanes.size if outputs else 0
+    return Network(program, layers, lane_unit, centre, radius, count, bits, int(single))
 
 
 def _plain_output(layout: Layout, result: Value) -> Value:
@@ -120,8 +125,13 @@ def _plain_output(layout: Layout, result: Value) -> Value:
     bent = [node for node in layout.nodes if node.kind != LINEAR]
     behind = any(np.isin(result.lanes, np.arange(n.first, n.first + n.size)).any() for n in bent)
     if behind or np.any(result.scale != 1) or np.any(result.shift != 0):
-        return value_of(own_node(layout, result, LINEAR, "output"))
+        return value_of(linear_ops.own_node(layout, result, LINEAR, "output"))
     return result
+
+
+def _with_zero(layout: Layout, result: Value) -> Value:
+    """The scores of two classes that one logit stands for: 0 and the logit."""
+    return linear_ops.dense(layout, result, torch.tensor([[0.0], [1.0]], dtype=torch.float64), None, "scores")
 
 
 def _input_plane(where: Plane, centre: Floats, radius: float) -> Floats:
@@ -176,6 +186,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
     source, cell, lane, offset, weights = _entries(nodes, rename, cells_before)
     order = np.argsort(source, kind="stable")
     source, cell, lane, offset = source[order], cell[order], lane[order], offset[order]
+    inward = np.argsort(cell, kind="stable")
     size = int(cell_lane[-1])
     out_start = np.searchsorted(source, np.arange(size + 1))
     address = 3 * cell_lane[:-1]
@@ -197,7 +208,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         _dense_targets(out_start, cell, lane, cell_lane),
         lane_cell.astype(np.int32),
         slope,
-        np.concatenate([n.weight_sums() for n in nodes]),
+        np.concatenate([_bounds(n) for n in nodes]),
         keys,
         bit,
         out_start.astype(np.int64),
@@ -208,7 +219,16 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         coefficients,
         lane_address[heads].astype(np.int64),
         widths[lane_cell[heads]].astype(np.int64),
+        np.searchsorted(cell[inward], np.arange(len(widths) + 1)).astype(np.int64),
+        inward.astype(np.int32),
+        source[inward].astype(np.int32),
     )
+
+
+def _bounds(node: Node) -> Floats:
+    """For each lane ``[lanes, 3]`` what its error is made of: see :func:`.cheap_error`."""
+    rounding = UNIT * np.stack([node.const_sizes(), node.weight_sums()])
+    return np.stack([*rounding, np.sqrt(node.weight_sums(2))], axis=1)
 
 
 def _entries(nodes: list[Node], rename: Ints, cells_before: Ints) -> tuple[Ints, Ints, Ints, Ints, Floats]:

@@ -1,6 +1,8 @@
 """Reads a model into a Layout: ``torch.fx`` gives the graph, the tables below say what each module means."""
 
+import contextlib
 import copy
+import io
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.partition.engine import handlers
+from splinelib.partition.engine.agreement import check_agreement
 from splinelib.partition.engine.layout import LINEAR, Layout, Value, value_of
+from splinelib.partition.slices import Plane
 
 
 class _Tracer(fx.Tracer):
@@ -24,30 +28,43 @@ class _Tracer(fx.Tracer):
         )
 
 
-def read_layout(model: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
-    """The nodes of ``model`` for inputs of ``origin``'s shape (no batch dimension), and the output tensor.
+def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
+    """The nodes of ``model`` for inputs of the plane's shape (no batch dimension), and the output tensor.
 
     The first node of the layout is the input, one lane for each of its elements. The model is not changed.
 
     Raises:
-        UnsupportedModuleError: a module, function or structure is not piecewise affine or not known; the message
-            names its type and path.
+        UnsupportedModuleError: a module, function or structure is not piecewise affine or not known (the message
+            names its type and path), or what was read is not what the model computes on the slice.
         SettingError: the model is in training mode, has weights that are not finite, or rejects the input.
     """
+    origin = where.origin
     frozen = _frozen_copy(model)
     graph_module = _trace(frozen)
+    _check_inputs(graph_module.graph)
     try:
-        with torch.no_grad():
+        # What goes wrong is raised; torch.fx prints it too.
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             ShapeProp(graph_module).propagate(origin.double()[None])
     except Exception as error:
         shape = tuple(origin.shape)
+        batch = f" without the batch axis, {shape[1:]}" if shape[:1] == (1,) and len(shape) > 1 else ""
         raise SettingError(
-            f"the model cannot read one input of shape {shape}; give the slice its shape"
+            f"the model cannot read one input of shape {shape}; give the slice its shape{batch}"
         ) from error
+    # What is not finite is found afterwards, with a message.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        layout, output = _read(graph_module.graph, frozen, origin)
+    check_agreement(frozen, layout, output, where)
+    return layout, output
+
+
+def _read(graph: fx.Graph, frozen: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
+    """Every step of the graph in turn."""
     layout = Layout()
     values: dict[fx.Node, Any] = {}
     output: Value | None = None
-    for node in graph_module.graph.nodes:
+    for node in graph.nodes:
         if node.op == "placeholder":
             values[node] = _input_value(layout, node, values, origin)
         elif node.op == "output":
@@ -58,8 +75,30 @@ def read_layout(model: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
     return layout, output
 
 
+def _check_inputs(graph: fx.Graph) -> None:
+    names = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(names) != 1:
+        raise UnsupportedModuleError(
+            f"the model takes {len(names)} inputs ({', '.join(names)}); wrap it to take one, the others fixed"
+        )
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also where a module holds tensors computed from its parameters.
+
+    Pruning masks and weight norm (the old one) keep such tensors, and recompute them before each forward pass.
+    """
+    computed = [
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+
+
 def _frozen_copy(model: nn.Module) -> nn.Module:
-    frozen = copy.deepcopy(model).cpu().double().requires_grad_(False)
+    frozen = copied(model).cpu().double().requires_grad_(False)
     for name, module in frozen.named_modules():
         if module.training and isinstance(module, handlers.TRAINING_SENSITIVE):
             raise SettingError(f"{type(module).__name__} at '{name}' is in training mode; pass model.eval()")
@@ -83,10 +122,6 @@ def _trace(model: nn.Module) -> fx.GraphModule:
 
 
 def _input_value(layout: Layout, node: fx.Node, values: dict[fx.Node, Any], origin: Tensor) -> Value:
-    if layout.nodes:
-        raise UnsupportedModuleError(
-            f"input '{node.name}': the model takes several inputs; wrap it to take one"
-        )
     lanes = np.arange(origin.numel()).reshape(tuple(origin.shape))
     value = value_of(layout.add(LINEAR, 1, origin.numel(), lanes, "input"))
     return Value(value.lanes, value.scale, value.shift)

@@ -4,7 +4,7 @@ import mmap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,7 @@ def search(
     local = np.ascontiguousarray((polygon - network.centre) / network.radius)
     area = float(kernel.polygon_area(np.ascontiguousarray(local[:, 0]), np.ascontiguousarray(local[:, 1])))
     shared = _Progress(wanted, area * network.radius**2)
+    wanted = replace(wanted, threads=_affordable_threads(network, local, wanted))
     claims = np.zeros(1 << 16 if wanted.threads > 1 else 1, dtype=np.int64)
     found: list[list[Piece]] = [[] for _ in range(wanted.threads)]
 
@@ -139,6 +140,14 @@ def search(
     with tqdm(total=100, unit="%", disable=not progress, desc="partition", leave=False) as bar:
         _run_threads(work, wanted.threads, shared, bar)
     return [piece for pieces in found for piece in pieces]
+
+
+def _affordable_threads(network: Network, polygon: Floats, wanted: Wanted) -> int:
+    """So many threads that their working memory leaves half of ``max_bytes`` for results; what is found is the same."""
+    if wanted.threads == 1:
+        return 1
+    each = state_bytes(new_state(network, polygon, np.zeros(1, dtype=np.int64)))
+    return max(1, min(wanted.threads, wanted.max_bytes // (2 * each)))
 
 
 def _run_threads(work: Callable[[int], None], threads: int, shared: _Progress, bar: tqdm) -> None:
@@ -170,11 +179,11 @@ def _thread_pieces(
 ) -> Iterator[Piece]:
     state = new_state(network, polygon, claims)
     shared.add(0, state_bytes(state), 0.0)
-    chunk = new_chunk(network, _chunk_size(network, wanted), wanted.codes, wanted.outputs)
+    chunk = new_chunk(network, _chunk_size(network, wanted), wanted.codes, wanted.outputs, len(polygon))
     top = _SHARED_DEPTH if wanted.threads > 1 else 0
     budget = max(8, _LANES_A_CALL // len(network.program.slope))
     kernel.start(network.program, state, len(polygon), wanted.codes)
-    status = kernel.FLUSH
+    status, filled = kernel.FLUSH, 0
     while status != kernel.DONE and not shared.stop.is_set():
         status = kernel.advance(
             network.program, state, chunk, top, wanted.threads, thread, budget, wanted.codes, wanted.polygons
@@ -189,11 +198,10 @@ def _thread_pieces(
             continue
         extra = reduce(chunk, count) if reduce is not None else None
         piece = _cut(network, chunk, count, corners, wanted, extra, drop_outputs)
-        shared.add(
-            count,
-            sum(array.nbytes for array in piece.held),
-            network.radius**2 * float(chunk.area[:count].sum()),
-        )
+        size = sum(array.nbytes for array in piece.held)
+        # The chunk itself takes memory as far as it was ever filled.
+        shared.add(count, size + max(0, size - filled), network.radius**2 * float(chunk.area[:count].sum()))
+        filled = max(filled, size)
         state.register[REGIONS] = state.register[VERTICES] = 0
         yield piece
 

@@ -34,7 +34,9 @@ REGISTERS = 12
 class State(NamedTuple):
     """Arrays of one thread. ``claims`` is shared by all threads, everything else is private.
 
-    Chords are the units that cross the node's polygon: coefficients, tolerance, lane and balance score.
+    Chords are the units that cross the node's polygon: coefficients, tolerance, lane and balance score. ``peak`` and
+    ``noise`` of a cell are the largest size and the largest error of its inputs; ``error`` of a lane is its sharp error
+    bound, where ``sharp`` says so of its cell; ``decided`` and ``gain`` tell which lane stands behind a head, and how.
     """
 
     register: Ints
@@ -43,6 +45,7 @@ class State(NamedTuple):
     coefficients: Floats
     waiting: Int32s
     peak: Floats
+    noise: Floats
     stamp: Ints
     code: NDArray[np.uint64]
     frames: Ints
@@ -61,6 +64,7 @@ class State(NamedTuple):
     log_cell: Int32s
     log_count: Int32s
     log_peak: Floats
+    log_noise: Floats
     log_data: Floats
     log_bits: Int32s
     todo_lane: Int32s
@@ -73,6 +77,13 @@ class State(NamedTuple):
     high: Floats
     scratch: Floats
     scratch_lane: Int32s
+    decided: Int32s
+    gain: Floats
+    error: Floats
+    sharp: NDArray[np.bool_]
+    sizes: Floats
+    squares: Floats
+    pending: Int32s
 
 
 class Chunk(NamedTuple):
@@ -95,7 +106,7 @@ GROWABLE = {
     "corners": ("poly_x", "poly_y", "poly_lane", "poly_other"),
     "chords": ("chord_a", "chord_b", "chord_c", "chord_tolerance", "chord_score", "chord_lane"),
     "windows": ("windows",),
-    "log": ("log_cell", "log_count", "log_peak"),
+    "log": ("log_cell", "log_count", "log_peak", "log_noise"),
     "log_data": ("log_data",),
     "log_bits": ("log_bits",),
 }
@@ -107,7 +118,8 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
     lanes, cells, corners = len(p.slope), len(p.cell_kind), len(polygon)
     words = (network.code_bits + 63) // 64
     floats, ints = (lambda n: np.zeros(n)), (lambda n: np.zeros(n, dtype=np.int32))
-    poly_x, poly_y, poly_lane = floats(4096), floats(4096), np.full(4096, -1, dtype=np.int32)
+    room = 4096 + 2 * corners
+    poly_x, poly_y, poly_lane = floats(room), floats(room), np.full(room, -1, dtype=np.int32)
     poly_x[:corners], poly_y[:corners] = polygon.T
     room = 2 * lanes + 1024
     scratch = 64 + corners + int(p.cell_used.max())
@@ -118,6 +130,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         p.coefficients.copy(),
         p.cell_count.copy(),
         floats(cells),
+        floats(cells),
         np.full(cells, -1, dtype=np.int64),
         np.zeros(max(words, 1), dtype=np.uint64),
         np.zeros((256, FRAME_WIDTH), dtype=np.int64),
@@ -125,7 +138,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         poly_x,
         poly_y,
         poly_lane,
-        np.full(4096, -1, dtype=np.int32),
+        np.full(len(poly_x), -1, dtype=np.int32),
         floats(room),
         floats(room),
         floats(room),
@@ -135,6 +148,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         ints(room),
         ints(2 * cells + 64),
         ints(2 * cells + 64),
+        floats(2 * cells + 64),
         floats(2 * cells + 64),
         floats(4 * lanes + 64),
         ints(2 * lanes + 64),
@@ -148,6 +162,13 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         floats(room),
         np.zeros((4, scratch)),
         np.full((4, scratch), -1, dtype=np.int32),
+        ints(lanes),
+        floats(lanes),
+        floats(lanes),
+        np.zeros(cells, dtype=np.bool_),
+        floats(int(p.cell_width.max())),
+        floats(int(p.cell_width.max())),
+        ints(cells),
     )
 
 
@@ -174,10 +195,10 @@ def state_bytes(state: State) -> int:
     return sum(array.nbytes for array in state)
 
 
-def new_chunk(network: Network, regions: int, codes: bool, outputs: bool) -> Chunk:
-    """Room for ``regions`` regions of up to 8 corners on average."""
+def new_chunk(network: Network, regions: int, codes: bool, outputs: bool, corners: int) -> Chunk:
+    """Room for ``regions`` regions of up to 8 corners on average, within a slice of ``corners`` corners."""
     words = (network.code_bits + 63) // 64 if codes else 0
-    corners = 8 * regions + 4096
+    corners = 8 * regions + 4096 + 2 * corners
     with_other = any(layer.kind == "max" for layer in network.layers)
     return Chunk(
         np.empty(corners),

@@ -10,15 +10,17 @@ import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.geometry import INLINED, OPTIONS
-from splinelib.partition.engine.kernel import RELATIVE
 from splinelib.partition.engine.layout import LINEAR, MAX
+from splinelib.partition.engine.rounding import RELATIVE
 
-# Why a walk stopped. FULL: there is no room for more segments, call again to go on.
-BORDER, VISITED, THIRD, FULL, STUCK = range(5)
+# Why a walk stopped. FULL: there is no room for more segments, call again to go on. LOOK: several things happen in one
+# point, or all along the next segment, and only a look at all regions around tells how the boundary goes on.
+BORDER, VISITED, THIRD, FULL, LOOK = range(5)
+# How a walk starts. ON: at the beginning of a segment. KNOWN: within one that is noted already. WITHIN: within one
+# whose beginning is to be found. GIVEN: within one whose beginning is given.
+ON, KNOWN, WITHIN, GIVEN = range(4)
 # Shorter steps (in the program's coordinates, which span 2) come from units that change at one and the same point.
 NO_STEP = 1e-13
-# That many of them on end are no crossing of finitely many lines in a point but a walk that does not get on.
-_MOST_IDLE = 10_000
 
 
 @njit(**INLINED)
@@ -107,7 +109,7 @@ def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-d
                 ea, eb, ed = a[w] - a[j], b[w] - b[j], d[w] - d[j]
                 slope = ea * dx + eb * dy
                 scale = abs(a[w]) + abs(b[w]) + abs(d[w]) + abs(a[j]) + abs(b[j]) + abs(d[j])
-                tolerance = RELATIVE * scale + noise[first]
+                tolerance = RELATIVE * scale + noise[first + w] + noise[first + j]
                 if j < w and abs(ea) + abs(eb) + abs(ed) <= tolerance:
                     return -1.0, first + j
                 if slope < -tolerance:
@@ -164,6 +166,68 @@ def _next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j):  # type: i
 
 
 @njit(**INLINED)
+def _vanishes(a, b, d, tolerance, x, y, dx, dy):  # type: ignore[no-untyped-def]
+    """Whether an affine function that is not constant is zero all along the line."""
+    if abs(a) + abs(b) <= tolerance:
+        return False
+    return abs(a * dx + b * dy) <= tolerance and abs(a * x + b * y + d) <= tolerance
+
+
+@njit(**INLINED)
+def _unit_along(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-def]
+    """A unit whose boundary the line is, or -1."""
+    for cell in range(len(p.cell_kind)):
+        kind = p.cell_kind[cell]
+        if kind == LINEAR:
+            continue
+        first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
+        a, b, d = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
+        if kind == MAX:
+            w = 0
+            while not active[first + w]:
+                w += 1
+            own = abs(a[w]) + abs(b[w]) + abs(d[w])
+            for j in range(p.cell_used[cell]):
+                tolerance = (
+                    RELATIVE * (own + abs(a[j]) + abs(b[j]) + abs(d[j])) + noise[first + w] + noise[first + j]
+                )
+                if j != w and _vanishes(a[w] - a[j], b[w] - b[j], d[w] - d[j], tolerance, x, y, dx, dy):
+                    return first + j
+            continue
+        for i in range(width):
+            tolerance = RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i])) + noise[first + i]
+            if _vanishes(a[i], b[i], d[i], tolerance, x, y, dx, dy):
+                return first + i
+    return -1
+
+
+@njit(**INLINED)
+def _class_along(p, c, x, y, dx, dy, i, j):  # type: ignore[no-untyped-def]
+    """Whether a third class ties with the two along the line, and may be the one that counts beside it."""
+    for k in range(len(p.output_address)):
+        if k in (i, j):
+            continue
+        for mine in (i, j):
+            a, b, d = _difference(p, c, mine, k)
+            u, s = p.output_address[mine], p.output_stride[mine]
+            tolerance = (
+                2 * RELATIVE * (abs(c[u]) + abs(c[u + s]) + abs(c[u + 2 * s]) + abs(a) + abs(b) + abs(d))
+            )
+            if k < mine and abs(a) + abs(b) + abs(d) <= tolerance:
+                return True
+            if _vanishes(a, b, d, tolerance, x, y, dx, dy):
+                return True
+    return False
+
+
+@njit(**INLINED)
+def _name(key, i, j):  # type: ignore[no-untyped-def]
+    """A number for the boundary of two classes in one region, not 0."""
+    low, high = min(i, j), max(i, j)
+    return (key ^ np.uint64(low * 65_537 + high + 1)) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+
+
+@njit(**INLINED)
 def _seen(table, name):  # type: ignore[no-untyped-def]
     """Whether the name is in the hash table; put it there. The table has a free place (see the caller)."""
     mask = len(table) - 1
@@ -184,18 +248,41 @@ def note(table, names):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def walk(  # type: ignore[no-untyped-def]
-    p, c, active, noise, share, dirty, sides, table, place, number, key, ends, pairs, names, tags, touched
-):
-    """Follow the boundary between classes i (left) and j from ``place``; ``number = (i, j, filled, fresh, before)``.
+def visited(table, key, i, j):  # type: ignore[no-untyped-def]
+    """Whether the segment of two classes in a region is noted; note it."""
+    return _seen(table, _name(key, i, j))
 
-    ``fresh`` is 2 for a start within a segment, whose begin is then found first, 1 for a start within a segment that is
-    known already, 0 to go on; ``before`` is the lane at the next segment's start. Returns why it stopped and the class
-    that took over; ``key`` holds the region's key.
+
+@njit(**OPTIONS)
+def walk(  # type: ignore[no-untyped-def]
+    p,
+    c,
+    active,
+    noise,
+    share,
+    dirty,
+    sides,
+    table,
+    place,
+    begin,
+    number,
+    key,
+    ends,
+    pairs,
+    names,
+    tags,
+    along,
+    touched,
+):
+    """Follow the boundary between classes i (left) and j from ``place``.
+
+    ``number = (i, j, filled, how it starts, lane at the beginning, whether the first segment was looked at)``; only
+    such a segment may lie along a unit's boundary. Returns why it stopped and the class that took over; ``key`` holds
+    the region's key.
     """
     i, j = number[0], number[1]
     x, y = place[0], place[1]
-    before, idle = number[4], 0
+    before = number[4]
     while True:
         n = number[2]
         if n + 1 >= len(names):
@@ -205,41 +292,43 @@ def walk(  # type: ignore[no-untyped-def]
         a, b, d = _difference(p, c, i, j)
         size = np.sqrt(a * a + b * b)
         if not size > RELATIVE * abs(d):
-            return STUCK, -1
+            place[0], place[1] = x, y
+            return LOOK, -1
         # Back onto the line; then along it, class i on the left.
         off = (a * x + b * y + d) / (size * size)
         x, y = x - off * a, y - off * b
         dx, dy = b / size, -a / size
-        if number[3] == 2:
+        start_x, start_y = x, y
+        if number[3] == GIVEN:
+            start_x, start_y = begin[0], begin[1]
+        if number[3] == WITHIN:
             step, lane = _next_event(p, c, active, noise, key, sides, x, y, -dx, -dy, i, j)
             x, y, before = x - step * dx, y - step * dy, lane
+            start_x, start_y = x, y
         step, lane = _next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j)
-        if step == np.inf:
-            return STUCK, -1
-        if step > NO_STEP:
-            idle = 0
-            low, high = min(i, j), max(i, j)
-            name = (key[0] ^ np.uint64(low * 65_537 + high + 1)) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(
-                1
-            )
-            if number[3] != 1:
-                if _seen(table, name):
-                    return VISITED, -1
-                ends[n, 0, 0], ends[n, 0, 1] = x, y
-                ends[n, 1, 0], ends[n, 1, 1] = x + step * dx, y + step * dy
-                pairs[n, 0], pairs[n, 1], names[n] = i, j, key[0]
-                tags[n, 0], tags[n, 1] = before, lane
-                number[2] = n + 1
-        else:
-            idle += 1
-            if idle > _MOST_IDLE:
-                return STUCK, -1
-        if number[3] == 2 and before >= 0:
-            touched[before] = True
-        number[3] = 0
-        x, y, before = x + step * dx, y + step * dy, lane
-        if lane < 0:
+        unit = _unit_along(p, c, active, noise, x, y, dx, dy)
+        tied = unit >= 0 or _class_along(p, c, x, y, dx, dy, i, j)
+        looked = number[5] == 1
+        if step == np.inf or not looked and (tied or step <= NO_STEP):
             place[0], place[1] = x, y
-            return (BORDER, -1) if lane == -1 else (THIRD, -2 - lane)
-        touched[lane] = True
+            return LOOK, -1
+        if number[3] != KNOWN:
+            if _seen(table, _name(key[0], i, j)):
+                return VISITED, -1
+            ends[n, 0, 0], ends[n, 0, 1] = start_x, start_y
+            ends[n, 1, 0], ends[n, 1, 1] = x + step * dx, y + step * dy
+            pairs[n, 0], pairs[n, 1], names[n], along[n] = i, j, key[0], unit
+            tags[n, 0], tags[n, 1] = before, lane
+            number[2] = n + 1
+        if number[3] == WITHIN and before >= 0:
+            touched[before] = True
+        number[3], number[5] = ON, 0
+        x, y, before = x + step * dx, y + step * dy, lane
+        if lane >= 0:
+            touched[lane] = True
+        if lane < 0 or tied:
+            place[0], place[1] = x, y
+            if lane == -1:
+                return BORDER, -1
+            return (LOOK, -1) if tied else (THIRD, -2 - lane)
         flip(p, c, active, share, dirty, lane, key)

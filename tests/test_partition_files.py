@@ -1,0 +1,83 @@
+"""Saved partitions whose numbers do not fit together are refused before compiled code reads them."""
+
+import numpy as np
+import pytest
+import torch
+from test_partition import CASES, PLANE
+
+from splinelib.errors import RecordError
+from splinelib.partition import compute_partition, load_partition, save_partition
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "p.npz"
+    model, where = CASES["relu_then_pool"]
+    save_partition(compute_partition(model, where, codes=True, outputs=True, boundary=True, threads=1), path)
+    with np.load(path) as file:
+        return dict(file)
+
+
+def shifted(array):
+    return array + (np.arange(len(array)) > 0) * 100_000_000
+
+
+def with_first(value):
+    def change(array):
+        array = array.copy()
+        array.reshape(-1)[0] = value
+        return array
+
+    return change
+
+
+CHANGES = {
+    "offsets beyond the vertices": ("offsets", shifted),
+    "offsets that start late": ("offsets", with_first(1)),
+    "offsets that go back": ("offsets", lambda a: np.concatenate([a[:1], a[1:-1][::-1], a[-1:]])),
+    "offsets of another type": ("offsets", lambda a: a.astype(np.int32)),
+    "offsets that are negative": ("offsets", lambda a: np.r_[a[0], -a[1], a[2:]]),
+    "one vertex less": ("vertices", lambda a: a[:-1]),
+    "flat vertices": ("vertices", lambda a: a.reshape(-1)),
+    "vertices that are not finite": ("vertices", with_first(np.nan)),
+    "areas that are missing": ("area", lambda a: a[:-1]),
+    "keys of another type": ("key", lambda a: a.astype(np.int64)),
+    "lanes that do not exist": ("edge_lane", with_first(10**6)),
+    "lanes below -1": ("edge_lane", with_first(-7)),
+    "other pieces that do not exist": ("edge_other", with_first(10**6)),
+    "other pieces that are missing": ("edge_other", lambda a: a[:-1]),
+    "units that do not exist": ("lane_unit", with_first(10**6)),
+    "keys of lanes that are missing": ("lane_key", lambda a: a[:-1]),
+    "codes that are missing": ("codes", lambda a: a[:, :-1]),
+    "outputs of another shape": ("outputs", lambda a: a[:, :, :2]),
+    "segments in regions that do not exist": ("boundary_region", with_first(10**6)),
+    "units at ends that do not exist": ("boundary_units", with_first(10**6)),
+    "segments that are missing": ("boundary_segments", lambda a: a[:-1]),
+    "units along segments that do not exist": ("boundary_along", with_first(10**6)),
+    "a polygon without area": ("slice_polygon", lambda a: a[:2]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_files_that_do_not_fit_together_are_refused(name, saved, tmp_path):
+    field, change = CHANGES[name]
+    arrays = saved | {field: change(saved[field])}
+    np.savez(tmp_path / "q.npz", **arrays)
+    with pytest.raises(RecordError, match=r"q\.npz is not a saved partition .* save it again"):
+        load_partition(tmp_path / "q.npz")
+
+
+def test_files_without_what_lies_along_units_are_still_read(saved, tmp_path):
+    np.savez(tmp_path / "q.npz", **{name: array for name, array in saved.items() if name != "boundary_along"})
+    loaded = load_partition(tmp_path / "q.npz")
+    assert (loaded.boundary.along == -1).all()
+    assert len(loaded.boundary.along) == len(loaded.boundary.segments) > 0
+
+
+def test_a_partition_of_one_region_comes_back(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()).double().eval()
+    with torch.no_grad():
+        model[0].bias.fill_(100.0)
+    partition = compute_partition(model, PLANE, boundary=True)
+    save_partition(partition, tmp_path / "p.npz")
+    assert len(load_partition(tmp_path / "p.npz")) == len(partition) == 1

@@ -1,0 +1,113 @@
+"""Slices, models and settings that once ended in other libraries' errors."""
+
+import numpy as np
+import pytest
+import torch
+from test_partition import PLANE, mlp
+from torch import nn
+from torch.nn.utils import prune
+
+from splinelib.errors import LimitError, SettingError, UnsupportedModuleError
+from splinelib.partition import (
+    Slice2D,
+    compare,
+    compute_partition,
+    count_regions,
+    raster_distance,
+    region_map,
+    trace_boundary,
+)
+
+
+@pytest.mark.parametrize("corners", [100, 4096, 6000])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_slices_may_have_many_corners(corners, threads):
+    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    disc = PLANE.within(np.c_[np.cos(angle), np.sin(angle)])
+    partition = compute_partition(mlp(2, 8, 8, 2), disc, boundary=True, threads=threads)
+    assert partition.area.sum() == pytest.approx(disc.area, rel=1e-12)
+    nothing = mlp(2, 1, 2)
+    with torch.no_grad():
+        nothing[0].bias.fill_(100.0)
+    assert len(compute_partition(nothing, disc, threads=threads).polygon(0)) == corners
+
+
+def pruned_by_a_mask():
+    model = mlp(2, 8, 8, 2)
+    for layer in (0, 2):
+        prune.l1_unstructured(model[layer], "weight", 0.5)
+    return model, (0, 2)
+
+
+def with_weight_norm():
+    model = mlp(2, 8, 8, 2)
+    with pytest.warns(FutureWarning):
+        model[2] = nn.utils.weight_norm(model[2])
+    return model, (2,)
+
+
+@pytest.mark.parametrize("build", [pruned_by_a_mask, with_weight_norm])
+def test_weights_that_are_computed_before_each_pass_are_read(build):
+    model, layers = build()
+    partition = compute_partition(model, PLANE, outputs=True, boundary=True)
+    plain = mlp(2, 8, 8, 2)
+    with torch.no_grad():
+        for layer in layers:
+            plain[layer].weight.copy_(model[layer].weight)
+    expected = compute_partition(plain, PLANE, outputs=True, boundary=True)
+    np.testing.assert_allclose(partition.vertices, expected.vertices, atol=1e-12)
+    np.testing.assert_allclose(partition.outputs, expected.outputs, atol=1e-12)
+    assert trace_boundary(model, PLANE).boundary.length == pytest.approx(expected.boundary.length)
+    matrix, bias = region_map(model, partition, 0)
+    torch.testing.assert_close(
+        matrix, torch.from_numpy(expected.outputs[0, :, :2].copy()), rtol=1e-9, atol=1e-12
+    )
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x, y):
+        return torch.relu(self.layer(x) + y)
+
+
+def test_a_model_with_two_inputs_is_named_and_nothing_is_printed(capfd):
+    with pytest.raises(UnsupportedModuleError, match=r"takes 2 inputs \(x, y\); wrap it"):
+        count_regions(Two().eval(), PLANE)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_axis_on_the_slice_is_named(capfd):
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)).double().eval()
+    images = torch.randn(3, 1, 2, 6, 6, dtype=torch.float64)
+    with pytest.raises(SettingError, match=r"without the batch axis, \(2, 6, 6\)"):
+        count_regions(model, Slice2D.through(*images))
+    assert capfd.readouterr() == ("", "")
+    assert count_regions(model, Slice2D.through(*images[:, 0])) > 10
+
+
+def test_partitions_of_different_slices_are_not_compared():
+    model = mlp(2, 8, 2)
+    here = compute_partition(model, PLANE, codes=True)
+    same = compute_partition(model, Slice2D.axis_aligned(), codes=True)
+    assert compare(here, same).length_kept == 1
+    assert raster_distance(here, same) == 0
+    for other in (PLANE.zoomed(0.5), Slice2D(PLANE.origin + 0.1, PLANE.first, PLANE.second, PLANE.polygon)):
+        there = compute_partition(model, other, codes=True)
+        for function in (compare, raster_distance):
+            with pytest.raises(SettingError, match="different slices; compute both on one Slice2D"):
+                function(here, there)
+
+
+def test_many_threads_fit_into_the_memory_of_one():
+    model = mlp(2, 200, 200, 2)
+    where = PLANE.zoomed(0.1)
+    one = compute_partition(model, where, threads=1)
+    limit = 3_000_000
+    many = compute_partition(model, where, threads=64, max_bytes=limit)
+    np.testing.assert_array_equal(one.vertices, many.vertices)
+    with pytest.raises(LimitError, match="max_bytes=100000"):
+        compute_partition(model, where, threads=64, max_bytes=100_000)
