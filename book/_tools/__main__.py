@@ -10,6 +10,9 @@ import subprocess
 import sys
 import webbrowser
 
+from splinestudy.results.pilot import pilot_report
+from splinestudy.runs.committed import committed_store
+
 from .chapters import due_chapters, find_chapters, run_chapters, stage_unrun
 from .check_site import check_site
 from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout
@@ -48,13 +51,14 @@ def test_book() -> None:
 
 
 def list_studies(layout: Layout) -> None:
-    """Write the commands behind the committed records, for the page that shows them."""
+    """Write what pages include of the committed records: the commands behind them, and what the pilot found."""
     command = [sys.executable, "-m", "splinestudy", "studies"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise BuildError("the committed studies cannot be listed (see above)")
     layout.results.mkdir(parents=True, exist_ok=True)
     (layout.results / "studies.txt").write_text(done.stdout)
+    (layout.results / "pilot.md").write_text(pilot_report(committed_store()))
 
 
 def fetch_data() -> None:
