@@ -161,7 +161,7 @@ def test_limits_say_how_far_the_search_came():
 
 
 def test_an_interrupt_stops_all_threads(monkeypatch):
-    from splinelib.partition.engine.search import search as engine
+    from splinelib.partition.engine import search as engine
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
