@@ -140,7 +140,7 @@ class ReconstructionCost(_OnReaders):
     Cost is the mean squared error of a reader's output on data, as a share of that output's variance, summed over the
     layer's readers; after every removal their weights are re-solved by ridge regression, exactly (block-wise optimal
     brain surgeon). A unit's score is the cost at which it falls. What remains is what
-    :func:`splinelib.reconstruct` can make most of.
+    :func:`splinelib.pruning.reconstruct` can make most of.
 
     Args:
         images: calibration batch [N, ...] on the model's device.

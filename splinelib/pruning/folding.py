@@ -1,8 +1,8 @@
 """Model Folding: clusters of units become one unit each. A baseline; needs scikit-learn, and no data.
 
 Wang et al., "Forget the Data and Fine-Tuning! Just Fold the Network to Compress", ICLR 2025. Seen on the partition it
-clusters hyperplanes: where :func:`splinelib.merge_units` keeps one of two close boundaries as it is, folding puts one
-boundary in the middle of many.
+clusters hyperplanes: where :func:`splinelib.pruning.merge_units` keeps one of two close boundaries as it is, folding
+puts one boundary in the middle of many.
 """
 
 import copy
@@ -24,7 +24,7 @@ def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int
     Units are clustered by their folded hyperplanes (w, b), ``units − round(ratio · units)`` clusters a layer [ours: the
     same share from each]. A cluster's unit has the mean of its members' parameters and batch-norm statistics, and its
     readers the sum of the weights with which they read the members. Follow with
-    :func:`splinelib.reestimate_norms`, since means shrink the variance that batch norms expect.
+    :func:`splinelib.pruning.reestimate_norms`, since means shrink the variance that batch norms expect.
 
     Args:
         model: the dense network; left as it is.

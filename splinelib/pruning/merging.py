@@ -29,7 +29,8 @@ def merge_units(
     """Remove units and add their outgoing weights to those of their twins; returns a smaller copy. Needs no data.
 
     The twin of a unit k is the unit j, among those kept whose normals point the same way (cos > 0), with the closest
-    boundary (:func:`splinelib.spline_distance` with the geometric offset). Every reader's weights for j grow by
+    boundary (:func:`splinelib.criteria.spline_distance` with the geometric offset). Every reader's weights for j grow
+    by
     α·(its weights for k) with ``α = cos · ‖w_k‖ / ‖w_j‖`` of the folded hyperplanes: exact for coinciding boundaries
     if what lies between unit and reader is positively homogeneous (ReLU, leaky ReLU, pooling).
 

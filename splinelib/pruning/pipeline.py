@@ -34,11 +34,11 @@ def prune(
         model: any network that Torch-Pruning can trace.
         example_inputs: a batch of inputs [N, ...] on the model's device, used to trace it.
         ratio: share to remove, strictly between 0 and 1; of what, ``ratio_of`` says.
-        scope: the same share of each layer, or one threshold for all (see :func:`splinelib.select_units`).
+        scope: the same share of each layer, or one threshold for all (see :func:`splinelib.pruning.select_units`).
         criterion: which units are redundant; by default the spline criterion, :class:`splinelib.Spline`.
         compensate: what the readers of removed units do about it: nothing (``"none"``); take over their outgoing
-            weights by their twins (``"merge"``, :func:`splinelib.merge_units`); or be re-solved on data, with
-            batch-norm statistics (``"least_squares"``, :func:`splinelib.reconstruct`). None is a training step.
+            weights by their twins (``"merge"``, :func:`splinelib.pruning.merge_units`); or be re-solved on data, with
+            batch-norm statistics (``"least_squares"``, :func:`splinelib.pruning.reconstruct`). None is a training step.
         data: calibration batch [N, ...] for ``"least_squares"``: training images as the model takes them; a hundred
             help, a thousand or more are better.
         ratio_of: ``"units"``; or ``"flops"``, which removes the fewest units that take that share of the operations of

@@ -141,11 +141,12 @@ def select_flops(
 ) -> Selection:
     """The fewest units, lowest scores first, without which a forward pass has at most ``1 - ratio`` of its operations.
 
-    Units fall as :func:`splinelib.select_units` takes them in ``scope``; how many is found by bisection, with a network
-    cut and counted (:func:`splinelib.pruning.flops.count_flops`) at every step.
+    Units fall as :func:`splinelib.pruning.select_units` takes them in ``scope``; how many is found by bisection, with
+    a network cut and counted (:func:`splinelib.pruning.flops.count_flops`) at every step.
 
     Raises:
-        SettingError: as :func:`splinelib.select_units` does, and if even the narrowest network has more operations.
+        SettingError: as :func:`splinelib.pruning.select_units` does, and if even the narrowest network has more
+        operations.
 
     >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2)
     >>> layers, scores = splinelib.read_layers(model, images), [torch.tensor([3.0, 1.0, 2.0, 4.0])]

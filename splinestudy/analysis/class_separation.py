@@ -25,7 +25,7 @@ def class_means(
 
     Args:
         inputs: ``[N, *input]`` on the model's device, with classes ``labels [N]``.
-        taps: numbers of non-linearities, see :func:`splinestudy.reading.tap_of_layer`.
+        taps: numbers of non-linearities, see :func:`splinestudy.analysis.pre_activations.tap_of_layer`.
         rectified: take activations ``max(z, 0)``; else pre-activations z. Both are averaged over positions and inputs.
 
     Raises:
@@ -57,7 +57,8 @@ def class_separation(
 ) -> list[Tensor]:
     """Class separation of each layer's units ``[units]``: the released code's channel experiment.
 
-    Arguments as for :func:`class_means`; errors as there and for :func:`splinestudy.reading.tap_of_layer`.
+    Arguments as for :func:`class_means`; errors as there and for
+    :func:`splinestudy.analysis.pre_activations.tap_of_layer`.
     """
     taps = tap_of_layer(model, layers, inputs)
     return [separation(means) for means in class_means(model, inputs, labels, taps, rectified)]

@@ -124,7 +124,7 @@ class ProgressRun:
         dataset, images, arch, width: data set, number of training images, network and its width factor.
         epochs: of training.
         points: of each kind around which local complexity is measured.
-        directions, radius: of the cross-polytopes, see :class:`splinestudy.reading.ProgressWatch`.
+        directions, radius: of the cross-polytopes, see :class:`splinestudy.analysis.complexity_watch.ProgressWatch`.
         regions: about so many regions in each window after the first epoch.
         noise: as for :class:`ReadingRun`, added to training and test images.
         seed: of everything.
