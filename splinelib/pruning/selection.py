@@ -146,7 +146,7 @@ def select_flops(
 
     Raises:
         SettingError: as :func:`splinelib.pruning.select_units` does, and if even the narrowest network has more
-        operations.
+            operations.
 
     >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2)
     >>> layers, scores = splinelib.read_layers(model, images), [torch.tensor([3.0, 1.0, 2.0, 4.0])]
