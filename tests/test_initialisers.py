@@ -73,7 +73,7 @@ def test_greedy_training_changes_all_but_the_head():
     # The features of the last block separate the classes, which the local head was trained for.
     hidden = trained.eval()[:7](normalize(data.train.images, data)).mean((2, 3)).detach()
     means = torch.stack([hidden[data.train.labels == label].mean(0) for label in range(3)])
-    nearest = torch.cdist(hidden, means).argmin(1)
+    nearest = (hidden[:, None] - means).norm(dim=2).argmin(1)
     assert (nearest == data.train.labels).float().mean() > 0.6
     assert 0 <= evaluate(trained, data) <= 1
 
