@@ -9,7 +9,7 @@ from torch import nn
 from splinelib import Spline, prune, read_layers, remove_units
 from splinelib.criteria.spline import spline_distance
 from splinelib.errors import SettingError
-from splinelib.layers.network import folded
+from splinelib.layers.hyperplanes import folded
 from splinelib.pruning import fold_units, merge_units, reconstruct
 from splinelib.pruning.least_squares import reestimate_norms
 from splinelib.pruning.pipeline import remove_compensated

@@ -7,7 +7,7 @@ from torch import nn
 from splinelib import read_layers
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.layers import folded
-from splinelib.layers.network import raw_rows, unit_scales
+from splinelib.layers.hyperplanes import raw_rows, unit_scales
 from splinestudy.models import ChannelSelection, build_model
 from splinestudy.runs.profiles import get_profile
 

@@ -13,7 +13,8 @@ from tiny_runs import tiny_dataset
 from torch import nn
 
 from splinelib.errors import SettingError
-from splinelib.layers.network import read_layers, unit_scales
+from splinelib.layers.hyperplanes import unit_scales
+from splinelib.layers.network import read_layers
 from splinelib.partition import Slice2D, compute_partition
 from splinestudy.analysis import trained_network as subjects
 from splinestudy.analysis.class_separation import class_separation, rank_correlation, rank_within

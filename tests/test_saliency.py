@@ -13,7 +13,7 @@ from splinelib.criteria.activations import CodeDistance, OutputAngle
 from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor, TorchPruningScore, unit_sums
 from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
-from splinelib.layers.network import raw_rows
+from splinelib.layers.hyperplanes import raw_rows
 from splinelib.pruning import select_units
 from splinelib.pruning.surgery import remove_units
 from splinestudy.models import ChannelSelection

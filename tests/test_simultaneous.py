@@ -8,14 +8,8 @@ from scipy import stats
 from splinelib.errors import SettingError
 from splinestudy import results as tables
 from splinestudy.results import simultaneous
-from splinestudy.results.simultaneous import (
-    compare_with_control,
-    critical_value,
-    decide,
-    fit_additive,
-    seeds_needed,
-    variance_components,
-)
+from splinestudy.results.simultaneous import compare_with_control, critical_value, decide, fit_additive
+from splinestudy.results.variance import seeds_needed, variance_components
 
 EXPERIMENTS = 2000
 CHANCE = 3 * np.sqrt(0.05 * 0.95 / EXPERIMENTS)  # three standard deviations of a counted share of 5 %: 1.5 %

@@ -15,8 +15,9 @@ from splinelib.criteria.spline import Drop, ranking_score
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import Observer, evaluating, watched
 from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.hyperplanes import folded
 from splinelib.layers.images import check_fit
-from splinelib.layers.network import Layer, folded
+from splinelib.layers.network import Layer
 
 _CHUNK = 64  # images in one forward pass: bounds memory, leaves the result as it is
 CONSTANT = 1e-10

@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from splinelib.criteria.spline import Offset, falling_scores, spline_distance
-from splinelib.layers.network import Layer, folded
+from splinelib.layers.hyperplanes import folded
+from splinelib.layers.network import Layer
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch_pruning
 from torch import Tensor
 
 from splinelib.criteria.spline import Spline
-from splinelib.layers.network import folded, read_group
+from splinelib.layers.hyperplanes import folded
+from splinelib.layers.network import read_group
 
 
 class SplineImportance(torch_pruning.importance.Importance):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer, folded
+from splinelib.layers.hyperplanes import folded
+from splinelib.layers.network import Layer
 
 Criterion = Callable[[nn.Module, Sequence[Layer]], list[Tensor]]
 """Scores of all layers' units, one float64 tensor [units] for each layer; the lowest score is pruned first."""

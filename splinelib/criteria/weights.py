@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer, raw_rows, unit_scales
+from splinelib.layers.hyperplanes import raw_rows, unit_scales
+from splinelib.layers.network import Layer
 
 
 @dataclass(frozen=True)

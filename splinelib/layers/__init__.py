@@ -1,7 +1,7 @@
 """A model read as layers of units that can be pruned."""
 
 from splinelib.layers.channel_selection import ChannelSelection as ChannelSelection
+from splinelib.layers.hyperplanes import folded as folded
 from splinelib.layers.network import Layer as Layer
 from splinelib.layers.network import Writer as Writer
-from splinelib.layers.network import folded as folded
 from splinelib.layers.network import read_layers as read_layers

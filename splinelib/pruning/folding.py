@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.layers.network import Layer, folded, read_layers
+from splinelib.layers.hyperplanes import folded
+from splinelib.layers.network import Layer, read_layers
 from splinelib.pruning.merging import column
 from splinelib.pruning.selection import check_ratio
 from splinelib.pruning.surgery import remove_units

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from splinelib.criteria.spline import spline_distance
 from splinelib.hooks import evaluating, watched
 from splinelib.layers.groups import grouped
-from splinelib.layers.network import Layer, folded, read_layers
+from splinelib.layers.hyperplanes import folded
+from splinelib.layers.network import Layer, read_layers
 from splinelib.pruning.surgery import Selection, remove_units
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from splinelib.layers.network import Layer, folded
+from splinelib.layers.hyperplanes import folded
+from splinelib.layers.network import Layer
 from splinelib.pruning.surgery import Selection
 
 

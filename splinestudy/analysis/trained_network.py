@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.criteria.weights import Random
-from splinelib.layers.network import Layer, unit_scales
+from splinelib.layers.hyperplanes import unit_scales
+from splinelib.layers.network import Layer
 from splinelib.partition import Slice2D
 from splinelib.pruning.selection import select_units
 from splinelib.pruning.surgery import Selection, mask_units

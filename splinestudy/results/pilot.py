@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from splinestudy.results.simultaneous import variance_components
+from splinestudy.results.variance import variance_components
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.records import Record, RecordStore
 

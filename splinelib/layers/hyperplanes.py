@@ -1,0 +1,103 @@
+"""What units are on the input side: hyperplanes with batch norm folded in, rows of weights, batch-norm scales."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.errors import UnsupportedModuleError
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.network import Layer
+
+
+def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, Tensor]:
+    """Hyperplanes of a layer's units with batch norm folded in: ``w`` [units, d] and ``b`` [units], in float64.
+
+    ``w = γ/σ · W`` and ``b = β + γ/σ · (bias − μ)``. A convolution's row is its flattened filter. Several writers
+    are one hyperplane in the product of their input spaces: their rows stand side by side and their offsets add up
+    (our reading; exact where the unit's pre-activation is the sum of its writers). ``norms=False`` leaves batch
+    norm out.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    >>> (layer,) = read_layers(model, torch.zeros(1, 2))
+    >>> weight, bias = folded(model, layer)
+    >>> inputs = torch.ones(1, 2)
+    >>> torch.allclose((inputs.double() @ weight.T + bias).float(), model[:2](inputs), atol=1e-6)
+    True
+    """
+    rows, offsets = [], []
+    for writer in layer.writers:
+        row, offset = _affine(model.get_submodule(writer.module))
+        if norms and writer.norm is not None:
+            row, offset = _fold(model.get_submodule(writer.norm), row, offset)
+        rows.append(row)
+        offsets.append(offset)
+    weight, bias = _side_by_side(layer, rows), torch.stack(offsets).sum(0)
+    if norms and layer.norm is not None:
+        weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
+    return _selected(model, layer, weight), _selected(model, layer, bias)
+
+
+def raw_rows(model: nn.Module, layer: Layer) -> Tensor:
+    """Weights of a layer's units without batch norm, float64 [units, d]; several writers stand side by side."""
+    rows = [_affine(model.get_submodule(writer.module))[0] for writer in layer.writers]
+    return _selected(model, layer, _side_by_side(layer, rows))
+
+
+def _side_by_side(layer: Layer, rows: list[Tensor]) -> Tensor:
+    if len({len(row) for row in rows}) > 1:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} is written by {[writer.module for writer in layer.writers]}, of different widths "
+            f"{[len(row) for row in rows]}: such units have no hyperplane, use a criterion that needs none"
+        )
+    return torch.cat(rows, dim=1)
+
+
+def unit_scales(model: nn.Module, layer: Layer) -> Tensor:
+    """``|γ|`` of each unit [units] in float64: the batch-norm scale, summed over writers that have one of their own.
+
+    Raises :class:`UnsupportedModuleError` if no batch norm belongs to the layer.
+    """
+    norms = [layer.norm] if layer.norm is not None else [w.norm for w in layer.writers if w.norm is not None]
+    if not norms:
+        raise UnsupportedModuleError(
+            f"layer {layer.name!r} has no batch norm: use a criterion that needs none"
+        )
+    scale = torch.stack([_scale(model.get_submodule(norm)).abs() for norm in norms]).sum(0)
+    return _selected(model, layer, scale)
+
+
+def _selected(model: nn.Module, layer: Layer, values: Tensor) -> Tensor:
+    """``values`` [channels, ...] of the units that the layer still has."""
+    root = model.get_submodule(layer.name)
+    return values[root.indexes] if isinstance(root, ChannelSelection) else values
+
+
+def _affine(module: Any) -> tuple[Tensor, Tensor]:
+    weight, groups = module.weight.detach().double(), getattr(module, "groups", 1)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):  # [in, out / groups, ...]
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    row = weight.flatten(1)
+    # Filters of different groups read different channels: give each group its own columns. A depthwise filter's one
+    # channel is its own unit of the expansion in front, with which it is coupled: such filters compare as they are.
+    if 1 < groups < len(row):
+        row = torch.block_diag(*row.reshape(groups, -1, row.shape[1]))
+    bias = module.bias.detach().double() if module.bias is not None else row.new_zeros(len(row))
+    return row, bias
+
+
+def _scale(norm: Any) -> Tensor:
+    if norm.weight is None:
+        return torch.ones_like(norm.running_var, dtype=torch.float64)
+    return norm.weight.detach().double()
+
+
+def _fold(norm: Any, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if norm.running_mean is None:
+        raise UnsupportedModuleError(
+            f"{norm} keeps no running statistics, so it is no affine map: build it with track_running_stats=True"
+        )
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    gain = _scale(norm) / (variance + norm.eps).sqrt()
+    shift = 0 if norm.bias is None else norm.bias.detach().double()
+    return gain[:, None] * weight, shift + gain * (bias - mean)
