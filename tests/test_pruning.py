@@ -520,3 +520,35 @@ def test_importance_is_the_normalised_score(generator):
         else:
             wanted = Spline(offset="geometric").layer_score(*scores[name])
             torch.testing.assert_close(importance(group), wanted / wanted.mean())
+
+
+def test_a_layer_whose_channels_are_rearranged_is_left_whole_and_the_others_go():
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.PixelShuffle(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 3, 1),
+    ).eval()
+    images = torch.randn(2, 3, 8, 8)
+    with pytest.warns(
+        UserWarning, match=r"layer '0' is left whole: '2' has 4 channels where unit 15 would be its"
+    ):
+        layers = read_layers(model, images)
+    assert [layer.name for layer in layers] == ["2"]
+    for compensate in ("none", "merge", "least_squares"):
+        with pytest.warns(UserWarning, match="layer '0' is left whole"):
+            smaller = prune(model, images, 0.5, compensate=compensate, data=images)
+        assert [smaller[0].out_channels, smaller[2].out_channels, smaller[4].in_channels] == [16, 3, 3]
+        assert smaller(images).shape == model(images).shape
+
+
+def test_frozen_parameters_stay_frozen():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    model[0].requires_grad_(False)
+    model[2].bias.requires_grad_(False)
+    inputs = torch.randn(3, 4)
+    for compensate in ("none", "merge", "least_squares"):
+        smaller = prune(model, inputs, 0.5, compensate=compensate, data=inputs)
+        flags = [parameter.requires_grad for parameter in smaller.parameters()]
+        assert flags == [False, False, True, False, True, True]

@@ -157,6 +157,7 @@ def graph_layers(graph: "torch_pruning.DependencyGraph") -> tuple[Layer, ...]:
     """What :func:`read_layers` gives, from a graph that is there already."""
     groups = graph.get_all_groups(root_module_types=[*_AFFINE, ChannelSelection])
     layers = [layer for group in groups if (layer := read_group(graph, group)) is not None]
+    layers = [layer for layer in layers if not _misread(graph.model, layer)]
     if not layers:
         raise UnsupportedModuleError(
             f"{type(graph.model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
@@ -164,6 +165,32 @@ def graph_layers(graph: "torch_pruning.DependencyGraph") -> tuple[Layer, ...]:
         )
     order = {name: position for position, (name, _) in enumerate(graph.model.named_modules())}
     return tuple(sorted(layers, key=lambda layer: order[layer.name]))
+
+
+def _misread(model: nn.Module, layer: Layer) -> bool:
+    """Whether a channel of the layer's lies past the end of its module: the layer is left out, with a warning.
+
+    Torch-Pruning follows channels by their number alone, which a pixel shuffle or a chunk between two modules changes.
+    """
+    for part in layer.parts:
+        count = _channel_count(model, part)
+        if count is not None and int(part.channels.max()) >= count:
+            warnings.warn(
+                f"layer {layer.name!r} is left whole: {part.module!r} has {count} channels where unit "
+                f"{int(part.units[part.channels.argmax()])} would be its channel {int(part.channels.max())}, so what "
+                "lies between them changes the number of channels",
+                stacklevel=2,
+            )
+            return True
+    return False
+
+
+def _channel_count(model: nn.Module, part: Part) -> int | None:
+    """How many channels a convolution or linear module reads; None for a part of another kind."""
+    if not part.affine or part.writes:
+        return None
+    module: Any = model.get_submodule(part.module)
+    return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
 def unit_group(graph: "torch_pruning.DependencyGraph", layer: Layer) -> Any:

@@ -63,6 +63,11 @@ def cut(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> nn.M
             _cut_parameter(pruned, name, dim, channels)
         else:
             _cut_module(pruned.get_submodule(name), writes, channels)
+    for (
+        name,
+        parameter,
+    ) in model.named_parameters():  # what is cut is a new parameter, which would be trainable
+        _found(pruned, name).requires_grad_(parameter.requires_grad)
     return pruned
 
 
