@@ -19,7 +19,7 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     norm out.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).eval()
-    >>> (layer,) = read_layers(model, torch.zeros(1, 2))
+    >>> (layer,) = splinelib.read_layers(model, torch.zeros(1, 2))
     >>> weight, bias = folded(model, layer)
     >>> inputs = torch.ones(1, 2)
     >>> torch.allclose((inputs.double() @ weight.T + bias).float(), model[:2](inputs), atol=1e-6)
