@@ -58,7 +58,7 @@ def list_studies(layout: Layout) -> None:
         raise BuildError("the committed studies cannot be listed (see above)")
     layout.results.mkdir(parents=True, exist_ok=True)
     (layout.results / "studies.txt").write_text(done.stdout)
-    (layout.results / "pilot.md").write_text(pilot_report(committed_store()))
+    (layout.results / "pilot.txt").write_text(pilot_report(committed_store()))
 
 
 def fetch_data() -> None:
