@@ -7,6 +7,7 @@ import pytest
 from splinestudy.results.pilot import pilot_report
 from splinestudy.runs.committed import Study
 from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.pilot import READINGS
 from splinestudy.runs.records import RecordStore
 
 
@@ -31,11 +32,28 @@ def test_every_record_is_a_row(tmp_path, runs):
         store.save(run, results, {"profile": "pilot"})
     report = pilot_report(store)
     rows = [line for line in report.splitlines() if line.startswith("| ")]
-    assert len(rows) == len(runs) + 2  # two heads
+    read = [run for run in runs if getattr(run, "criterion", "") in READINGS[1:]]
+    assert len(rows) == len(runs) - len(read) + len(READINGS) + 3  # three heads
     for place, run in enumerate(runs):
         assert any(f"| {80 + place / 10:.1f} |" in row for row in rows), dataclasses.asdict(run)
     assert "never" in report
     assert sum(isinstance(run, DenseRun) for run in runs) == report.count("| 20 |") + report.count("| 40 |")
+
+
+def test_readings_are_compared_by_their_means_on_networks_that_have_several(tmp_path, runs):
+    store = RecordStore(tmp_path)
+    gains = dict(zip(READINGS, (0.0, 0.02, 0.01, -0.01), strict=True))
+    for run in runs:
+        if isinstance(run, DenseRun):
+            store.save(run, {"epochs": [{"accuracy": 0.9}], "spline": {"epoch": 3}}, {"profile": "pilot"})
+        elif (
+            run.dense.seed == 100 or run.criterion == "spline"
+        ):  # the second network lacks the other readings
+            accuracy = 0.8 + gains.get(run.criterion, 0) + 0.1 * (run.dense.seed == 101)
+            store.save(run, {"accuracy": accuracy}, {"profile": "pilot"})
+    table = pilot_report(store).split("fine-tuned alike:")[1].split("Standard")[0]
+    means = [line.split(" | ")[-1].strip(" |") for line in table.strip().splitlines()[2:]]
+    assert means == ["82.00", "81.00", "80.00", "79.00"]
 
 
 def test_variance_is_split_into_networks_and_orders(tmp_path, runs):

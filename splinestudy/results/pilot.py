@@ -6,7 +6,13 @@ import pandas as pd
 
 from splinestudy.results.variance import variance_components
 from splinestudy.runs.committed import Study, committed
+from splinestudy.runs.methods import METHODS
+from splinestudy.runs.pilot import READINGS
+from splinestudy.runs.profiles import PROFILES
 from splinestudy.runs.records import Record, RecordStore
+
+FINETUNED = PROFILES["pilot"].finetune_epochs
+"""Epochs after which readings are compared: those of the study."""
 
 
 def pilot_report(store: RecordStore) -> str:
@@ -18,6 +24,8 @@ def pilot_report(store: RecordStore) -> str:
     parts = ["Recipes, one network each:", _markdown(_recipes(dense))]
     if pruned:
         parts += ["Fine-tuning half of every layer's units away:", _markdown(_lengths(pruned))]
+    if len(read := _readings(pruned)) > 1:
+        parts += ["Readings of the spline criterion, fine-tuned alike:", _markdown(read)]
     if spread := _variance(pruned):
         parts.append(spread)
     return "\n\n".join(parts) + "\n"
@@ -55,8 +63,28 @@ def _lengths(records: Sequence[Record]) -> pd.DataFrame:
             "test accuracy, %": f"{100 * record.results['accuracy']:.1f}",
         }
         for record in records
+        if record.settings["criterion"] not in READINGS[1:]
     ]
     return pd.DataFrame(rows).sort_values(["criterion", "epochs", "seed", "order"], ignore_index=True)
+
+
+def _readings(records: Sequence[Record]) -> pd.DataFrame:
+    """Every reading on the same networks, the best first; those alone that all networks with two readings have."""
+    rows = [
+        {"reading": s["criterion"], "seed": s["dense"]["seed"], "accuracy": 100 * record.results["accuracy"]}
+        for record in records
+        for s in [record.settings]
+        if s["criterion"] in READINGS and s.get("order", 0) == 0 and s["finetune"]["epochs"] == FINETUNED
+    ]
+    table = pd.DataFrame(rows, columns=["reading", "seed", "accuracy"]).pivot(
+        index="reading", columns="seed", values="accuracy"
+    )
+    table = table.loc[:, table.notna().sum() > 1].dropna()
+    mean = table.mean(axis=1).sort_values(ascending=False)
+    columns = {f"seed {seed}, %": table[seed].map("{:.1f}".format) for seed in table}
+    shown = pd.DataFrame({**columns, "mean, %": mean.map("{:.2f}".format)}).loc[mean.index]
+    shown.insert(0, "reading", [METHODS[name].label for name in mean.index])
+    return shown
 
 
 def _variance(records: Sequence[Record]) -> str:
