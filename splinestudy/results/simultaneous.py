@@ -154,11 +154,8 @@ def fit_additive(values: np.ndarray) -> Contrasts:
     connected. With X the indicators of blocks and of all treatments but the first, the covariance is the treatments'
     part of (XᵀX)⁻¹, and the variance is the residual sum of squares over its degrees of freedom.
     """
-    blocks, treatments = values.shape
-    block, treatment = np.nonzero(~np.isnan(values))
-    design = np.hstack([np.eye(blocks)[block], np.eye(treatments)[treatment][:, 1:]])
-    observed = values[block, treatment]
-    inverse = np.linalg.inv(design.T @ design)
+    blocks, _ = values.shape
+    design, observed, inverse = _normal_equations(values)
     effects = inverse @ design.T @ observed
     degrees = len(observed) - design.shape[1]
     # Without degrees of freedom the fit is exact, and its residuals say nothing.
@@ -167,6 +164,20 @@ def fit_additive(values: np.ndarray) -> Contrasts:
     if sd <= rounding:
         sd, effects = 0.0, np.where(np.abs(effects) <= rounding, 0.0, effects)
     return Contrasts(-effects[blocks:], inverse[blocks:, blocks:], sd, degrees)
+
+
+def _normal_equations(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Design X [runs, blocks + treatments − 1], observations [runs] and (XᵀX)⁻¹ of the additive model."""
+    block, treatment = np.nonzero(~np.isnan(values))
+    design = np.hstack([np.eye(values.shape[0])[block], np.eye(values.shape[1])[treatment][:, 1:]])
+    return design, values[block, treatment], np.linalg.inv(design.T @ design)
+
+
+def leverages_and_residuals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every run of ``values`` [blocks, treatments]: its treatment's column, its leverage and its residual."""
+    design, observed, inverse = _normal_equations(values)
+    leverage = np.einsum("ri,ij,rj->r", design, inverse, design)
+    return np.nonzero(~np.isnan(values))[1], leverage, observed - design @ (inverse @ design.T @ observed)
 
 
 def critical_value(correlation: np.ndarray, degrees: int, confidence: float = 0.95) -> float:

@@ -1,0 +1,125 @@
+"""The rule of the protocol (``book/protocol.md``): one method against every other, network by network, ratio by ratio."""
+
+from collections.abc import Collection, Hashable, Iterable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from splinelib.errors import SettingError
+from splinestudy.results.simultaneous import compare_with_control, decide, leverages_and_residuals
+from splinestudy.results.ways import SPLINE, Way
+from splinestudy.runs.protocol import AT_START, CORE, OTHERS
+
+PAPER_ERA = (
+    *(Way(name) for name in (*CORE, *OTHERS) if name != SPLINE.method),
+    Way("slimming"),
+    *(Way(name, draw="start") for name in (*AT_START, "sfp")),
+)
+"""Set (a): what the spline criterion is judged against under C5 and C6."""
+
+UNEQUAL = 2.0
+"""Residual spreads beyond this many pooled ones break the additive model, and paired intervals decide."""
+
+NOTHING_FREE = 1e-9
+"""A sum of one minus leverage below this is rounding: the runs determine their own fit."""
+
+REPRODUCED_AT = (0.3, 0.5, 0.7)
+"""Ratios at which the claim is to hold on each of three networks."""
+
+CONTRADICTIONS = 2
+"""So many of those nine contradicted, and the claim is *not reproduced*."""
+
+
+def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAPER_ERA) -> pd.DataFrame:
+    """``way`` minus each of ``against`` on ONE network, at every ratio where both were run, by the protocol's rule.
+
+    ``table`` is a :func:`.pruning_table`. Columns: ratio, against, n (seeds that have both), difference, low, high,
+    verdict (:func:`.decide`), intervals (*Dunnett*, or *Bonferroni* where the spread of a method is more than
+    :data:`UNEQUAL` pooled ones) and unequal (the methods whose spread is).
+    """
+    parts = []
+    for ratio, group in table[table["way"].isin((way, *against))].groupby("ratio"):
+        if way not in set(group["way"]) or group["way"].nunique() < 2:
+            continue
+        found = compare_with_control(group, control=way, treatment="way")
+        wide = [name for name, value in residual_spreads(group).items() if value > UNEQUAL]
+        if wide:
+            found = paired_with_bonferroni(group, control=way)
+        parts.append(
+            found.rename(columns={"treatment": "against"}).assign(
+                ratio=ratio,
+                verdict=[decide(row.low, row.high) for row in found.itertuples()],
+                intervals="Bonferroni" if wide else "Dunnett",
+                unequal=", ".join(name.label for name in wide),
+            )
+        )
+    columns = ["ratio", "against", "n", "difference", "low", "high", "verdict", "intervals", "unequal"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def residual_spreads(
+    table: pd.DataFrame, value: str = "accuracy", block: str = "seed", treatment: str = "way"
+) -> dict[Hashable, float]:
+    """Each treatment's own standard deviation about the additive model, as a multiple of the pooled one.
+
+    A treatment's squared residuals have the expectation of its variance times the sum of one minus leverage, if all
+    variances are equal; that sum is what they are divided by. NaN where nothing is left to tell a spread by.
+    """
+    wide = table.pivot(index=block, columns=treatment, values=value)
+    column, leverage, residual = leverages_and_residuals(wide.to_numpy(float))
+    runs = pd.DataFrame({"free": 1 - leverage, "square": residual**2}).groupby(column).sum()
+    runs = runs[runs["free"] > NOTHING_FREE]
+    pooled = runs["square"].sum() / runs["free"].sum() if len(runs) else 0.0
+    spreads = np.sqrt(runs["square"] / runs["free"] / (pooled or np.nan))
+    return dict(zip(wide.columns, spreads.reindex(range(wide.shape[1])), strict=True))
+
+
+def paired_with_bonferroni(
+    table: pd.DataFrame,
+    control: Hashable = SPLINE,
+    value: str = "accuracy",
+    block: str = "seed",
+    treatment: str = "way",
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """As :func:`.compare_with_control`, without a common variance: Student's intervals of paired differences.
+
+    Each of the k intervals has confidence 1 − (1 − ``confidence``) / k, so that together they hold with ``confidence``
+    at least, whatever the variances. Columns: treatment, n, difference, low, high; NaN bounds for a single pair.
+    """
+    wide = table.pivot(index=block, columns=treatment, values=value)
+    if control not in wide:
+        raise SettingError(f"control {control!r} has no {value} in the table: run it, or name another")
+    pairs = {name: (wide[control] - wide[name]).dropna() for name in wide if name != control}
+    pairs = {name: values for name, values in pairs.items() if len(values)}
+    rows = []
+    for name, values in pairs.items():
+        mean, n = values.mean(), len(values)
+        half = np.nan
+        if n > 1:
+            half = stats.t.isf((1 - confidence) / 2 / len(pairs), n - 1) * values.std(ddof=1) / np.sqrt(n)
+        rows.append((name, n, mean, mean - half, mean + half))
+    return pd.DataFrame(rows, columns=["treatment", "n", "difference", "low", "high"])
+
+
+def standing(verdicts: Iterable[str]) -> str:
+    """What verdicts against all of set (a) say of "on par with or better than the state of the art"."""
+    found = set(verdicts)
+    if "worse" in found:
+        return "contradicted"
+    return "supported" if found and found <= {"better", "at least on par"} else "undecided"
+
+
+def reproduced(standings: Collection[str]) -> str:
+    """The word for all nine (three networks at :data:`REPRODUCED_AT`); those that were not run are left out of it.
+
+    *reproduced* if all nine are there and supported, *not reproduced* from :data:`CONTRADICTIONS` contradicted ones on,
+    *mixed* for all nine otherwise, else *not decided yet*.
+    """
+    found = list(standings)
+    if found.count("contradicted") >= CONTRADICTIONS:
+        return "not reproduced"
+    if len(found) < 3 * len(REPRODUCED_AT):
+        return "not decided yet"
+    return "reproduced" if set(found) == {"supported"} else "mixed"

@@ -1,0 +1,150 @@
+"""The protocol's rule: who is compared, by which intervals, and in which words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from splinelib.errors import SettingError
+from splinestudy.results.protocol import (
+    PAPER_ERA,
+    judge,
+    paired_with_bonferroni,
+    reproduced,
+    residual_spreads,
+    standing,
+)
+from splinestudy.results.simultaneous import compare_with_control
+from splinestudy.results.ways import SPLINE, Way, way_of
+from splinestudy.runs.committed import Study
+from splinestudy.runs.prune import PruneRun
+from splinestudy.runs.records import settings_dict
+
+OTHERS = [Way(name) for name in ("l1", "l2", "bn_scale", "fpgm", "taylor", "thinet", "random", "slimming")]
+
+
+def tidy(values, ways=(SPLINE, *OTHERS), ratio=0.5):
+    """Rows of an array [seeds, ways] with NaN for runs that are missing."""
+    return pd.DataFrame(
+        [
+            {"seed": seed, "way": ways[column], "ratio": ratio, "accuracy": value}
+            for (seed, column), value in np.ndenumerate(np.asarray(values, float))
+            if not np.isnan(value)
+        ]
+    )
+
+
+def test_the_set_is_what_the_study_computes_beside_the_spline_criterion():
+    planned = {
+        way_of(settings_dict(run)) for run in Study("paper_era", "grey").runs() if isinstance(run, PruneRun)
+    }
+    assert set(PAPER_ERA) == planned - {SPLINE}
+
+
+def test_spreads_of_complete_blocks_by_hand():
+    values = np.random.default_rng(0).normal(size=(5, 4))
+    left = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    own = np.sqrt((left**2).sum(axis=0) / (4 * 3 / 4))
+    pooled = np.sqrt((left**2).sum() / 12)
+    found = residual_spreads(tidy(values, (SPLINE, *OTHERS[:3])))
+    np.testing.assert_allclose([found[way] for way in (SPLINE, *OTHERS[:3])], own / pooled)
+
+
+def test_a_method_with_one_run_has_no_spread():
+    values = np.random.default_rng(0).normal(size=(5, 4))
+    values[1:, 3] = np.nan
+    found = residual_spreads(tidy(values, (SPLINE, *OTHERS[:3])))
+    assert np.isnan(found[OTHERS[2]])
+    assert not np.isnan(found[SPLINE])
+
+
+def test_bonferroni_is_students_interval_at_a_smaller_error():
+    values = np.random.default_rng(1).normal(size=(6, 5))
+    values[2, 1] = np.nan
+    found = paired_with_bonferroni(tidy(values, (SPLINE, *OTHERS[:4]))).set_index("treatment")
+    for column, way in enumerate(OTHERS[:4], start=1):
+        differences = values[:, 0] - values[:, column]
+        differences = differences[~np.isnan(differences)]
+        interval = stats.ttest_1samp(differences, 0).confidence_interval(1 - 0.05 / 4)
+        assert found.loc[way, "n"] == len(differences)
+        np.testing.assert_allclose(found.loc[way, ["low", "high"]].astype(float), interval)
+
+
+def test_equal_spreads_are_pooled_and_an_unequal_one_is_not():
+    rng = np.random.default_rng(2)
+    values = 0.9 + rng.normal(0, 0.003, (5, 9))
+    alike = judge(tidy(values))
+    assert set(alike["intervals"]) == {"Dunnett"}
+    expected = compare_with_control(tidy(values), control=SPLINE, treatment="way")
+    np.testing.assert_allclose(alike["low"], expected["low"])
+    values[:, 0] = 0.9 + rng.normal(0, 0.05, 5)
+    unequal = judge(tidy(values))
+    assert set(unequal["intervals"]) == {"Bonferroni"}
+    assert set(unequal["unequal"]) == {"spline"}
+
+
+@pytest.mark.parametrize(("spread", "least"), [(1, 0.94), (6, 0.94)])
+def test_intervals_cover_all_truths_whatever_the_spread_of_the_spline_criterion(spread, least):
+    """With six times the spread of the others a pooled variance would cover them in half of all studies."""
+    rng = np.random.default_rng(3)
+    covered = pooled = 0
+    for _ in range(400):
+        values = rng.normal(size=(5, 1)) + rng.normal(size=(5, 9)) * ([spread] + [1] * 8)
+        table = tidy(values)
+        found = judge(table)
+        covered += bool(((found["low"] <= 0) & (found["high"] >= 0)).all())
+        all_alike = compare_with_control(table, control=SPLINE, treatment="way") if spread > 1 else found
+        pooled += bool(((all_alike["low"] <= 0) & (all_alike["high"] >= 0)).all())
+    assert covered / 400 > least - 3 * np.sqrt(0.05 * 0.95 / 400)
+    if spread > 1:
+        assert pooled / 400 < 0.7
+
+
+def test_only_the_paper_era_is_judged_against_and_ratios_apart():
+    values = [[0.90, 0.80, 0.95], [0.91, 0.81, 0.96], [0.905, 0.805, 0.955]]
+    greedy = Way("reconstruction", compensate="least_squares")
+    table = pd.concat([tidy(values, (SPLINE, Way("l1"), greedy), ratio) for ratio in (0.3, 0.7)])
+    found = judge(table)
+    assert found[["ratio", "against", "verdict"]].to_numpy().tolist() == [
+        [0.3, Way("l1"), "better"],
+        [0.7, Way("l1"), "better"],
+    ]
+
+
+def test_a_ratio_without_the_spline_criterion_has_no_verdict():
+    assert judge(tidy([[0.9, 0.8]], (Way("l2"), Way("l1")))).empty
+
+
+def test_the_control_must_be_there():
+    with pytest.raises(SettingError, match="control"):
+        paired_with_bonferroni(tidy([[0.9]], (Way("l1"),)))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [
+        (["better", "at least on par"], "supported"),
+        (["better", "worse"], "contradicted"),
+        (["better", "open"], "undecided"),
+        (["one seed"], "undecided"),
+        ([], "undecided"),
+    ],
+)
+def test_words_for_one_network_and_ratio(verdicts, word):
+    assert standing(verdicts) == word
+
+
+@pytest.mark.parametrize(
+    ("standings", "word"),
+    [
+        (["supported"] * 9, "reproduced"),
+        (["supported"] * 8 + ["undecided"], "mixed"),
+        (["supported"] * 8 + ["contradicted"], "mixed"),
+        (["supported"] * 7 + ["contradicted"] * 2, "not reproduced"),
+        (["contradicted"] * 2, "not reproduced"),
+        (["supported"] * 8, "not decided yet"),
+        ([], "not decided yet"),
+    ],
+)
+def test_the_word_for_the_claim(standings, word):
+    assert reproduced(standings) == word
