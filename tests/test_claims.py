@@ -1,8 +1,14 @@
+import subprocess
+from datetime import datetime
+
 import pytest
 
 from splinelib.errors import SettingError
+from splinestudy.results import rules
 from splinestudy.results.claims import claim_rows
 from splinestudy.runs.committed import committed_store, owners, record_keys
+from splinestudy.runs.provenance import SOURCE
+from splinestudy.runs.records import Record
 
 CLAIMS = [f"C{number}" for number in range(1, 9)]
 COMMITTED = committed_store()
@@ -12,9 +18,39 @@ COMMITTED = committed_store()
 def test_committed_records_speak_to_every_claim(claim):
     rows = claim_rows(claim, COMMITTED)
     assert rows
-    assert all(list(row) == ["claim", "paper", "records", "ours"] for row in rows)
+    assert all(list(row) == ["claim", "paper", "records", "ours", "rule"] for row in rows)
     assert {row["claim"] for row in rows} == {claim}
     assert all("nan" not in row["ours"] and row["ours"] != "no committed records" for row in rows)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in vars(rules).values() if isinstance(rule, rules.Rule)])
+def test_rules_name_a_commit_and_its_time(rule):
+    """A history cut short, or an archive without one, cannot tell; a full one must."""
+    found = _git("show", "-s", "--format=%cI", rule.commit)
+    if found is None:
+        assert _git("rev-parse", "--is-shallow-repository") in (None, "true")
+    else:
+        assert datetime.fromisoformat(found) == datetime.fromisoformat(rule.fixed)
+
+
+def _git(*arguments):
+    done = subprocess.run(["git", *arguments], cwd=SOURCE, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def test_records_before_a_rule_are_counted():
+    def record(finished):
+        return Record("prune", "key", {}, {}, {"finished": finished})
+
+    rule = rules.Rule("abc", "2026-01-02T00:00:00+00:00", in_protocol=True)
+    records = [record("2026-01-01T23:59:59+00:00"), record("2026-01-02T00:00:01+00:00")]
+    assert rule.beside(records) == "protocol, `abc` of 2026-01-02, 1 of 2 records before"
+
+
+def test_no_record_of_the_protocol_is_older_than_its_rule():
+    rows = [row for claim in ("C5", "C6") for row in claim_rows(claim, COMMITTED)]
+    found = [row["rule"] for row in rows if row["rule"].startswith("protocol")]
+    assert found and all(", 0 of " in rule for rule in found)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

@@ -6,13 +6,13 @@ import pytest
 from scipy import stats
 
 from splinelib.errors import SettingError
+from splinestudy.results.comparisons import standing
 from splinestudy.results.protocol import (
     PAPER_ERA,
     judge,
     paired_with_bonferroni,
     reproduced,
     residual_spreads,
-    standing,
 )
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.ways import SPLINE, Way, way_of

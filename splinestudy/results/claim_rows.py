@@ -10,7 +10,7 @@ from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.runs.records import Record
 
-_VERDICTS = ("better", "on par", "open", "worse", "one seed")
+_VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
 
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
@@ -102,6 +102,12 @@ def _dense(record: Record) -> dict[str, Any]:
     return settings.get("dense") or settings.get("training") or settings
 
 
+def _unequal(judged: pd.DataFrame) -> str:
+    """Why the protocol's second kind of intervals decided, if it did."""
+    methods = judged["unequal"].iloc[0] if "unequal" in judged else ""
+    return f" (paired intervals, since {methods} scatters more than the rest)" if methods else ""
+
+
 def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
     """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to."""
     parts = []
@@ -112,6 +118,7 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         parts.append(
             f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
             f"largest deficit {100 * best['difference']:+.1f} points, against {best['against'].label}"
+            + _unequal(group)
         )
     return {
         "claim": claim,

@@ -2,13 +2,31 @@
 
 from collections.abc import Callable
 
+import pandas as pd
+
 from splinelib.errors import SettingError
+from splinelib.pruning.selection import Scope
 from splinestudy import results
 from splinestudy.results import boundary, initialisation, interpretation
+from splinestudy.results.claim_rows import network_name, seeds_of
+from splinestudy.results.comparisons import standing
+from splinestudy.results.protocol import judge, reproduced
+from splinestudy.results.rules import (
+    COIN,
+    COIN_ON_IMAGES,
+    COMPARISON,
+    NO_RULE,
+    PROTOCOL,
+    SAVING,
+    SEPARATION,
+    SETTLING,
+    STANDING,
+    TOUCHING,
+)
 from splinestudy.results.tables import table
 from splinestudy.results.toy import pruning_claim
 from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
-from splinestudy.runs.committed import Study, by_network, committed
+from splinestudy.runs.committed import STUDIES, Study, by_network, committed
 from splinestudy.runs.records import Record, RecordStore
 
 Rows = list[dict[str, str]]
@@ -20,12 +38,20 @@ SWEEPS_OF_STARTS = ("initialisations", "scratch", "methods", "tickets")
 """Sweeps whose networks the comparison of starts takes together."""
 
 
+PROTOCOL_PROFILES = ("grey", "half", "full_residual", "full")
+"""Profiles of the networks of ``book/protocol.md``."""
+
+DECIDING_PROFILES = PROTOCOL_PROFILES[1:]
+"""Those of the three networks on which the claim is *reproduced* or not."""
+
+STANDINGS = ("supported", "undecided", "contradicted")
+
 WITHOUT_CRITERION = (NARROW, Way("ticket initial"), Way("ticket early"))
 """Ways to the shape of a layerwise cut that need no criterion, or only a mask: what papers forget to compare with."""
 
 
 def claim_rows(claim: str, store: RecordStore) -> Rows:
-    """What the committed records say about ``claim``: rows of claim, paper, records, ours; none without records.
+    """What the committed records say about ``claim``: rows of claim, paper, records, ours, rule; none without records.
 
     Args:
         claim: ``"C1"`` to ``"C8"``.
@@ -78,16 +104,15 @@ def _coin(store: RecordStore) -> Rows:
     planned = {run.kind: run for run in Study("initialisation", "reference").runs()}
     found = [store.load(planned[kind]) for kind in ("kmeans", "regression", "toy_init")]
     rows = []
-    loaded = [table(record) for record in found if record]
-    if len(loaded) == len(found):
-        means, fits, toy = loaded
+    plane = [record for record in found if record]
+    if len(plane) == len(found):
+        means, fits, toy = map(table, plane)
         gains = initialisation.all_gains(means, fits, toy.assign(success=toy["accuracy"] >= SUCCESS))
-        rows += initialisation.first_claim(
-            gains, dict.fromkeys(("k-means", "regression", "toy"), "reference")
-        )
+        profiles = dict.fromkeys(("k-means", "regression", "toy"), "reference")
+        rows += [(row, COIN.beside(plane)) for row in initialisation.first_claim(gains, profiles)]
     if starts := start_records(store):
         differences = results.paired_differences(results.starts_table(starts), way=NARROW)
-        rows.append(initialisation.image_claim(differences, "study"))
+        rows.append((initialisation.image_claim(differences, "study"), COIN_ON_IMAGES.beside(starts)))
     return [
         {
             "claim": "C1",
@@ -97,14 +122,16 @@ def _coin(store: RecordStore) -> Rows:
             + "; ".join(
                 f"{name.split(',')[0]}: {row[name]}" for name in row if name.endswith("random start")
             ),
+            "rule": rule,
         }
-        for row in rows
+        for row, rule in rows
     ]
 
 
 def _pinpointed(store: RecordStore) -> Rows:
     return [
         pruning_claim(record.results["pruning"], f"profile {record.provenance['profile']}")
+        | {"rule": NO_RULE}
         for record in committed(Study("toy", "reference"), store)
     ]
 
@@ -114,44 +141,81 @@ def _contributing(store: RecordStore) -> Rows:
     rows = []
     if found:
         profile = f"profile {found[0].provenance['profile']}"
-        rows += boundary.touching_claim(boundary.boundary_table(found), profile)
+        touching = boundary.touching_claim(boundary.boundary_table(found), profile)
+        rows += [row | {"rule": TOUCHING.beside(found)} for row in touching]
     if read := _read(store):
-        rows.append(interpretation.touching_claim(read))
+        rows.append(interpretation.touching_claim(read) | {"rule": TOUCHING.beside(read)})
     return rows
 
 
 def _settling(store: RecordStore) -> Rows:
-    rows = [results.detection_claim(group) for group in dense_studies(store)]
+    rows = [results.detection_claim(group) | {"rule": NO_RULE} for group in dense_studies(store)]
     for study in (Study("settling", "study", {"images": 20_000}), Study("settling", "breadth")):
         if settling := committed(study, store, "settling"):
             profile = study.settings()
             draws, epochs = results.draw_table(settling, profile), results.schedule_table(settling, profile)
-            rows.append(results.settling_claim(settling, draws, epochs))
+            settled = results.settling_claim(settling, draws, epochs)
+            rows.append(settled | {"rule": SETTLING.beside(settling)})
     if tickets := committed(Study("tickets", "study"), store, "prune"):
         early = results.early_tickets(results.pruning_table(tickets, "layerwise"))
-        rows.append(results.ticket_claim(tickets, early))
+        rows.append(results.ticket_claim(tickets, early) | {"rule": COMPARISON.beside(tickets)})
     return rows
 
 
-def _criterion(claim: str, scope: str, sweep: str, store: RecordStore) -> Rows:
-    return [
-        results.study_claim(claim, study, results.paired_differences(results.pruning_table(study, scope)))
-        for study in studies(sweep, store)
-    ]
+def _criterion(claim: str, scope: Scope, store: RecordStore) -> Rows:
+    """The protocol's study and its word, then the studies before it."""
+    rows = _protocol(claim, scope, store)
+    for study in studies("methods" if scope == "layerwise" else "methods_flops", store):
+        differences = results.paired_differences(results.pruning_table(study, scope))
+        rows.append(results.study_claim(claim, study, differences) | {"rule": STANDING.beside(study)})
+    return rows
+
+
+def judged(scope: Scope, store: RecordStore) -> list[tuple[Study, list[Record], pd.DataFrame]]:
+    """Every network of the protocol with its records in ``scope`` and their judgement (:func:`.judge`), if it has any.
+
+    At equal FLOPs in global scope, where a study's ratios are those of the layerwise cuts that cost as much.
+    """
+    sweeps = ("paper_era", "core") if scope == "layerwise" else ("core_flops",)
+    found = []
+    for study in STUDIES:
+        if study.profile in PROTOCOL_PROFILES and study.sweep in sweeps:
+            records = [r for r in committed(study, store, "prune") if r.settings["scope"] == scope]
+            if records:
+                found.append((study, records, judge(results.pruning_table(records, scope))))
+    return found
+
+
+def _protocol(claim: str, scope: Scope, store: RecordStore) -> Rows:
+    rows, standings, all_records = [], [], []
+    for study, records, found in judged(scope, store):
+        row = results.study_claim(claim, records, found)
+        row["records"] = f"protocol, {network_name(records[0])}, {seeds_of(records)}"
+        rows.append(row | {"rule": PROTOCOL.beside(records)})
+        all_records += records
+        if study.profile in DECIDING_PROFILES:
+            standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
+    if rows:
+        counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
+        whole = {"records": "protocol, the three networks that decide", "rule": PROTOCOL.beside(all_records)}
+        ours = f"*{reproduced(standings)}*: of nine (three ratios each) {counts}"
+        rows.insert(0, rows[0] | whole | {"ours": ours})
+    return rows
 
 
 def _layerwise(store: RecordStore) -> Rows:
-    rows = _criterion("C5", "layerwise", "methods", store)
+    rows = _criterion("C5", "layerwise", store)
     if records := same_shape(store):
         table = results.whole_table(records)
         differences = results.paired_differences(table[table["way"].isin((SPLINE, *WITHOUT_CRITERION))])
-        rows.append(results.pruning_claim("C5", records, differences))
+        rows.append(results.pruning_claim("C5", records, differences) | {"rule": COMPARISON.beside(records)})
     return rows
 
 
 def _savings(store: RecordStore) -> Rows:
     return [
         results.savings_claim(study, results.savings_summary(results.whole_table(study)))
+        | {"rule": SAVING.beside(study)}
         for study in savings_studies(store)
     ]
 
@@ -161,7 +225,8 @@ def _explained(store: RecordStore) -> Rows:
     if not read:
         return []
     channels = interpretation.rows_table(read, "channels")
-    return [interpretation.separation_claim(interpretation.correlation_table(channels), read)]
+    claim = interpretation.separation_claim(interpretation.correlation_table(channels), read)
+    return [claim | {"rule": SEPARATION.beside(read)}]
 
 
 def _read(store: RecordStore) -> list[Record]:
@@ -176,7 +241,7 @@ _CLAIMS: dict[str, Callable[[RecordStore], Rows]] = {
     "C3": _contributing,
     "C4": _settling,
     "C5": _layerwise,
-    "C6": lambda store: _criterion("C6", "global", "methods_flops", store),
+    "C6": lambda store: _criterion("C6", "global", store),
     "C7": _savings,
     "C8": _explained,
 }

@@ -93,12 +93,13 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
 def standing(verdicts: Iterable[str]) -> str:
     """What verdicts against many methods say of the claim "on par with or better than all of them".
 
-    *contradicted* if *worse* is among them, *supported* if all are *better* or *on par*, else *undecided*.
+    *contradicted* if *worse* is among them, *supported* if all are *better*, *on par* or, in the protocol's words, *at
+    least on par*, else *undecided*.
     """
     found = set(verdicts)
     if "worse" in found:
         return "contradicted"
-    return "supported" if found <= {"better", "on par"} else "undecided"
+    return "supported" if found and found <= {"better", "on par", "at least on par"} else "undecided"
 
 
 def stack(parts: Sequence[pd.DataFrame], names: Sequence[str], column: str = "profile") -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""The rule of the protocol (``book/protocol.md``): one method against every other, network by network, ratio by ratio."""
+"""The rule of the protocol (``book/protocol.md``): one method against all others, by network and ratio."""
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -58,15 +58,13 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def residual_spreads(
-    table: pd.DataFrame, value: str = "accuracy", block: str = "seed", treatment: str = "way"
-) -> dict[Hashable, float]:
+def residual_spreads(table: pd.DataFrame) -> dict[Way, float]:
     """Each treatment's own standard deviation about the additive model, as a multiple of the pooled one.
 
     A treatment's squared residuals have the expectation of its variance times the sum of one minus leverage, if all
     variances are equal; that sum is what they are divided by. NaN where nothing is left to tell a spread by.
     """
-    wide = table.pivot(index=block, columns=treatment, values=value)
+    wide = table.pivot(index="seed", columns="way", values="accuracy")
     column, leverage, residual = leverages_and_residuals(wide.to_numpy(float))
     runs = pd.DataFrame({"free": 1 - leverage, "square": residual**2}).groupby(column).sum()
     runs = runs[runs["free"] > NOTHING_FREE]
@@ -76,21 +74,16 @@ def residual_spreads(
 
 
 def paired_with_bonferroni(
-    table: pd.DataFrame,
-    control: Hashable = SPLINE,
-    value: str = "accuracy",
-    block: str = "seed",
-    treatment: str = "way",
-    confidence: float = 0.95,
+    table: pd.DataFrame, control: Way = SPLINE, confidence: float = 0.95
 ) -> pd.DataFrame:
     """As :func:`.compare_with_control`, without a common variance: Student's intervals of paired differences.
 
     Each of the k intervals has confidence 1 − (1 − ``confidence``) / k, so that together they hold with ``confidence``
     at least, whatever the variances. Columns: treatment, n, difference, low, high; NaN bounds for a single pair.
     """
-    wide = table.pivot(index=block, columns=treatment, values=value)
+    wide = table.pivot(index="seed", columns="way", values="accuracy")
     if control not in wide:
-        raise SettingError(f"control {control!r} has no {value} in the table: run it, or name another")
+        raise SettingError(f"control {str(control)!r} has no run in the table: run it, or name another")
     pairs = {name: (wide[control] - wide[name]).dropna() for name in wide if name != control}
     pairs = {name: values for name, values in pairs.items() if len(values)}
     rows = []
@@ -101,14 +94,6 @@ def paired_with_bonferroni(
             half = stats.t.isf((1 - confidence) / 2 / len(pairs), n - 1) * values.std(ddof=1) / np.sqrt(n)
         rows.append((name, n, mean, mean - half, mean + half))
     return pd.DataFrame(rows, columns=["treatment", "n", "difference", "low", "high"])
-
-
-def standing(verdicts: Iterable[str]) -> str:
-    """What verdicts against all of set (a) say of "on par with or better than the state of the art"."""
-    found = set(verdicts)
-    if "worse" in found:
-        return "contradicted"
-    return "supported" if found and found <= {"better", "at least on par"} else "undecided"
 
 
 def reproduced(standings: Collection[str]) -> str:
