@@ -50,7 +50,8 @@ def test_records_before_a_rule_are_counted():
 def test_no_record_of_the_protocol_is_older_than_its_rule():
     rows = [row for claim in ("C5", "C6") for row in claim_rows(claim, COMMITTED)]
     found = [row["rule"] for row in rows if row["rule"].startswith("protocol")]
-    assert found and all(", 0 of " in rule for rule in found)
+    assert found
+    assert all(", 0 of " in rule for rule in found)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
