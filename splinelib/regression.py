@@ -13,6 +13,8 @@ RIDGE = 1e-3
 
 _PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
 
+_AT_ONCE = 4096  # equations of one matrix product
+
 
 def ridge_regression(equations: Equations, ridge: float, unknowns: int) -> tuple[Tensor, Tensor]:
     """Weights [problems, d, out] and intercepts [problems, out], float64, with least squared error.
@@ -38,8 +40,7 @@ def _by_columns(equations: Equations, ridge: float) -> tuple[Tensor, Tensor]:
 
 def _by_rows(equations: Equations, ridge: float) -> tuple[Tensor, Tensor]:
     """By as many unknowns as there are equations, for problems with very many inputs."""
-    parts = list(equations)
-    rows, targets = torch.cat([part for part, _ in parts], 1), torch.cat([part for _, part in parts], 1)
+    rows, targets = _together(list(equations))
     mean, target_mean = rows.mean(1, keepdim=True), targets.mean(1, keepdim=True)
     rows, targets = rows - mean, targets - target_mean
     gram = (rows @ rows.mT).double()
@@ -61,6 +62,7 @@ def covariances(equations: Equations) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     >>> gram.item(), cross.item(), [mean.item() for mean in means]
     (1.0, 3.0, [1.0, 3.0])
     """
+    equations = _joined(equations)
     rows, targets = next(equations)
     origin = rows.mean(1, keepdim=True), targets.mean(1, keepdim=True)
     sums, count = _sums(rows - origin[0], targets - origin[1]), rows.shape[1]
@@ -70,6 +72,29 @@ def covariances(equations: Equations) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gram, cross, x, y = (total / count for total in sums)
     means = origin[0][:, 0] + x, origin[1][:, 0] + y
     return gram - x[:, :, None] * x[:, None], cross - x[:, :, None] * y[:, None], *means
+
+
+def covariance(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """Covariance [problems, d, d] and mean [problems, d] of rows [problems, n, d], in float64."""
+    gram, _, mean, _ = covariances((rows, rows[..., :0]) for rows in chunks)
+    return gram, mean
+
+
+def _joined(equations: Equations) -> Equations:
+    """The same equations in chunks of :data:`_AT_ONCE` or more, but for the last: a large product is a fast one."""
+    held: list[tuple[Tensor, Tensor]] = []
+    for part in equations:
+        held.append(part)
+        if sum(rows.shape[1] for rows, _ in held) >= _AT_ONCE:
+            yield _together(held)
+            held = []
+    if held:
+        yield _together(held)
+
+
+def _together(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    rows, targets = zip(*parts, strict=True)
+    return torch.cat(rows, 1), torch.cat(targets, 1)
 
 
 def _sums(x: Tensor, y: Tensor) -> list[Tensor]:

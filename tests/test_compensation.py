@@ -10,6 +10,7 @@ from splinelib import Spline, prune, read_layers, remove_units
 from splinelib.criteria.spline import spline_distance
 from splinelib.errors import SettingError
 from splinelib.layers.hyperplanes import folded
+from splinelib.layers.patches import group_weights, output_positions, outputs_at, patches
 from splinelib.pruning import fold_units, merge_units, reconstruct
 from splinelib.pruning.least_squares import reestimate_norms
 from splinelib.pruning.pipeline import remove_compensated
@@ -270,12 +271,68 @@ def test_many_columns_are_solved_by_rows(monkeypatch, generator):
     torch.testing.assert_close(by_rows(data), by_columns(data), rtol=1e-3, atol=1e-3)
 
 
-def test_patches_are_the_same_however_few_are_unfolded_at_once(monkeypatch, generator):
-    model, data = tiny_cnn(generator), batch(generator)
-    at_once = reconstruct(model, {"0": [1, 3], "3": [2]}, data)
-    monkeypatch.setattr("splinelib.layers.patches._UNFOLDED", 1)
-    one_by_one = reconstruct(model, {"0": [1, 3], "3": [2]}, data)
-    torch.testing.assert_close(one_by_one(data), at_once(data), rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize("network", [tiny_cnn, lambda g: small_network("preresnet20", g).eval()])
+def test_one_pass_of_all_images_does_what_a_pass_for_each_module_does(network, monkeypatch, generator):
+    model = network(generator)
+    data = batch(generator) if network is tiny_cnn else images("preresnet20", generator, count=60)
+    layers = read_layers(model, data[:2])
+    selection = {layer.name: list(range(0, layer.units, 3)) for layer in layers}
+    together = reconstruct(model, selection, data), reestimate_norms(model, data)
+    monkeypatch.setattr("splinelib.layers.patches.HELD", 1)
+    apart = reconstruct(model, selection, data), reestimate_norms(model, data)
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one(data), other(data), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(3, 5),
+        nn.Conv1d(4, 6, 3, stride=2, padding=1),
+        nn.Conv2d(4, 6, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
+        nn.Conv2d(4, 6, 3, groups=2, padding="same", dilation=2),
+        nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(4, 6, 4, padding="same", padding_mode="reflect"),
+        nn.Conv3d(2, 3, (1, 2, 3), padding=(0, 1, 1), padding_mode="replicate"),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_patches_times_weights_are_what_a_module_writes(module, generator):
+    axes = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}[type(module)]
+    channels = () if axes == 0 else (module.in_channels,)
+    inputs = torch.randn(3, *channels, *(5, 7, 6)[:axes], *([4, 3] if axes == 0 else []), generator=generator)
+    outputs = module(inputs)
+    positions = torch.randperm(output_positions(module, outputs), generator=generator)[:4]
+    rows = patches(module, inputs, positions)
+    found = (rows @ group_weights(module)).transpose(0, 1).flatten(1) + module.bias
+    torch.testing.assert_close(found, outputs_at(module, outputs, positions))
+
+
+def test_every_kind_of_convolution_is_re_solved(generator):
+    """A twin that is gone leaves no error where its reader is solved, however the reader pads."""
+    readers = {
+        1: nn.Conv1d(4, 3, 3, padding=1),
+        2: nn.Conv2d(4, 3, 3, padding="same", padding_mode="circular"),
+        3: nn.Conv3d(4, 3, 2),
+    }
+    for axes, reader in readers.items():
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+        model = nn.Sequential(kind(3, 4, 1), nn.ReLU(), reader).eval()
+        # The last unit is a mixture of two others wherever those are on: merging cannot make it good.
+        model[0].weight.data.abs_()
+        model[0].bias.data.abs_()
+        model[0].weight.data[3] = 0.5 * model[0].weight.data[0] + 0.25 * model[0].weight.data[1]
+        model[0].bias.data[3] = 0.5 * model[0].bias.data[0] + 0.25 * model[0].bias.data[1]
+        data = torch.rand(40, 3, *[5] * axes, generator=generator)
+        smaller = reconstruct(model, {"0": [3]}, data, ridge=1e-7)
+        torch.testing.assert_close(smaller(data), model(data), rtol=1e-3, atol=1e-3)
+
+
+def test_readers_that_least_squares_leaves_alone_are_named(generator):
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 3, 2)).eval()
+    data = torch.randn(8, 2, 4, 4, generator=generator)
+    with pytest.warns(UserWarning, match=r"leaves the weights of '2' \(ConvTranspose2d\) as they are"):
+        reconstruct(model, {"0": [1]}, data)
 
 
 @pytest.mark.parametrize("arch", ["vgg16_bn", "preresnet20", "resnet18", "mobilenet_v2"])

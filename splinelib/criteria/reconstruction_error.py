@@ -1,6 +1,6 @@
 """Data-driven selection: drop the unit that the next layers miss least, one after the other. Needs images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,13 @@ from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
 from splinelib.layers.images import check_images
 from splinelib.layers.network import Layer
-from splinelib.layers.patches import equations, group_weights, solvable
-from splinelib.regression import RIDGE, cholesky, covariances, with_ridge
+from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit
+from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
 
 _MOST_INPUTS = (
     10_000  # of a reader: its covariance, float64, takes 0.8 GB with so many, and several copies are held
 )
+_STEPS = 32  # units after whose removal an inverse is brought up to date
 _CONSTANT = 1e-6  # share of its mean square up to which the variance of an output is float32 rounding
 
 
@@ -43,6 +44,9 @@ class _Problem:
 class _Elimination:
     """A problem while units fall: the weights are re-solved after every removal.
 
+    Removing a unit is a step of optimal brain surgeon, by blocks. The inverse follows later, for many units in one
+    product: until then the steps are held, and only its diagonal blocks, which the costs need, are kept up to date.
+
     Attributes:
         units: those left [left].
         costs: what removing each of them would cost after re-solving: added mean squared error, as a share of
@@ -50,26 +54,48 @@ class _Elimination:
     """
 
     def __init__(self, problem: _Problem, inverse: Tensor, energy: float) -> None:
-        self.units, self._weight, self._size = problem.units, problem.weight, problem.size
-        self._inverse, self._energy = inverse, energy
-        self.costs = self._costs()
+        self._size, self._energy = problem.size, energy
+        self._held, self._left = problem.units, torch.ones_like(problem.units, dtype=torch.bool)
+        self._weight, self._inverse = problem.weight.clone(), inverse
+        self._steps = self._columns = inverse[:, :0]
+        place = torch.arange(len(problem.units), device=inverse.device)
+        self._blocks = inverse.unflatten(1, (-1, self._size)).unflatten(0, (-1, self._size))[place, :, place]
+        self._measure()
 
-    def _costs(self) -> Tensor:
-        left = len(self.units)
-        place = torch.arange(left, device=self._weight.device)
-        blocks = self._inverse.view(left, self._size, left, self._size)[place, :, place]
-        weight = self._weight.unflatten(0, (left, self._size))
-        return (weight * torch.linalg.solve(blocks, weight)).sum((1, 2)) / self._energy
+    def _by_unit(self, values: Tensor) -> Tensor:
+        """[units, size, ...] of ``values`` [units · size, ...]."""
+        return values.unflatten(0, (-1, self._size))
+
+    def _measure(self) -> None:
+        weight = self._by_unit(self._weight)
+        each = torch.linalg.solve(self._blocks, weight @ weight.mT).diagonal(dim1=1, dim2=2).sum(1)
+        self.units, self.costs = self._held[self._left], each[self._left] / self._energy
 
     def remove(self, unit: int) -> None:
-        """Take away ``unit`` and re-solve: a step of optimal brain surgeon, by blocks."""
-        gone = (self.units == unit).repeat_interleave(self._size)
-        column = self._inverse[:, gone]
+        """Take away ``unit`` and re-solve."""
+        place = int(torch.where(self._held == unit)[0])
+        gone = slice(place * self._size, (place + 1) * self._size)
+        column = self._inverse[:, gone] - self._steps @ self._columns[gone].T
         step = torch.linalg.solve(column[gone], column.T).T
-        self._weight = (self._weight - step @ self._weight[gone])[~gone]
-        self._inverse = (self._inverse - step @ column.T)[~gone][:, ~gone]
-        self.units = self.units[self.units != unit]
-        self.costs = self._costs()
+        self._weight -= step @ self._weight[gone]
+        self._blocks -= self._by_unit(step) @ self._by_unit(column).mT
+        self._blocks[place] = torch.eye(
+            self._size, dtype=step.dtype, device=step.device
+        )  # of no unit any more
+        self._steps, self._columns = torch.cat([self._steps, step], 1), torch.cat([self._columns, column], 1)
+        self._left[place] = False
+        if self._steps.shape[1] >= _STEPS * self._size:
+            self._catch_up()
+        self._measure()
+
+    def _catch_up(self) -> None:
+        """Apply the held steps to the inverse, and forget the units that are gone."""
+        rows = self._left.repeat_interleave(self._size)
+        inverse = self._inverse[rows][:, rows].addmm_(self._steps[rows], self._columns[rows].T, alpha=-1)
+        self._inverse, self._weight = inverse, self._weight[rows]
+        self._held, self._blocks = self._held[self._left], self._blocks[self._left]
+        self._left = torch.ones_like(self._held, dtype=torch.bool)
+        self._steps = self._columns = inverse[:, :0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,34 +109,48 @@ class _OnReaders:
         """Scores, float64 [units] for each layer."""
         check_images(model, self.images)
         found = [_solvable_readers(model, layer) for layer in layers]
-        scores = []
-        for columns, layer in zip(found, layers, strict=True):
-            with evaluating(model):
-                readers = [(name, self._problems(model, name, index)) for name, index in columns]
-            scores.append(_scores(self._fall(readers, layer.units)))
-        return scores
+        names = {name for columns in found for name, _ in columns}
+        problems: dict[tuple[int, str], list[_Problem]] = {}
+        scores: dict[int, Tensor] = {}
+
+        def handle(name: str, inputs: Iterable[Tensor]) -> None:
+            """Take a reader in, and score the layers of which it was the last."""
+            module = model.get_submodule(name)
+            moments = covariance(rows_of(module, inputs, len(self.images), self.seed))
+            for place, columns in enumerate(found):
+                index = dict(columns).get(name)
+                if index is None:
+                    continue
+                problems[place, name] = _problems(module, index, *moments)
+                if all((place, reader) in problems for reader, _ in columns):
+                    readers = [(reader, problems.pop((place, reader))) for reader, _ in columns]
+                    scores[place] = _scores(self._fall(readers, layers[place].units))
+
+        with evaluating(model):
+            for group in together(model, in_order(model, names, self.images[:2]), self.images):
+                visit(model, group, self.images, handle)
+        return [scores[place] for place in range(len(layers))]
 
     def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
         """The units in the order in which they fall, but for the last one, and at what cost each does."""
         raise NotImplementedError
 
-    def _problems(self, model: nn.Module, name: str, index: Tensor) -> list[_Problem]:
-        """What each group of a reader's outputs does with the units, of which row by row ``index`` has the channels."""
-        module: Any = model.get_submodule(name)
-        weight = group_weights(module).double()
-        gram, _, mean, _ = covariances(equations(model, model, name, self.images, self.seed))
-        channels = module.weight.shape[1]  # of a group
-        window = weight.shape[1] // channels  # of a convolution; 1 for a linear module
-        problems = []
-        for group in range(len(weight)):
-            (units,) = torch.where(index[:, 0] // channels == group)
-            places = (index[units] % channels)[:, :, None] * window + torch.arange(window)
-            order = places.flatten().to(weight.device)
-            units = units.to(weight.device)
-            problems.append(
-                _Problem(units, gram[group][order][:, order], mean[group][order], weight[group][order])
-            )
-        return problems
+
+def _problems(module: Any, index: Tensor, gram: Tensor, mean: Tensor) -> list[_Problem]:
+    """What each group of a reader's outputs does with the units, of which row by row ``index`` has the channels."""
+    weight = group_weights(module).double()
+    channels = module.weight.shape[1]  # of a group
+    window = weight.shape[1] // channels  # of a convolution; 1 for a linear module
+    problems = []
+    for group in range(len(weight)):
+        (units,) = torch.where(index[:, 0] // channels == group)
+        spots = (index[units] % channels)[:, :, None] * window + torch.arange(window)
+        order = spots.flatten().to(weight.device)
+        units = units.to(weight.device)
+        problems.append(
+            _Problem(units, gram[group][order][:, order], mean[group][order], weight[group][order])
+        )
+    return problems
 
 
 def _solvable_readers(model: nn.Module, layer: Layer) -> list[tuple[str, Tensor]]:
@@ -118,8 +158,8 @@ def _solvable_readers(model: nn.Module, layer: Layer) -> list[tuple[str, Tensor]
     found = [(name, index) for name, index in layer.reading() if solvable(model.get_submodule(name))]
     if not found:
         raise UnsupportedModuleError(
-            f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a 2-d "
-            "convolution padded with a number of zeros: use a criterion that looks at weights"
+            f"layer {layer.name!r} is read by {list(layer.readers)}, none of them a linear module or a "
+            "convolution: use a criterion that looks at weights"
         )
     for name, _ in found:
         reader: Any = model.get_submodule(name)
@@ -149,7 +189,7 @@ class ReconstructionCost(_OnReaders):
 
     A group of a grouped convolution is a reader of its own.
 
-    Raises :class:`UnsupportedModuleError` for a layer that no 2-d convolution or linear module reads, or that one of
+    Raises :class:`UnsupportedModuleError` for a layer that no convolution or linear module reads, or that one of
     more than 10,000 inputs reads; and :class:`SettingError` for images that
     :func:`splinelib.layers.images.check_images` refuses or that a reader gives a constant output on.
 

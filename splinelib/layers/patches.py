@@ -1,97 +1,196 @@
-"""What a module reads, patch by patch, and what it writes: the equations that its weights should solve."""
+"""What modules read, patch by patch, and what they write: the equations that their weights should solve."""
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.hooks import watched
-from splinelib.regression import Equations
+from splinelib.hooks import Observer, watched
 
 CHUNK = 50
 """Images in one forward pass: bounds the memory of feature maps."""
 
-_UNFOLDED = 2**26  # numbers in patches that are held at once, where one image has no more (float32: 268 MB)
+HELD = 2**32
+"""Bytes of feature maps up to which all images are taken through a network together (:func:`together`)."""
+
+_LIVE = 6  # feature maps of the largest size that are held at a time, and what is kept of the others
 _ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
 _ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
 
+Handle = Callable[[str, Iterable[Tensor]], None]
+"""Gets a module's name and its inputs for all images, in chunks of :data:`CHUNK`."""
+
 
 def solvable(module: nn.Module) -> bool:
-    """Whether every output of ``module`` is one affine function of a patch that :func:`equations` can read."""
-    if isinstance(module, nn.Conv2d):
-        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return isinstance(module, nn.Linear)
+    """Whether every output of ``module`` is one affine function of a patch that :func:`patches` can read."""
+    return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+
+
+def together(model: nn.Module, names: Sequence[str], images: Tensor) -> list[list[str]]:
+    """The named modules in groups to :func:`visit`: all in one if the images' feature maps fit, else one by one."""
+    largest = 0
+
+    def note(values: Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, values[0].numel() * values.element_size())
+
+    observe(model, dict.fromkeys(names, note), dict.fromkeys(names, note), images[:2])
+    fits = _LIVE * largest * len(images) <= HELD
+    return [list(names)] if fits else [[name] for name in names]
+
+
+def in_order(model: nn.Module, names: Iterable[str], example: Tensor) -> list[str]:
+    """Those of the named modules that run, in the order in which they first do."""
+    order: dict[str, None] = {}
+    with watched(model, {name: partial(_note, order, name) for name in names}, {}):
+        model(example)
+    return list(order)
+
+
+def _note(order: dict[str, None], name: str, values: Tensor) -> None:
+    order.setdefault(name)
+
+
+def visit(model: nn.Module, names: Sequence[str], images: Tensor, handle: Handle) -> None:
+    """Stop at each of the named modules, when it first runs, with its inputs for all ``images``; then let it run.
+
+    ``handle`` may change the module, and whatever runs later sees that; names are in the order in which modules run.
+    Several modules share one forward pass of all images; a single one has its inputs chunk by chunk.
+    """
+    if len(names) == 1:
+        handle(names[0], (read(model, names[0], chunk) for chunk in images.split(CHUNK)))
+    else:
+        observers = {name: partial(_split, handle, name) for name in names}
+        observe(model, observers, {}, images)
+
+
+def _split(handle: Handle, name: str, values: Tensor) -> None:
+    handle(name, values.split(CHUNK))
 
 
 class _Enough(Exception):
-    """Ends a forward pass once the module looked at has run."""
+    """Ends a forward pass once every module looked at has run."""
 
 
-def seen(model: nn.Module, name: str, images: Tensor, outputs: bool) -> Tensor:
-    """What module ``name`` reads, or writes, for a batch of images; nothing behind it runs."""
+def observe(
+    model: nn.Module, inputs: Mapping[str, Observer], outputs: Mapping[str, Observer], images: Tensor
+) -> None:
+    """Show each observer what its module reads, or writes, when it first runs; nothing behind the last of them runs."""
+    waiting = {("in", name) for name in inputs} | {("out", name) for name in outputs}
+
+    def once(side: str, name: str, observer: Observer, values: Tensor) -> None:
+        if (side, name) in waiting:
+            waiting.remove((side, name))
+            observer(values.detach())
+            if not waiting:
+                raise _Enough
+
+    sides = [
+        {name: partial(once, side, name, observer) for name, observer in observers.items()}
+        for side, observers in (("in", inputs), ("out", outputs))
+    ]
+    with contextlib.suppress(_Enough), watched(model, *sides):
+        model(images)
+
+
+def read(model: nn.Module, name: str, images: Tensor) -> Tensor:
+    """What module ``name`` first reads for a batch of images; nothing behind it runs."""
     caught: list[Tensor] = []
-
-    def observe(values: Tensor) -> None:
-        caught.append(values.detach().clone())
-        raise _Enough
-
-    watch: dict[str, Callable[[Tensor], None]] = {name: observe}
-    try:
-        with watched(model, {} if outputs else watch, watch if outputs else {}):
-            model(images)
-    except _Enough:
-        pass
+    observe(model, {name: lambda values: caught.append(values.clone())}, {}, images)
     return caught[0]
 
 
-def group_weights(module: nn.Conv2d | nn.Linear) -> Tensor:
+def group_weights(module: nn.Module) -> Tensor:
     """Weights [groups, d, out] with which each group of outputs reads its inputs; one group but for grouped modules."""
-    return module.weight.detach().flatten(1).unflatten(0, (_groups(module), -1)).mT
+    weight: Any = module.weight
+    return weight.detach().flatten(1).unflatten(0, (groups(module), -1)).mT
 
 
-def _groups(module: nn.Module) -> int:
-    return module.groups if isinstance(module, nn.Conv2d) else 1
+def groups(module: Any) -> int:
+    """How many parts of its inputs a module reads apart from each other."""
+    return 1 if isinstance(module, nn.Linear) else module.groups
 
 
-def equations(
-    dense: nn.Module, reader: nn.Module, name: str, images: Tensor, seed: int, kept: Tensor | None = None
-) -> Equations:
-    """Patches [groups, n, d] that module ``name`` meets in ``reader``; its outputs [groups, n, out] in ``dense``.
+def places(module: nn.Module, positions: int, images: int, seed: int) -> list[Tensor]:
+    """For each chunk of ``images``, which of the ``positions`` of the module's output give equations.
 
-    They come in chunks. Of feature maps a random choice of positions is taken, so many that the chunks hold enough
-    equations together. ``kept`` are the outputs that the module still has in ``reader``, by default all.
+    A random choice, so many that all chunks hold enough equations for the unknowns of ``module`` together.
     """
-    module: Any = reader.get_submodule(name)
+    weight: Any = module.weight
     generator = torch.Generator().manual_seed(seed)
-    wanted = max(_ROWS, _ROWS_PER_COLUMN * module.weight[0].numel()) // len(images) + 1
-    for chunk in images.split(CHUNK):
-        inputs = seen(reader, name, chunk, outputs=False)
-        targets = seen(dense, name, chunk, outputs=True)
-        targets = (
-            targets.flatten(2).transpose(1, 2) if isinstance(module, nn.Conv2d) else _with_positions(targets)
-        )
-        positions = targets.shape[1]
-        places = torch.randperm(positions, generator=generator)[:wanted].to(images.device)
-        at_once = max(1, _UNFOLDED // (positions * _groups(module) * module.weight[0].numel()))
-        rows = torch.cat([_patches(module, part)[:, places] for part in inputs.split(at_once)]).flatten(0, 1)
-        targets = targets[:, places].flatten(0, 1)
-        targets = targets if kept is None else targets[:, kept]
-        yield _by_group(rows, module), _by_group(targets, module)
+    wanted = max(_ROWS, _ROWS_PER_COLUMN * weight[0].numel()) // images + 1
+    chunks = -(-images // CHUNK)
+    return [torch.randperm(positions, generator=generator)[:wanted] for _ in range(chunks)]
 
 
-def _by_group(values: Tensor, module: nn.Module) -> Tensor:
-    """[groups, n, width] of what is side by side in ``values`` [n, groups · width]."""
-    return values.unflatten(1, (_groups(module), -1)).transpose(0, 1)
+def rows_of(module: nn.Module, inputs: Iterable[Tensor], images: int, seed: int) -> Iterator[Tensor]:
+    """Chunk by chunk of its inputs what a module reads [groups, n, d] at the :func:`places` that give equations."""
+    where: list[Tensor] = []
+    for index, chunk in enumerate(inputs):
+        windows = _windows(module, chunk)
+        where = where or places(module, math.prod(_grid(module, windows)), images, seed)
+        yield _at(module, windows, where[index])
 
 
-def _patches(module: Any, inputs: Tensor) -> Tensor:
-    """What each output position reads: [N, positions, d]."""
-    if not isinstance(module, nn.Conv2d):
+def patches(module: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor:
+    """What those ``positions`` of the output read [groups, n, d], image by image.
+
+    >>> image = torch.arange(9.0).view(1, 1, 3, 3)
+    >>> patches(nn.Conv2d(1, 1, 2), image, torch.tensor([0, 3])).tolist()
+    [[[0.0, 1.0, 3.0, 4.0], [4.0, 5.0, 7.0, 8.0]]]
+    """
+    return _at(module, _windows(module, inputs), positions)
+
+
+def _windows(module: Any, inputs: Tensor) -> Tensor:
+    """What every position reads, as a view: [N, positions, d] (linear) or [N, channels, *grid, *kernel]."""
+    if isinstance(module, nn.Linear):
         return _with_positions(inputs)
-    unfolded = F.unfold(inputs, module.kernel_size, module.dilation, module.padding, module.stride)  # type: ignore[arg-type]
-    return unfolded.transpose(1, 2)
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    windows = F.pad(inputs, module._reversed_padding_repeated_twice, mode)
+    sizes = zip(module.kernel_size, module.stride, module.dilation, strict=True)
+    for axis, (size, stride, dilation) in enumerate(sizes, 2):
+        windows = windows.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    return windows
+
+
+def _grid(module: Any, windows: Tensor) -> torch.Size:
+    """The shape of the output's positions."""
+    return (
+        windows.shape[1:2]
+        if isinstance(module, nn.Linear)
+        else windows.shape[2 : 2 + len(module.kernel_size)]
+    )
+
+
+def _at(module: nn.Module, windows: Tensor, positions: Tensor) -> Tensor:
+    """The windows at those positions, copied: [groups, n, d]."""
+    positions = positions.to(windows.device)
+    if isinstance(module, nn.Linear):
+        return by_group(windows[:, positions].flatten(0, 1), module)
+    place: Any = torch.unravel_index(positions, _grid(module, windows))
+    return by_group(windows[:, :, *place].transpose(1, 2).flatten(2).flatten(0, 1), module)
+
+
+def outputs_at(module: nn.Module, outputs: Tensor, positions: Tensor) -> Tensor:
+    """Outputs [n, channels] of a module at those positions, image by image, in the order of :func:`patches`."""
+    flat = _with_positions(outputs) if isinstance(module, nn.Linear) else outputs.flatten(2).transpose(1, 2)
+    return flat[:, positions.to(outputs.device)].flatten(0, 1)
+
+
+def output_positions(module: nn.Module, outputs: Tensor) -> int:
+    """At how many positions of one image a module writes."""
+    return outputs[0].numel() // (outputs.shape[-1] if isinstance(module, nn.Linear) else outputs.shape[1])
+
+
+def by_group(values: Tensor, module: nn.Module) -> Tensor:
+    """[groups, n, width] of what is side by side in ``values`` [n, groups · width]."""
+    return values.unflatten(1, (groups(module), -1)).transpose(0, 1)
 
 
 def _with_positions(values: Tensor) -> Tensor:

@@ -5,17 +5,32 @@ Related: channel pruning by least squares (He et al., ICCV 2017), ThiNet (Luo et
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.hooks import evaluating, watched
+from splinelib.hooks import evaluating
 from splinelib.layers.images import check_images
 from splinelib.layers.network import Layer, read_layers
-from splinelib.layers.patches import CHUNK, equations, group_weights, seen, solvable
+from splinelib.layers.patches import (
+    CHUNK,
+    by_group,
+    group_weights,
+    in_order,
+    observe,
+    output_positions,
+    outputs_at,
+    patches,
+    places,
+    solvable,
+    together,
+    visit,
+)
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.surgery import Selection, complement, lost_channels
 from splinelib.regression import RIDGE, Equations, ridge_regression
@@ -72,15 +87,11 @@ def reconstruct(
     layers = layers or read_layers(model, example)
     lost = _lost_outputs(model, layers, selection)
     smaller = merge_units(model, example, selection, layers=layers)
-    modules = dict(smaller.named_modules())
+    _name_unsolved(model, layers, selection)
     with evaluating(model), evaluating(smaller):
-        for name in _in_order(smaller, example):
-            module: Any = modules[name]
-            kept = complement(lost.get(name, []), _channels(model.get_submodule(name)))
-            if isinstance(module, _BATCH_NORM):
-                _shift_statistics(model, smaller, name, kept, images)
-            elif solvable(module):
-                _solve(model, smaller, name, kept, images, ridge, seed)
+        for names in together(model, in_order(smaller, _mended(smaller), example), images):
+            goals = _Goals(model, smaller, names, lost, images, seed)
+            visit(smaller, names, images, partial(goals.reach, ridge=ridge))
     return smaller
 
 
@@ -100,13 +111,21 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     corrected = copy.deepcopy(model)
     modules = dict(corrected.named_modules())
     with evaluating(corrected):
-        for name in _in_order(corrected, images[:2]):
-            norm: Any = modules[name]
-            if isinstance(modules[name], _BATCH_NORM) and norm.running_mean is not None:
-                mean, variance = _input_statistics(corrected, name, images)
-                norm.running_mean.copy_(mean)
-                norm.running_var.copy_(variance)
+        names = in_order(corrected, [n for n in modules if _has_statistics(modules[n])], images[:2])
+        for group in together(corrected, names, images) if names else ():
+            visit(corrected, group, images, lambda name, inputs: _restart(modules[name], inputs))
     return corrected
+
+
+def _has_statistics(module: Any) -> bool:
+    return isinstance(module, _BATCH_NORM) and module.running_mean is not None
+
+
+def _restart(norm: Any, inputs: Iterable[Tensor]) -> None:
+    """Give a batch norm the statistics of ``inputs``."""
+    mean, variance = _Moments().of(inputs)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
 
 
 def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> dict[str, list[int]]:
@@ -120,18 +139,28 @@ def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selectio
     return lost
 
 
-def _in_order(model: nn.Module, example: Tensor) -> list[str]:
-    """Names of convolutions, linear modules and batch norms in the order in which they first run."""
-    order: dict[str, None] = {}
-    kinds = (nn.Conv2d, nn.Linear, _BATCH_NORM)
-    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> None:
+    """Warn of readers of removed units that keep their weights, since they are none that :func:`.solvable` knows."""
+    names = {
+        name: type(model.get_submodule(name)).__name__
+        for layer in layers
+        if selection.get(layer.name)
+        for name, _ in layer.reading()
+        if not solvable(model.get_submodule(name))
+    }
+    if names:
+        listed = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
+        warnings.warn(
+            f"least squares leaves the weights of {listed} as they are: it re-solves linear modules and convolutions",
+            stacklevel=3,
+        )
 
-    def note(name: str) -> Callable[[Tensor], None]:
-        return lambda _: order.setdefault(name)
 
-    with evaluating(model), watched(model, {name: note(name) for name in names}, {}):
-        model(example)
-    return list(order)
+def _mended(model: nn.Module) -> list[str]:
+    """Names of what can be re-solved, and of batch norms."""
+    return [
+        name for name, module in model.named_modules() if solvable(module) or isinstance(module, _BATCH_NORM)
+    ]
 
 
 def _channels(module: Any) -> int:
@@ -139,63 +168,120 @@ def _channels(module: Any) -> int:
     return module.num_features if isinstance(module, _BATCH_NORM) else len(module.weight)
 
 
-def _shift_statistics(dense: nn.Module, smaller: nn.Module, name: str, kept: Tensor, images: Tensor) -> None:
-    """Let the running statistics of a batch norm of ``smaller`` follow how its input differs from that in ``dense``.
+class _Moments:
+    """Mean and variance of what a batch norm reads over all images and positions, in float64."""
 
-    The dense network's running statistics come from other, augmented images: those of its input on the calibration
-    images would change the function even where no unit is gone. A channel that is constant on the images, in either
-    network, keeps its variance.
+    def __init__(self) -> None:
+        self._total: Any = 0.0
+        self._square: Any = 0.0
+        self._count = 0
+
+    def add(self, values: Tensor) -> None:
+        """Count ``values`` [N, channels, ...] in."""
+        values = values.transpose(0, 1).flatten(1).double()
+        self._total = self._total + values.sum(1)
+        self._square = self._square + values.square().sum(1)
+        self._count += values.shape[1]
+
+    def of(self, chunks: Iterable[Tensor] = ()) -> tuple[Tensor, Tensor]:
+        """Mean and variance [channels] of all that was added, ``chunks`` included."""
+        for values in chunks:
+            self.add(values)
+        mean = self._total / self._count
+        return mean, (self._square / self._count - mean.square()).clamp_min(0)
+
+
+class _Goals:
+    """What modules of the smaller network are to do: write what they write, or norm what they read, in the dense one.
+
+    ``lost`` are output channels that are gone, by module.
     """
-    norm: Any = smaller.get_submodule(name)
-    if norm.running_mean is None:
-        return
-    whole: Any = dense.get_submodule(name)
-    kept = kept.to(images.device)
-    before, spread_before = (values[kept] for values in _input_statistics(dense, name, images))
-    now, spread = _input_statistics(smaller, name, images)
-    varies = _varies(before, spread_before) & _varies(now, spread)
-    factor = torch.where(varies, spread / spread_before, 1.0)
-    norm.running_mean.copy_(whole.running_mean[kept] + (now - before))
-    norm.running_var.copy_(whole.running_var[kept] * factor)
+
+    def __init__(
+        self,
+        dense: nn.Module,
+        smaller: nn.Module,
+        names: Sequence[str],
+        lost: dict[str, list[int]],
+        images: Tensor,
+        seed: int,
+    ) -> None:
+        self._dense, self._modules = dense, {name: smaller.get_submodule(name) for name in names}
+        self._images, self._seed = len(images), seed
+        self._kept = {
+            name: complement(lost.get(name, []), _channels(dense.get_submodule(name))).to(images.device)
+            for name in names
+        }
+        norms = [name for name in names if isinstance(self._modules[name], _BATCH_NORM)]
+        self._moments = {name: _Moments() for name in norms}
+        self._places: dict[str, list[Tensor]] = {}
+        self._outputs: dict[str, list[Tensor]] = {name: [] for name in names if name not in norms}
+        for chunk in images.split(CHUNK):
+            read = {name: moments.add for name, moments in self._moments.items()}
+            observe(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk)
+
+    def _note(self, name: str, outputs: Tensor) -> None:
+        """Keep what the dense module writes for one more chunk of images, at some positions."""
+        module = self._modules[name]
+        if name not in self._places:
+            positions = output_positions(module, outputs)
+            self._places[name] = places(module, positions, self._images, self._seed)
+        held = self._outputs[name]
+        held.append(outputs_at(module, outputs, self._places[name][len(held)])[:, self._kept[name]])
+
+    def reach(self, name: str, inputs: Iterable[Tensor], ridge: float) -> None:
+        """Let a module of the smaller network, given its inputs, come as close to the dense one as it can."""
+        if name in self._moments:
+            self._shift(name, inputs)
+        else:
+            self._solve(name, inputs, ridge)
+
+    def _shift(self, name: str, inputs: Iterable[Tensor]) -> None:
+        """Let the running statistics of a batch norm follow how its input differs from that in the dense network.
+
+        The dense network's running statistics come from other, augmented images: those of its input on the calibration
+        images would change the function even where no unit is gone. A channel that is constant on the images, in either
+        network, keeps its variance.
+        """
+        norm: Any = self._modules[name]
+        if norm.running_mean is None:
+            return
+        whole: Any = self._dense.get_submodule(name)
+        kept = self._kept[name]
+        before, spread_before = (values[kept] for values in self._moments[name].of())
+        now, spread = _Moments().of(inputs)
+        varies = _varies(before, spread_before) & _varies(now, spread)
+        factor = torch.where(varies, spread / spread_before, 1.0)
+        norm.running_mean.copy_(whole.running_mean[kept] + (now - before))
+        norm.running_var.copy_(whole.running_var[kept] * factor)
+
+    def _solve(self, name: str, inputs: Iterable[Tensor], ridge: float) -> None:
+        """Set weight and bias of a module to the ridge solution."""
+        module: Any = self._modules[name]
+        weight = group_weights(module)
+
+        def misses() -> Equations:
+            """What the module meets, and by how much its output misses the dense network's."""
+            for chunk, where, wanted in zip(inputs, self._places[name], self._outputs[name], strict=True):
+                rows = patches(module, chunk, where)
+                error = by_group(wanted, module) - rows @ weight
+                yield (
+                    rows,
+                    error if module.bias is None else error - module.bias.detach().view(len(error), 1, -1),
+                )
+
+        try:
+            change, shift = ridge_regression(misses(), ridge, unknowns=weight.shape[1])
+        except torch.linalg.LinAlgError as error:
+            raise SettingError(
+                f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {self._images} images is "
+                "constant, not finite, or too little; give more and different images, or a larger ridge"
+            ) from error
+        module.weight.data.add_(change.mT.reshape(module.weight.shape))
+        if module.bias is not None:
+            module.bias.data.add_(shift.flatten())
 
 
 def _varies(mean: Tensor, variance: Tensor) -> Tensor:
     """Whether a variance is more than what rounding leaves of a constant."""
     return variance > _ROUNDING * mean.square()
-
-
-def _input_statistics(model: nn.Module, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance, float64 [channels], of what a batch norm reads over all images and positions."""
-    total: Any = 0.0
-    square: Any = 0.0
-    count = 0
-    for chunk in images.split(CHUNK):
-        values = seen(model, name, chunk, outputs=False).transpose(0, 1).flatten(1).double()
-        total, square, count = total + values.sum(1), square + values.square().sum(1), count + values.shape[1]
-    mean = total / count
-    return mean, (square / count - mean.square()).clamp_min(0)
-
-
-def _solve(
-    dense: nn.Module, smaller: nn.Module, name: str, kept: Tensor, images: Tensor, ridge: float, seed: int
-) -> None:
-    """Set weight and bias of module ``name`` of ``smaller`` to the ridge solution."""
-    module: Any = smaller.get_submodule(name)
-    weight = group_weights(module)
-
-    def misses() -> Equations:
-        """What the module meets, and by how much its output misses the dense network's."""
-        for rows, targets in equations(dense, smaller, name, images, seed, kept):
-            error = targets - rows @ weight
-            yield rows, error if module.bias is None else error - module.bias.detach().view(len(error), 1, -1)
-
-    try:
-        change, shift = ridge_regression(misses(), ridge, unknowns=weight.shape[1])
-    except torch.linalg.LinAlgError as error:
-        raise SettingError(
-            f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {len(images)} images is "
-            "constant, not finite, or too little; give more and different images, or a larger ridge"
-        ) from error
-    module.weight.data.add_(change.mT.reshape(module.weight.shape))
-    if module.bias is not None:
-        module.bias.data.add_(shift.flatten())
