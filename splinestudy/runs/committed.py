@@ -65,11 +65,11 @@ STUDIES: tuple[Study, ...] = (
     *_all("interpretation", "reference", width=0.125),
     *_all("boundary", "reference", width=0.125),
     *_all("pilot", "pilot"),
-    *_all("paper_era", "grey"),
-    *_all("paper_era", "grey", dataset="mnist"),
-    *_all("paper_era core_flops", "half"),
-    *_all("core core_flops", "full_residual"),
-    *_all("core core_flops", "full"),
+    *_all("paper_era early", "grey"),
+    *_all("paper_era early", "grey", dataset="mnist"),
+    *_all("paper_era core_flops early", "half"),
+    *_all("core core_flops early", "full_residual"),
+    *_all("core core_flops early", "full"),
     *_all("gpu", "paper"),
 )
 """Every record of ``records/`` belongs to the first of these that plans its run."""

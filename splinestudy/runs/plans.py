@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from splinelib.errors import SettingError
-from splinelib.pruning.selection import Scope
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.gpu import gpu_runs
 from splinestudy.runs.methods import FRESH, names_of
 from splinestudy.runs.pilot import pilot_runs
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.protocol import protocol_runs
-from splinestudy.runs.prune import Draw, PruneRun
+from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 from splinestudy.runs.schedules import SCHEDULES, chosen_schedules, settling_runs
+from splinestudy.runs.tickets import MOMENTS, birds, tickets
 from splinestudy.runs.untrained import compensated, flops_share, untrained_runs
 from splinestudy.training.trainer import TrainSettings
 
@@ -40,6 +40,7 @@ SWEEPS = (
     "core",
     "core_flops",
     "paper_era",
+    "early",
     "gpu",
     "toy",
     "boundary",
@@ -81,6 +82,8 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
     * ``sensitivity``: no training, one layer cut at a time.
     * ``core``, ``core_flops``, ``paper_era``: the study of the protocol, seed by seed: the core methods
       layerwise, globally at equal FLOPs, and with them every other one of the paper's time, layerwise.
+    * ``early``: its early birds of both detectors at the same ratios, and tickets of one ratio at moments all along the
+      dense run and where the partition's detector drew.
     * ``gpu``: dense networks, early birds and what is pruned at the end, at one ratio, on two networks.
     * ``toy``: the two-dimensional toy; ``boundary``: who touches the decision boundary on slices through images;
       ``initialisation``: k-means, fits of one variable, and the toy at small widths; ``interpretation``: networks of
@@ -98,18 +101,18 @@ def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> 
         return [*dense]
     if sweep == "gpu":
         return gpu_runs(profile)
-    if sweep in ("core", "core_flops", "paper_era"):
+    if sweep in ("core", "core_flops", "paper_era", "early"):
         return protocol_runs(sweep, profile)
     if sweep == "pilot":
         return [*pilot_runs(profile)]
     if sweep == "settling":
         return [*settling_runs(profile, chosen_schedules(schedules))]
     if sweep == "tickets":
-        return [*dense, *_tickets(profile, dense)]
+        return [*dense, *tickets(dense, profile.ratios)]
     if sweep == "birds":
         slim = slimming_runs(profile)
-        birds = [bird for ratio in _middle_first(profile.ratios) for bird in _birds(dense, slim, ratio)]
-        return [*dense, *slim, *birds]
+        ratios = _middle_first(profile.ratios)
+        return [*dense, *slim, *(bird for ratio in ratios for bird in birds(dense, slim, ratio))]
     if sweep == "savings":
         return _savings(profile, dense)
     if sweep in ("layerwise", "global"):
@@ -157,14 +160,8 @@ _ELSEWHERE: dict[str, Callable[[Profile], list[Run]]] = {
     "interpretation": _interpretation,
 }
 
-MOMENTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
-"""When tickets are drawn to see whether an early one loses anything, as shares of the dense schedule."""
-
 EARLY_TICKET = MOMENTS[2]
 """The moment of those tickets whose price the narrow network is given as well."""
-
-TICKETS = ("spline", "random")
-"""Criteria of those tickets: the paper's, and a control that knows nothing of the moment."""
 
 AT_START = ("snip", "synflow", "grasp")
 """Criteria made for untrained networks."""
@@ -202,47 +199,19 @@ def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> li
     return runs
 
 
-def _tickets(
-    profile: Profile,
-    dense: list[DenseRun],
-    criteria: tuple[str, ...] = TICKETS,
-    moments: tuple[float, ...] = MOMENTS,
-) -> list[PruneRun]:
-    """Seed by seed; each ticket is trained for half of the dense schedule, wherever it was drawn."""
-    draws = {_epoch_at(share, profile.epochs) for share in moments}
-    return [
-        PruneRun(
-            run,
-            criterion,
-            "layerwise",
-            ratio,
-            dataclasses.replace(run.train, epochs=_epoch_at(1 / 2, profile.epochs)),
-            draw="end" if draw == profile.epochs else draw,
-        )
-        for criterion in criteria
-        for ratio in profile.ratios
-        for run in dense
-        for draw in sorted(draws)
-    ]
-
-
-def _epoch_at(share: float, epochs: int) -> int:
-    return max(1, round(share * epochs))
-
-
 def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
     """Ratio by ratio, the middle one first."""
     slim = slimming_runs(profile)
     runs: list[Run] = [*dense, *slim]
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
-        runs += _birds(dense, slim, ratio)
+        runs += birds(dense, slim, ratio)
         runs += _scratch(part, dense)
         runs += _tuned(part, dense, {"scope": "layerwise"}, ("spline",))
         runs += _tuned(part, slim, {"scope": "layerwise"}, ("bn_scale",))
         for criterion in AT_START:
             runs += [PruneRun(run, criterion, "layerwise", ratio, run.train, draw=0) for run in dense]
-        runs += _tickets(part, dense, ("spline",), (EARLY_TICKET, 1 / 2, 1))
+        runs += tickets(dense, (ratio,), ("spline",), (EARLY_TICKET, 1 / 2, 1))
         runs += _reborn(dense, ratio)
         runs += [
             PruneRun(
@@ -256,37 +225,6 @@ def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
             for run in dense
         ]
     return list(dict.fromkeys(runs))  # where little is cut, the longer training is the standard one
-
-
-def _birds(dense: list[DenseRun], slim: list[DenseRun], ratio: float) -> list[PruneRun]:
-    """The early birds of both detectors: the partition's, and EB Train's on networks with its L1 on the scales."""
-    scopes: tuple[Scope, ...] = ("layerwise", "global")
-    return [
-        bird
-        for scope in scopes
-        for bird in (
-            *_early_birds(dense, "spline", "spline", ratio, scope),
-            *_early_birds(slim, "mask", "bn_scale", ratio, scope),
-        )
-    ]
-
-
-def _early_birds(
-    dense: list[DenseRun], draw: Draw, criterion: str, ratio: float, scope: Scope
-) -> list[PruneRun]:
-    """Cut where the detector drew, and on with the small network to the end of the schedule."""
-    return [
-        PruneRun(
-            run,
-            criterion,
-            scope,
-            ratio,
-            dataclasses.replace(run.train, norm_l1=0.0),
-            draw=draw,
-            onward=True,
-        )
-        for run in dense
-    ]
 
 
 def _reborn(dense: list[DenseRun], ratio: float) -> list[PruneRun]:

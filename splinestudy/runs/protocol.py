@@ -6,6 +6,7 @@ from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
+from splinestudy.runs.tickets import detected_ticket, early_birds, tickets
 from splinestudy.runs.untrained import flops_share
 
 RATIOS = (0.5, 0.7, 0.3)
@@ -22,15 +23,27 @@ AT_START = ("snip", "grasp", "synflow")
 
 
 def protocol_runs(sweep: str, profile: Profile) -> list[Run]:
-    """The runs of ``core``, ``core_flops`` or ``paper_era``, seed by seed and for each of them ratio by ratio."""
+    """The runs of ``core``, ``core_flops``, ``paper_era`` or ``early``, seed by seed and in each ratio by ratio."""
     runs: list[Run] = []
     for dense, slim in zip(dense_runs(profile), slimming_runs(profile), strict=True):
         runs += [dense, slim]
+        if sweep == "early":
+            runs += _early(dense, slim)
+            continue
         for ratio in RATIOS:
             runs += _core(sweep, profile, dense, slim, ratio)
         for ratio in RATIOS if sweep == "paper_era" else ():
             runs += _others(profile, dense, ratio)
     return runs
+
+
+def _early(dense: DenseRun, slim: DenseRun) -> list[PruneRun]:
+    """What claims C4 and C7 take: both early birds at every ratio, and tickets of the first ratio."""
+    found: list[PruneRun] = []
+    for ratio in RATIOS:
+        found += early_birds([dense], "spline", "spline", ratio, "layerwise")
+        found += early_birds([slim], "mask", "bn_scale", ratio, "layerwise")
+    return [*found, detected_ticket(dense, RATIOS[0]), *tickets([dense], RATIOS[:1], ("spline",))]
 
 
 def _core(sweep: str, profile: Profile, dense: DenseRun, slim: DenseRun, ratio: float) -> list[PruneRun]:
