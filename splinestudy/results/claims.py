@@ -27,6 +27,7 @@ from splinestudy.results.tables import table
 from splinestudy.results.toy import pruning_claim
 from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
 from splinestudy.runs.committed import STUDIES, Study, by_network, committed
+from splinestudy.runs.protocol import READINGS
 from splinestudy.runs.records import Record, RecordStore
 
 Rows = list[dict[str, str]]
@@ -192,6 +193,7 @@ def _protocol(claim: str, scope: Scope, store: RecordStore) -> Rows:
         row = results.study_claim(claim, records, found)
         row["records"] = f"protocol, {network_name(records[0])}, {seeds_of(records)}"
         rows.append(row | {"rule": PROTOCOL.beside(records)})
+        rows += _readings(claim, records, scope)
         all_records += records
         if study.profile in DECIDING_PROFILES:
             standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
@@ -200,6 +202,18 @@ def _protocol(claim: str, scope: Scope, store: RecordStore) -> Rows:
         whole = {"records": "protocol, the three networks that decide", "rule": PROTOCOL.beside(all_records)}
         ours = f"*{reproduced(standings)}*: of nine (three ratios each) {counts}"
         rows.insert(0, rows[0] | whole | {"ours": ours})
+    return rows
+
+
+def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
+    """What other readings of the criterion come to, for which the claim is not judged."""
+    table, rows = results.pruning_table(records, scope), []
+    for reading in map(Way, READINGS):
+        found = judge(table, reading)
+        if not found.empty:
+            row = results.study_claim(claim, records, found)
+            own = f"protocol, {network_name(records[0])}, not the claim but its reading *{reading.label}*"
+            rows.append(row | {"records": own, "rule": PROTOCOL.beside(records)})
     return rows
 
 

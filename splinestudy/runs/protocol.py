@@ -15,6 +15,9 @@ RATIOS = (0.5, 0.7, 0.3)
 CORE = ("spline", "l1", "random", "fpgm", "bn_scale", "taylor", "thinet")
 """Choices of units in the trained dense network; network slimming is one more, in a network trained for it."""
 
+READINGS = ("spline unfolded", "spline geometric rho=0.2")
+"""Readings of the paper's criterion that stand beside the raw one: those two that did best in the pilot."""
+
 OTHERS = ("l2",)
 """Further choices of the paper's time."""
 
@@ -50,8 +53,15 @@ def _core(sweep: str, profile: Profile, dense: DenseRun, slim: DenseRun, ratio: 
     how: dict[str, Any] = {"scope": "layerwise", "ratio": ratio}
     if sweep == "core_flops":  # about what the layerwise cut takes
         how = {"scope": "global", "ratio": flops_share(ratio), "ratio_of": "flops"}
-    tuned = [PruneRun(dense, criterion, finetune=finetuning(profile, dense), **how) for criterion in CORE]
-    return [*tuned, PruneRun(slim, "bn_scale", finetune=finetuning(profile, slim), **how)]
+
+    def tuned(run: DenseRun, criterion: str) -> PruneRun:
+        return PruneRun(run, criterion, finetune=finetuning(profile, run), **how)
+
+    return [
+        *(tuned(dense, criterion) for criterion in CORE),
+        tuned(slim, "bn_scale"),
+        *(tuned(dense, criterion) for criterion in READINGS),
+    ]
 
 
 def _others(profile: Profile, dense: DenseRun, ratio: float) -> list[PruneRun]:
