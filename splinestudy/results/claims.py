@@ -2,21 +2,16 @@
 
 from collections.abc import Callable
 
-import pandas as pd
-
 from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
 from splinestudy import results
 from splinestudy.results import boundary, initialisation, interpretation
-from splinestudy.results.claim_rows import network_name, seeds_of
-from splinestudy.results.comparisons import standing
-from splinestudy.results.protocol import judge, reproduced
+from splinestudy.results.protocol_rows import criterion_rows, saving_rows, ticket_rows
 from splinestudy.results.rules import (
     COIN,
     COIN_ON_IMAGES,
     COMPARISON,
     NO_RULE,
-    PROTOCOL,
     SAVING,
     SEPARATION,
     SETTLING,
@@ -26,8 +21,7 @@ from splinestudy.results.rules import (
 from splinestudy.results.tables import table
 from splinestudy.results.toy import pruning_claim
 from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
-from splinestudy.runs.committed import STUDIES, Study, by_network, committed
-from splinestudy.runs.protocol import READINGS
+from splinestudy.runs.committed import Study, by_network, committed
 from splinestudy.runs.records import Record, RecordStore
 
 Rows = list[dict[str, str]]
@@ -38,14 +32,6 @@ SUCCESS = 0.95
 SWEEPS_OF_STARTS = ("initialisations", "scratch", "methods", "tickets")
 """Sweeps whose networks the comparison of starts takes together."""
 
-
-PROTOCOL_PROFILES = ("grey", "half", "full_residual", "full")
-"""Profiles of the networks of ``book/protocol.md``."""
-
-DECIDING_PROFILES = PROTOCOL_PROFILES[1:]
-"""Those of the three networks on which the claim is *reproduced* or not."""
-
-STANDINGS = ("supported", "undecided", "contradicted")
 
 WITHOUT_CRITERION = (NARROW, Way("ticket initial"), Way("ticket early"))
 """Ways to the shape of a layerwise cut that need no criterion, or only a mask: what papers forget to compare with."""
@@ -150,7 +136,8 @@ def _contributing(store: RecordStore) -> Rows:
 
 
 def _settling(store: RecordStore) -> Rows:
-    rows = [results.detection_claim(group) | {"rule": NO_RULE} for group in dense_studies(store)]
+    rows = ticket_rows(store)
+    rows += [results.detection_claim(group) | {"rule": NO_RULE} for group in dense_studies(store)]
     for study in (Study("settling", "study", {"images": 20_000}), Study("settling", "breadth")):
         if settling := committed(study, store, "settling"):
             profile = study.settings()
@@ -165,55 +152,10 @@ def _settling(store: RecordStore) -> Rows:
 
 def _criterion(claim: str, scope: Scope, store: RecordStore) -> Rows:
     """The protocol's study and its word, then the studies before it."""
-    rows = _protocol(claim, scope, store)
+    rows = criterion_rows(claim, scope, store)
     for study in studies("methods" if scope == "layerwise" else "methods_flops", store):
         differences = results.paired_differences(results.pruning_table(study, scope))
         rows.append(results.study_claim(claim, study, differences) | {"rule": STANDING.beside(study)})
-    return rows
-
-
-def judged(scope: Scope, store: RecordStore) -> list[tuple[Study, list[Record], pd.DataFrame]]:
-    """Every network of the protocol with its records in ``scope`` and their judgement (:func:`.judge`), if it has any.
-
-    At equal FLOPs in global scope, where a study's ratios are those of the layerwise cuts that cost as much.
-    """
-    sweeps = ("paper_era", "core") if scope == "layerwise" else ("core_flops",)
-    found = []
-    for study in STUDIES:
-        if study.profile in PROTOCOL_PROFILES and study.sweep in sweeps:
-            records = [r for r in committed(study, store, "prune") if r.settings["scope"] == scope]
-            if records:
-                found.append((study, records, judge(results.pruning_table(records, scope))))
-    return found
-
-
-def _protocol(claim: str, scope: Scope, store: RecordStore) -> Rows:
-    rows, standings, all_records = [], [], []
-    for study, records, found in judged(scope, store):
-        row = results.study_claim(claim, records, found)
-        row["records"] = f"protocol, {network_name(records[0])}, {seeds_of(records)}"
-        rows.append(row | {"rule": PROTOCOL.beside(records)})
-        rows += _readings(claim, records, scope)
-        all_records += records
-        if study.profile in DECIDING_PROFILES:
-            standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
-    if rows:
-        counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
-        whole = {"records": "protocol, the three networks that decide", "rule": PROTOCOL.beside(all_records)}
-        ours = f"*{reproduced(standings)}*: of nine (three ratios each) {counts}"
-        rows.insert(0, rows[0] | whole | {"ours": ours})
-    return rows
-
-
-def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
-    """What other readings of the criterion come to, for which the claim is not judged."""
-    table, rows = results.pruning_table(records, scope), []
-    for reading in map(Way, READINGS):
-        found = judge(table, reading)
-        if not found.empty:
-            row = results.study_claim(claim, records, found)
-            own = f"protocol, {network_name(records[0])}, not the claim but its reading *{reading.label}*"
-            rows.append(row | {"records": own, "rule": PROTOCOL.beside(records)})
     return rows
 
 
@@ -227,7 +169,7 @@ def _layerwise(store: RecordStore) -> Rows:
 
 
 def _savings(store: RecordStore) -> Rows:
-    return [
+    return saving_rows(store) + [
         results.savings_claim(study, results.savings_summary(results.whole_table(study)))
         | {"rule": SAVING.beside(study)}
         for study in savings_studies(store)

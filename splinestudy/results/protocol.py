@@ -18,6 +18,12 @@ PAPER_ERA = (
 )
 """Set (a): what the spline criterion is judged against under C5 and C6."""
 
+BIRD = Way("spline", draw="detector")
+"""Spline pruning where the partition's detector drew, in training that goes on."""
+
+WAYS_TO_THE_SHAPE = (*PAPER_ERA, SPLINE, Way("EB Train"))
+"""What the early bird's training is compared with under C7."""
+
 UNEQUAL = 2.0
 """Residual spreads beyond this many pooled ones break the additive model, and paired intervals decide."""
 
@@ -55,6 +61,38 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
             )
         )
     columns = ["ratio", "against", "n", "difference", "low", "high", "verdict", "intervals", "unequal"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def judge_saving(table: pd.DataFrame) -> pd.DataFrame:
+    """The spline early bird against every way of the paper's time to the same shape, on ONE network.
+
+    The columns of :func:`judge`, and saving: how many times the operations of the early bird's training the other's
+    are, means over seeds.
+    """
+    found = judge(table, BIRD, WAYS_TO_THE_SHAPE)
+    training = table.groupby(["ratio", "way"])["training"].mean()
+    savings = [training[row.ratio, row.against] / training[row.ratio, BIRD] for row in found.itertuples()]
+    return found.assign(saving=savings)
+
+
+def judge_tickets(table: pd.DataFrame) -> pd.DataFrame:
+    """The ticket of the detector's draw against those of fixed moments, on ONE network and by the same rule.
+
+    ``table`` is a :func:`.whole_table` of tickets that are trained equally long. Columns: ratio, against (epochs before
+    the other ticket was drawn), n, difference, low, high, verdict.
+    """
+    parts = []
+    for ratio, group in table.groupby("ratio"):
+        detected = [way.draw == "detector" for way in group["way"]]
+        moments = group["dense_epochs"].astype(float).where(~np.array(detected), -1.0)
+        if not any(detected) or all(detected):
+            continue
+        found = compare_with_control(group.assign(moment=moments), control=-1.0, treatment="moment")
+        verdicts = [decide(row.low, row.high) for row in found.itertuples()]
+        found = found.rename(columns={"treatment": "against"}).assign(ratio=ratio, verdict=verdicts)
+        parts.append(found.sort_values("against"))
+    columns = ["ratio", "against", "n", "difference", "low", "high", "verdict"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 

@@ -1,0 +1,171 @@
+"""Rows of the ledger that follow the protocol: the criterion, early tickets, and what early birds save."""
+
+import pandas as pd
+
+from splinelib.pruning.selection import Scope
+from splinestudy.results.claim_rows import network_name, seeds_of, study_claim
+from splinestudy.results.comparisons import standing
+from splinestudy.results.early_bird import detection_summary, detection_table
+from splinestudy.results.protocol import BIRD, judge, judge_saving, judge_tickets, reproduced
+from splinestudy.results.pruning import pruning_table, whole_table
+from splinestudy.results.rules import PROTOCOL
+from splinestudy.results.ways import Way
+from splinestudy.runs.committed import STUDIES, Study, committed
+from splinestudy.runs.protocol import READINGS
+from splinestudy.runs.records import Record, RecordStore
+
+Rows = list[dict[str, str]]
+Judged = list[tuple[Study, list[Record], pd.DataFrame]]
+
+PROFILES = ("grey", "half", "full_residual", "full")
+"""Profiles of the networks of ``book/protocol.md``."""
+
+DECIDING = PROFILES[1:]
+"""Those of the three networks on which the claim is *reproduced* or not."""
+
+STANDINGS = ("supported", "undecided", "contradicted")
+
+
+def judged(scope: Scope, store: RecordStore) -> Judged:
+    """Every network of the protocol that has records in ``scope``, with these and their judgement (:func:`.judge`).
+
+    At equal FLOPs in global scope, where a study's ratios are those of the layerwise cuts that cost as much.
+    """
+    sweeps = ("paper_era", "core") if scope == "layerwise" else ("core_flops",)
+    return [
+        (study, records, judge(pruning_table(records, scope)))
+        for study in STUDIES
+        if study.profile in PROFILES and study.sweep in sweeps
+        if (records := [r for r in committed(study, store, "prune") if r.settings["scope"] == scope])
+    ]
+
+
+def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
+    """C5 or C6: the word for the three networks that decide, then every network and the other readings of it."""
+    rows: Rows = []
+    standings: list[str] = []
+    all_records: list[Record] = []
+    for study, records, found in judged(scope, store):
+        rows.append(_row(study_claim(claim, records, found), "", records))
+        rows += _readings(claim, records, scope)
+        all_records += records
+        if study.profile in DECIDING:
+            standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
+    if not rows:
+        return []
+    counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
+    whole = {
+        "records": "protocol, the three networks that decide",
+        "ours": f"*{reproduced(standings)}*: of nine (three ratios each) {counts}",
+        "rule": PROTOCOL.beside(all_records),
+    }
+    return [rows[0] | whole, *rows]
+
+
+def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
+    """What other readings of the criterion come to, for which the claim is not judged."""
+    table = pruning_table(records, scope)
+    found = {reading: judge(table, reading) for reading in map(Way, READINGS)}
+    return [
+        _row(study_claim(claim, records, part), f"not the claim but its reading *{reading.label}*", records)
+        for reading, part in found.items()
+        if not part.empty
+    ]
+
+
+def ticket_rows(store: RecordStore) -> Rows:
+    """C4: the ticket that the detector draws against that of the end and of moments between, each trained as long."""
+    rows = []
+    for study, dense, pruned in _early(store):
+        tickets = [record for record in pruned if not record.settings.get("onward")]
+        found = judge_tickets(whole_table(tickets))
+        if found.empty:
+            continue
+        drawn = detection_summary(detection_table(dense)).iloc[0]
+        share = f"{100 * drawn['share_of_schedule']:.0f} % of the schedule" if drawn["drawn"] else "no epoch"
+        worth = "; ".join(_worth(float(ratio), part, study) for ratio, part in found.groupby("ratio"))
+        words = {
+            "claim": "C4",
+            "paper": "the partition converges early in training",
+            "ours": f"drawn in {drawn['drawn']} of {drawn['n']} runs, after {share}; {worth} (points)",
+        }
+        rows.append(_row(words, "tickets", tickets))
+    return rows
+
+
+def _worth(ratio: float, part: pd.DataFrame, study: Study) -> str:
+    """The detector's tickets beside the others; that of the end decides."""
+    end = part.loc[part["against"] == study.settings().epochs, "verdict"]
+    early = len(end) > 0 and end.isin(("better", "at least on par")).all()
+    outcomes = ", ".join(
+        f"{row.verdict} against {_moment(row.against, study)} ({100 * row.difference:+.1f})"
+        for row in part.itertuples()
+    )
+    word = "converges early" if early else "is not seen to converge early"
+    return f"at {ratio:g} the partition *{word}*: the ticket of the draw is {outcomes}"
+
+
+def _moment(epoch: float, study: Study) -> str:
+    return "the end" if epoch == study.settings().epochs else f"epoch {epoch:.0f}"
+
+
+def saving_rows(store: RecordStore) -> Rows:
+    """C7: all training of the spline early bird against that of every way of the paper's time to the same shape."""
+    rows = []
+    for study, _, pruned in _early(store):
+        birds = [record for record in pruned if record.settings.get("onward")]
+        others = [
+            record
+            for other in STUDIES
+            if (other.profile, other.overrides) == (study.profile, study.overrides)
+            and other.sweep in ("paper_era", "core")
+            for record in committed(other, store, "prune")
+        ]
+        found = judge_saving(pruning_table([*birds, *others], "layerwise"))
+        if found.empty:
+            continue
+        words = "; ".join(_saving(float(ratio), part) for ratio, part in found.groupby("ratio"))
+        claim = {
+            "claim": "C7",
+            "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
+            "ours": f"{BIRD.label}: {words}",
+        }
+        rows.append(_row(claim, "against every way of the paper's time", [*birds, *others]))
+    return rows
+
+
+def _saving(ratio: float, part: pd.DataFrame) -> str:
+    alike = part[part["verdict"].isin(("better", "at least on par"))]
+    word = "reproduced" if len(alike) == len(part) and (part["saving"] > 1).all() else "not reproduced"
+    least, most = part["saving"].min(), part["saving"].max()
+    return (
+        f"at {ratio:g} *{word}*, {least:.2f} to {most:.2f} × fewer FLOPs than {len(part)} ways, of which it is better "
+        f"than or at least on par with {len(alike)}, worse than {(part['verdict'] == 'worse').sum()}"
+    )
+
+
+def _early(store: RecordStore) -> list[tuple[Study, list[Record], list[Record]]]:
+    """Studies of early birds with their dense and pruned records."""
+    found = [
+        (study, committed(study, store, "dense"), committed(study, store, "prune"))
+        for study in STUDIES
+        if study.sweep == "early"
+    ]
+    return [
+        (study, [record for record in dense if not record.settings["train"]["norm_l1"]], pruned)
+        for study, dense, pruned in found
+        if pruned
+    ]
+
+
+def _row(row: dict[str, str], what: str, records: list[Record]) -> dict[str, str]:
+    name = ", ".join(
+        part for part in ("protocol", network_name(records[0]), what or seeds_of(records)) if part
+    )
+    return {
+        "claim": row["claim"],
+        "paper": row["paper"],
+        "records": name,
+        "ours": row["ours"],
+        "rule": PROTOCOL.beside(records),
+    }
