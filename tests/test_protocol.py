@@ -8,8 +8,11 @@ from scipy import stats
 from splinelib.errors import SettingError
 from splinestudy.results.comparisons import standing
 from splinestudy.results.protocol import (
+    BIRD,
     PAPER_ERA,
     judge,
+    judge_saving,
+    judge_tickets,
     paired_with_bonferroni,
     reproduced,
     residual_spreads,
@@ -119,6 +122,35 @@ def test_a_ratio_without_the_spline_criterion_has_no_verdict():
 def test_the_control_must_be_there():
     with pytest.raises(SettingError, match="control"):
         paired_with_bonferroni(tidy([[0.9]], (Way("l1"),)))
+
+
+def test_the_ticket_of_the_draw_is_compared_with_each_moment():
+    detected = Way("spline", draw="detector")
+    rows = [
+        (seed, way, epochs, 0.9 + 0.001 * seed + gain)
+        for seed in range(4)
+        for way, epochs, gain in (
+            (detected, 7 + seed, 0.0),  # wherever it drew
+            (Way("spline", draw=5), 5, -0.05),
+            (SPLINE, 20, 0.004 * (-1) ** seed),
+        )
+    ]
+    table = pd.DataFrame(rows, columns=["seed", "way", "dense_epochs", "accuracy"]).assign(ratio=0.5)
+    found = judge_tickets(table)
+    assert found["against"].tolist() == [5, 20]
+    np.testing.assert_allclose(found["difference"], [0.05, 0.0], atol=1e-12)
+    assert found["verdict"].tolist() == ["better", "at least on par"]
+    assert judge_tickets(table[table["way"] != detected]).empty
+
+
+def test_savings_are_quotients_of_mean_training():
+    ways = (BIRD, Way("l1"), Way("EB Train"), Way("narrow"))
+    accuracy = tidy([[0.90, 0.90, 0.80, 0.99], [0.91, 0.91, 0.81, 0.99], [0.92, 0.92, 0.82, 0.99]], ways)
+    training = {ways[0]: 0.5, ways[1]: 1.25, ways[2]: 0.4, ways[3]: 0.1}
+    found = judge_saving(accuracy.assign(training=[training[way] for way in accuracy["way"]]))
+    assert found["against"].tolist() == [Way("l1"), Way("EB Train")]
+    np.testing.assert_allclose(found["saving"], [2.5, 0.8])
+    assert found["verdict"].tolist() == ["at least on par", "better"]
 
 
 @pytest.mark.parametrize(
