@@ -11,7 +11,7 @@ from splinestudy.data.arrays import Arrays
 from splinestudy.data.cache import cache_path, cached
 from splinestudy.data.catalogue import ENTRIES
 from splinestudy.data.dataset import Dataset, Split
-from splinestudy.data.obtain import obtain
+from splinestudy.data.obtain import obtain, verify
 
 DATASETS = (*ENTRIES, "digits", "imagefolder")
 
@@ -49,7 +49,13 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     if name in ENTRIES:
         entry, folder = ENTRIES[name], data_root(root)
         path = cache_path(name, folder)
-        arrays, _ = cached(path, lambda: (obtain(entry, folder), entry.class_names), entry.digest)
+        arrays, _ = cached(
+            path,
+            lambda: (obtain(entry, folder), entry.class_names),
+            entry.digest,
+            # With a digest nothing else needs a look.
+            lambda named: verify(entry, *named, str(path)) if entry.digest is None else None,
+        )
         return _dataset(name, arrays, entry.mean, entry.std, entry.flip, entry.class_names)
     if name == "digits":
         return _dataset(name, digits.digits_arrays(), digits.MEAN, digits.STD, False, tuple("0123456789"))

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from splinelib.errors import FileError, LostError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean, provenance
 from splinestudy.runs.records import Record, RecordStore, run_key
@@ -103,6 +104,8 @@ def _settle(
     began = time.monotonic()
     try:
         record = compute(run)
+    except FileError:  # of the store: the next run would fail alike, after as long a time
+        raise
     except Exception as error:
         _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
         report.failed.append((run, error))
@@ -133,7 +136,14 @@ def _compute(
         if record is not None and (needed_by is None or run not in needed_by.needs(store)):
             return record
         started, clock = datetime.now(UTC), time.monotonic()
-        results = run.compute(store, device, progress)
+        try:
+            results = run.compute(store, device, progress)
+        except LostError:
+            if run.needs(
+                store
+            ):  # which says so since what was damaged is set aside: first compute that again
+                return None
+            raise
         made_by = provenance(
             profile,
             device,

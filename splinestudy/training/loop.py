@@ -27,7 +27,7 @@ def train(
     keep: Callable[[int], Path | None] = lambda epochs: None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Train ``model`` in place on ``dataset.train``; on a CPU the result depends on ``seed`` alone, bit by bit.
+    """Train ``model`` in place on ``dataset.train``; on a CPU the result depends on ``seed`` and threads, bit by bit.
 
     Args:
         model: network on the device of the data set's tensors.
@@ -36,7 +36,8 @@ def train(
         seed: of the order of images and of augmentation.
         callbacks: asked after every epoch; their values join that epoch's row.
         checkpoint: file to resume from if it is there, written every ``checkpoint_every`` seconds and at the end.
-            A run that was killed at any moment and starts again with the same arguments ends with the same result.
+            A run that was killed at any moment and starts again with the same arguments ends with the same result. It
+            keeps its number of threads, or says that there are fewer now. A damaged file is set aside.
         first: start at this epoch of the schedule, as if those before it were done.
         stop: leave off after this many epochs of the schedule; by default at its end.
         keep: asked after every epoch with the number of epochs done; if it names a file, a checkpoint is left there
@@ -50,14 +51,15 @@ def train(
 
     Raises:
         TrainingError: when the loss is no longer finite; names epoch and settings.
-        RecordError: when the checkpoint belongs to other settings or cannot be read.
+        RecordError: when the checkpoint belongs to other settings.
     """
     trainer = Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
     trainer.state.epoch = first
-    trainer.resume()
-    state = trainer.state
     last = settings.epochs if stop is None else min(stop, settings.epochs)
-    with progress_bar(last, "epoch", initial=state.epoch, shown=progress) as bar:
+    with (
+        trainer.resumed() as state,
+        progress_bar(last, "epoch", initial=state.epoch, shown=progress) as bar,
+    ):
         while state.epoch < last:
             trainer.run_epoch(dataset)
             row = {

@@ -1,6 +1,7 @@
 """SGD with the paper's schedule: its settings, one step, one epoch, and checkpoints that resume exactly."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.errors import RecordError, SettingError, TrainingError
-from splinelib.files import atomic_path, load_tensors
+from splinelib.errors import RecordError, SettingError, SplineError, TrainingError
+from splinelib.files import load_tensors, save_tensors, sound
 from splinestudy.data import Dataset, batch_count, batches
 from splinestudy.training.cuda_graphs import captured
 from splinestudy.training.energy import EnergyMeter
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -231,29 +234,64 @@ class Trainer:
         content = {
             "settings": asdict(self.settings),
             "seed": self.seed,
+            "threads": torch.get_num_threads(),
             "progress": asdict(self.state),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "callbacks": [callback.state_dict() for callback in callbacks],
         }
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        save_tensors(path, content)
 
-    def resume(self) -> None:
-        """Take the checkpoint over, if there is one."""
-        if self.checkpoint is None or not self.checkpoint.exists():
+    @contextlib.contextmanager
+    def resumed(self) -> Iterator[_Progress]:
+        """Take the checkpoint over, if there is one, and within the block its number of threads."""
+        threads = torch.get_num_threads()
+        try:
+            self._resume()
+            yield self.state
+        finally:
+            torch.set_num_threads(threads)
+
+    def _resume(self) -> None:
+        content = None if self.checkpoint is None else sound(load_tensors, self.checkpoint)
+        if content is None:
             return
-        content = load_tensors(self.checkpoint)
         if content.get("settings") != asdict(self.settings) or content.get("seed") != self.seed:
             raise RecordError(
                 f"checkpoint {self.checkpoint} was made with seed {content.get('seed')} and {content.get('settings')}: "
                 "delete it, or train with those settings"
             )
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
-            callback.load_state_dict(state)
-        self.state = _Progress(**content["progress"])
+        try:
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
+                callback.load_state_dict(state)
+            self.state = _Progress(**content["progress"])
+        except SplineError:
+            raise
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"checkpoint {self.checkpoint} is of another network ({error}): delete it"
+            ) from error
+        _keep_threads(content.get("threads"), self.checkpoint)
+
+
+def _keep_threads(before: int | None, checkpoint: Path | None) -> None:
+    """Go on with as many threads as the checkpoint was made with, since sums depend on them, or say what changes."""
+    now = torch.get_num_threads()
+    if before is None or before == now:
+        return
+    if before < now:
+        torch.set_num_threads(before)
+    _LOG.warning(
+        "%s was made with %d threads and goes on with %d: %s",
+        checkpoint,
+        before,
+        min(before, now),
+        "as if undisturbed"
+        if before < now
+        else f"last digits may differ (OMP_NUM_THREADS={before} keeps them)",
+    )
 
 
 def _added(first: float | None, second: float | None) -> float | None:
