@@ -91,7 +91,10 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values, nested in dicts and lists, with the file's name and a digest inside."""
     held = {"name": path.stem, "digest": _digest(path.stem, content), "content": content}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(held, file)
+        try:
+            torch.save(held, file)
+        except RuntimeError as error:  # torch's own, about what a failed write of the file left undone
+            raise error.__context__ if isinstance(error.__context__, OSError) else error
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
