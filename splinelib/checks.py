@@ -133,6 +133,8 @@ def shown(value: Any) -> str:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
     if origin is Annotated:
         return _fits(value, args[0]) and all(value in more for more in args[1:] if isinstance(more, Within))
     if origin in (typing.Union, types.UnionType):

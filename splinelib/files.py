@@ -94,7 +94,9 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
         try:
             torch.save(held, file)
         except RuntimeError as error:  # torch's own, about what a failed write of the file left undone
-            raise error.__context__ if isinstance(error.__context__, OSError) else error
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
