@@ -143,7 +143,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(type(value) is type(arg) and value == arg for arg in args)
     if hint in (int, float):
         number = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, number) and not isinstance(value, bool)
+        fits = isinstance(value, number) and not isinstance(value, bool)
+        # Torch takes whole numbers for 64 bits, also where a float is wanted.
+        return fits and not (isinstance(value, numbers.Integral) and hint is float and abs(value) >= 2**63)
     if hint is bool:
         return isinstance(value, bool | np.bool_)
     if hint is None or hint is type(None):

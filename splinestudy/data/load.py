@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinestudy.caches import cache_dir
 from splinestudy.data import digits, imagefolder
@@ -23,6 +24,7 @@ def data_root(root: Path | str | None = None) -> Path:
     return Path(root).expanduser() if root is not None else cache_dir("SPLINELIB_DATA", "data")
 
 
+@checked
 def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     """Load a data set into memory, fetching and caching it the first time.
 

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import nn
 
+from splinelib.checks import Count, Seed, Share, Within, check_fields
 from splinelib.early_bird.canvas import two_image_canvas
 from splinelib.errors import LostError, RecordError
 from splinelib.files import remove_temporaries, save_tensors
@@ -40,14 +41,17 @@ class DenseRun:
 
     kind: ClassVar[str] = "dense"
     dataset: str
-    images: int | None
+    images: Count | None
     arch: str
-    width: float
-    seed: int
+    width: Annotated[float, Within("(0, inf)")]
+    seed: Seed
     train: TrainSettings
-    canvas_side: int
-    mask_ratios: tuple[float, ...]
-    test_images: int | None = field(default=None, metadata={"later": True})
+    canvas_side: Annotated[int, Within("[2, inf)")]
+    mask_ratios: tuple[Share, ...]
+    test_images: Count | None = field(default=None, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def needs(self, store: RecordStore) -> Sequence[Run]:
         """Nothing."""

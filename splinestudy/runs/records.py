@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
 from filelock import Timeout
 
 from splinelib.errors import DamagedError, RecordError
@@ -72,7 +73,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
-        return value
+        return value.item() if isinstance(value, np.generic) else value
     fields = [
         field
         for field in dataclasses.fields(value)

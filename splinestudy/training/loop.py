@@ -2,28 +2,32 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
+from splinelib.checks import Count, NonNegative, Seed, Within, checked
+from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
+from splinelib.layers.images import check_fit
 from splinelib.progress import progress_bar
-from splinestudy.data import Dataset, evaluation_batches
+from splinestudy.data import Dataset, evaluation_batches, normalize
 from splinestudy.training.trainer import Callback, Trainer, TrainSettings
 
 
+@checked
 def train(
     model: nn.Module,
     dataset: Dataset,
     settings: TrainSettings,
     *,
-    seed: int,
+    seed: Seed,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
-    checkpoint_every: float = 60.0,
-    first: int = 0,
-    stop: int | None = None,
+    checkpoint_every: NonNegative = 60.0,
+    first: Annotated[int, Within("[0, inf)")] = 0,
+    stop: Count | None = None,
     keep: Callable[[int], Path | None] = lambda epochs: None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
@@ -53,7 +57,8 @@ def train(
         TrainingError: when the loss is no longer finite; names epoch and settings.
         RecordError: when the checkpoint belongs to other settings.
     """
-    trainer = Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
+    _check_classifier(model, dataset)
+    trainer = Trainer(model, settings, int(seed), callbacks, checkpoint, checkpoint_every)
     trainer.state.epoch = first
     last = settings.epochs if stop is None else min(stop, settings.epochs)
     with (
@@ -84,14 +89,29 @@ def train(
     return state.rows
 
 
+def _check_classifier(model: nn.Module, dataset: Dataset) -> None:
+    """Raise :class:`SettingError` unless ``model`` gives a number for each class of each image."""
+    images = normalize(dataset.train.images[:2], dataset)
+    check_fit(model, images)
+    with evaluating(model):
+        outputs = model(images)
+    if outputs.ndim != 2 or outputs.shape[1] < dataset.num_classes:
+        raise SettingError(
+            f"outputs of {type(model).__name__} have shape {tuple(outputs.shape)}: data set {dataset.name!r} needs "
+            f"[N, {dataset.num_classes}]"
+        )
+
+
 EVALUATED = {"cpu": 100, "cuda": 1000}
 """Test images a batch, by device. A CPU's are few so that a layer's maps stay in a core's cache: a third of the time of
 500 images on PreResNet-20.
 """
 
 
+@checked
 def evaluate(model: nn.Module, dataset: Dataset) -> float:
     """Share of ``dataset.test`` whose label has the largest output, in eval mode; in [0, 1]."""
+    _check_classifier(model, dataset)
     device = dataset.test.images.device
     right = torch.zeros((), dtype=torch.int64, device=device)
     with evaluating(model):

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from splinelib.checks import Count, NonNegative, Within, check_fields
 from splinelib.errors import RecordError, SettingError, SplineError, TrainingError
 from splinelib.files import load_tensors, save_tensors, sound
 from splinestudy.data import Dataset, batch_count, batches
@@ -20,6 +21,7 @@ from splinestudy.training.cuda_graphs import captured
 from splinestudy.training.energy import EnergyMeter
 
 _LOG = logging.getLogger(__name__)
+_Below1 = Annotated[float, Within("[0, 1)")]
 
 
 @dataclass(frozen=True)
@@ -44,36 +46,28 @@ class TrainSettings:
         compile: run the step through ``torch.compile``.
     """
 
-    epochs: int
-    batch_size: int = 128
-    lr: float = 0.1
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    decay: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    norm_l1: float = 0.0
+    epochs: Count
+    batch_size: Annotated[int, Within("[2, inf)")] = 128
+    lr: NonNegative = 0.1
+    milestones: tuple[Annotated[float, Within("[0, 1]")], ...] = (0.5, 0.75)
+    decay: NonNegative = 0.1
+    momentum: _Below1 = 0.9
+    weight_decay: NonNegative = 1e-4
+    norm_l1: NonNegative = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     cosine: bool = field(default=False, metadata={"later": True})
     linear: bool = field(default=False, metadata={"later": True})
-    warmup: float = field(default=0.0, metadata={"later": True})
+    warmup: _Below1 = field(default=0.0, metadata={"later": True})
     nesterov: bool = field(default=False, metadata={"later": True})
-    label_smoothing: float = field(default=0.0, metadata={"later": True})
+    label_smoothing: _Below1 = field(default=0.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise SettingError(
-                f"epochs is {self.epochs}, batch_size {self.batch_size}: need at least 1 and 2"
-            )
-        if self.precision not in ("float32", "bfloat16"):
-            raise SettingError(f"precision is {self.precision!r}: choose 'float32' or 'bfloat16'")
+        check_fields(self)
         if self.cosine and self.linear:
             raise SettingError(
                 "cosine and linear are both set: the learning rate falls in one way, choose one"
             )
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate after so many epochs; it changes within an epoch where it climbs or falls linearly."""
