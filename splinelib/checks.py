@@ -103,6 +103,8 @@ def check_finite(name: str, values: Any, remedy: str = "give finite ones") -> No
 
     >>> check_finite("images", torch.zeros(2))
     """
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "biuf":
+        raise SettingError(f"{name} are {shown(values)}: give numbers")
     if not bool((values.isfinite() if isinstance(values, torch.Tensor) else np.isfinite(values)).all()):
         raise SettingError(f"{name} of shape {tuple(values.shape)} hold values that are not finite: {remedy}")
 
@@ -145,7 +147,9 @@ def _fits(value: Any, hint: Any) -> bool:
         number = numbers.Integral if hint is int else numbers.Real
         fits = isinstance(value, number) and not isinstance(value, bool)
         # Torch takes whole numbers for 64 bits, also where a float is wanted.
-        return fits and not (isinstance(value, numbers.Integral) and hint is float and abs(value) >= 2**63)
+        return fits and not (
+            hint is float and isinstance(value, numbers.Integral) and abs(int(value)) >= 2**63
+        )
     if hint is bool:
         return isinstance(value, bool | np.bool_)
     if hint is None or hint is type(None):

@@ -61,7 +61,7 @@ class Taylor(_OnBatch):
         check_layers(model, layers)
         check_fit(model, self.images)
         total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
-        for images, labels, share in minibatches(self.images, self.labels, self.batch_size):
+        for images, labels, share in minibatches(self.images, self.labels, int(self.batch_size)):
             for parameter, slope in gradient(model, images, labels).items():
                 total[parameter] += share * (slope * parameter.detach()).abs() ** self.power
         return unit_sums(model, layers, total, biases=True)
