@@ -1,6 +1,7 @@
 # make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03 JOBS=2)
 # make serve   open the rendered book on this machine                             (PORT=8000)
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
+# make test-long   the same and more of it: 10,000 calls with wrong arguments, counted
 # make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
@@ -19,7 +20,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
-.PHONY: book serve test bench check-data lock clean
+.PHONY: book serve test test-long bench check-data lock clean
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
@@ -34,6 +35,9 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(PY) -m pytest
 	$(PY) -m book._tools test
+
+test-long: test
+	$(PY) tests/fuzz.py 10000
 
 $(STAMP): requirements.lock pyproject.toml
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from splinelib.checks import Count, NonNegative, checked
+
 Equations = Iterator[tuple[Tensor, Tensor]]
 """Chunks of rows x [problems, n, d] and of targets y [problems, n, out], n equations for each problem."""
 
@@ -16,7 +18,8 @@ _PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it,
 _AT_ONCE = 4096  # equations of one matrix product
 
 
-def ridge_regression(equations: Equations, ridge: float, unknowns: int) -> tuple[Tensor, Tensor]:
+@checked
+def ridge_regression(equations: Equations, ridge: NonNegative, unknowns: Count) -> tuple[Tensor, Tensor]:
     """Weights [problems, d, out] and intercepts [problems, out], float64, with least squared error.
 
     The weights are pulled to 0 with ``ridge`` times the mean variance of the inputs, over all problems; the intercepts
@@ -101,7 +104,8 @@ def _sums(x: Tensor, y: Tensor) -> list[Tensor]:
     return [part.double() for part in (x.mT @ x, x.mT @ y, x.sum(1), y.sum(1))]
 
 
-def with_ridge(gram: Tensor, ridge: float) -> Tensor:
+@checked
+def with_ridge(gram: Tensor, ridge: NonNegative) -> Tensor:
     """``gram`` [problems, d, d] with ``ridge`` times the mean of all its diagonals, at least a trace, added to them.
 
     >>> with_ridge(torch.tensor([[[4.0, 1.0], [1.0, 4.0]]]), ridge=0.5).tolist()

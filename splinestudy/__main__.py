@@ -1,4 +1,4 @@
-"""Command line: ``python -m splinestudy {data,studies,sweep,check}``. Needs no Jupyter; sweeps need no internet."""
+"""Command line: ``python -m splinestudy COMMAND``. Needs no Jupyter; sweeps need no internet."""
 
 import argparse
 import logging
@@ -6,13 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
-from splinelib.errors import SettingError, SplineError
+from splinelib.checks import Count, Within, check
+from splinelib.errors import SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs.check import TOLERANCE, check_record
@@ -21,8 +24,10 @@ from splinestudy.runs.gpu import write_archive
 from splinestudy.runs.methods import choices
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
-from splinestudy.runs.records import RecordStore
-from splinestudy.runs.sweep import sweep
+from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.run import Run
+from splinestudy.runs.slurm import slurm_script
+from splinestudy.runs.sweep import shard, sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     options.arguments = arguments
+    if parent := os.environ.get(_PARENT):
+        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
         return options.command(options)
     except SplineError as error:
@@ -70,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
         "--budget", type=_seconds, help="stop between runs after this long, e.g. 540s, 20m, 2h"
     )
     sweeping.add_argument("--jobs", type=int, default=1, help="processes that share the runs (and one GPU)")
+    sweeping.add_argument("--no-wait", action="store_true", help="leave when others compute all that is left")
+    sweeping.add_argument(
+        "--shard", type=_shard, help="i/n: part i (from 1) of n, for machines that share no store"
+    )
+    sweeping.add_argument("--list", action="store_true", help="list the runs, and whether they are done")
     sweeping.add_argument("--dataset", choices=DATASETS)
     sweeping.add_argument("--arch", choices=ARCHITECTURES)
     sweeping.add_argument("--width", type=float)
@@ -80,6 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--criteria", choices=choices(), nargs="+")
     sweeping.add_argument("--finetune-epochs", type=int)
     sweeping.set_defaults(command=_sweep)
+
+    slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
+    slurm.add_argument("profile", choices=PROFILES)
+    slurm.add_argument("sweep", choices=SWEEPS)
+    slurm.add_argument("--store", type=Path, required=True, help="folder of records that all workers see")
+    slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
+    slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
+    slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
+    slurm.set_defaults(command=_slurm)
     return parser
 
 
@@ -89,6 +110,14 @@ def _seconds(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 540s, 20m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``i/n`` with 1 ≤ i ≤ n."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole: write 1/4, 2/4, 3/4 or 4/4")
+    return int(match[1]), int(match[2])
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -131,23 +160,41 @@ def _sweep(options: argparse.Namespace) -> int:
     names = ("dataset", "arch", "width", "images", "epochs", "seeds", "ratios", "criteria", "finetune_epochs")
     profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
     runs = plan(options.name, profile)
-    if options.jobs < 1:
-        raise SettingError(f"--jobs is {options.jobs}: give at least 1")
+    check("--jobs", options.jobs, Count)
+    if options.shard:
+        runs = shard(runs, *options.shard)
+    store = RecordStore(options.store)
+    if options.list:
+        return _list(runs, store)
     load_dataset(profile.dataset)  # once, before several processes ask for it
     if options.jobs > 1:
         return _spawn(options.jobs, options.arguments)
-    report = sweep(runs, RecordStore(options.store), profile=options.profile, budget=options.budget)
+    report = sweep(runs, store, profile=options.profile, budget=options.budget, wait=not options.no_wait)
     logging.info("%d records, %d failed, %d left", len(report.records), len(report.failed), len(report.left))
     for run, error in report.failed:
         logging.error("failed: %s\n  %s: %s", run, type(error).__name__, error)
     return 1 if report.failed else 0
 
 
+def _list(runs: Sequence[Run], store: RecordStore) -> int:
+    for run in runs:
+        state = "done" if store.path(run).exists() else "left"
+        print(f"{state} {run.kind} {run_key(run)} {run}")
+    return 0
+
+
+def _slurm(options: argparse.Namespace) -> int:
+    check("--workers", options.workers, Count)
+    check("--hours", options.hours, Annotated[float, Within("(0, 10000]")])
+    check("--gpus", options.gpus, Annotated[int, Within("[0, 64]")])
+    names = ("profile", "sweep", "store", "workers", "hours", "gpus")
+    print(slurm_script(**{name: getattr(options, name) for name in names}), end="")
+    return 0
+
+
 def _gpu(options: argparse.Namespace) -> int:
-    if not options.minutes > 0 or options.jobs < 1:
-        raise SettingError(
-            f"--minutes is {options.minutes:g}, --jobs {options.jobs}: give more than 0, at least 1"
-        )
+    check("--minutes", options.minutes, Annotated[float, Within("(0, inf)")])
+    check("--jobs", options.jobs, Count)
     load_dataset(get_profile(options.profile).dataset)
     store, seconds = options.out / "store", 60 * options.minutes
     arguments = [
@@ -170,13 +217,30 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": 
 """Tells glibc to keep freed buffers: given back after every operation and faulted in again, they cost a step 8 %."""
 
 
+_PARENT = "SPLINESTUDY_PARENT"
+"""Variable with the number of the process that started this one to share a sweep."""
+
+
+def _end_with(parent: int) -> None:
+    """End this process once ``parent`` is not its parent any more. Runs in a thread of its own."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def _spawn(jobs: int, arguments: Sequence[str], seconds: float | None = None) -> int:
     """Run the command of these ``arguments`` in ``jobs`` processes, which share its store and divide the cores.
 
-    What still runs after so many ``seconds`` is ended, which is no failure.
+    What still runs after so many ``seconds`` is ended, which is no failure. They end with this process, however it
+    ends: they look out for it themselves.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = {**_KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {
+        **_KEEP_MEMORY,
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        _PARENT: str(os.getpid()),
+    }
     command = [sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"]
     processes = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
     end = None if seconds is None else time.monotonic() + seconds

@@ -32,8 +32,10 @@ def kill(process):
 def damaged(content):
     """Ways in which a file can be broken."""
     middle = len(content) // 2
+    # So many that some lie outside of the padding between tensors.
+    flipped = bytes(byte ^ 1 for byte in content[middle : middle + 128])
     return {
-        "altered": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        "altered": content[:middle] + flipped + content[middle + 128 :],
         "truncated": content[:middle],
         "empty": b"",
         "other": b"not a checkpoint",

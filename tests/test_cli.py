@@ -82,7 +82,7 @@ def test_failed_runs_are_named_and_counted(tmp_path, caplog, tiny, monkeypatch):
     [
         (["--ratios", "1.5"], "error: ratios are (1.5,): each must lie strictly between 0 and 1"),
         (["--width", "-1"], "error: width is -1.0"),
-        (["--jobs", "0"], "error: --jobs is 0: give at least 1"),
+        (["--jobs", "0"], "error: --jobs is 0: give a whole number in [1, inf)"),
     ],
 )
 def test_settings_outside_end_with_status_2(arguments, named, tmp_path, capsys, monkeypatch):
@@ -125,7 +125,7 @@ def test_durations(text, seconds):
 def test_overrides_reach_the_plan(tmp_path, monkeypatch, tiny):
     planned = []
 
-    def stop(runs_, store, *, profile, budget):
+    def stop(runs_, store, *, profile, budget, wait):
         planned.append((runs_, store.root, profile, budget))
         return sweeps.SweepReport()
 

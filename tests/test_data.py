@@ -29,7 +29,7 @@ from tiny_data import (
     write_tar,
 )
 
-from splinelib.errors import DataError, SettingError
+from splinelib.errors import DataError, LimitError, SettingError
 from splinestudy.data import (
     DATASETS,
     Dataset,
@@ -45,10 +45,11 @@ from splinestudy.data import (
     sources,
     subset,
 )
-from splinestudy.data.arrays import digest, read_arrays, write_arrays
+from splinestudy.data.arrays import Arrays, digest, read_arrays, write_arrays
 from splinestudy.data.batching import crop_and_flip
-from splinestudy.data.cache import cache_path
+from splinestudy.data.cache import cache_path, cached
 from splinestudy.data.catalogue import ENTRIES, ByHand
+from splinestudy.data.obtain import verify
 from splinestudy.data.sources import Source
 
 
@@ -834,3 +835,58 @@ def test_bad_batch_settings(split, dataset):
         evaluation_batches(split, dataset, -1)
     with pytest.raises(SettingError, match="skip is -1"):
         batches(split, dataset, 4, generator=seeded(), augment=False, skip=-1)
+
+
+# Files that nobody meant
+
+
+def test_a_cached_cifar100_is_checked_like_the_others(tmp_path, caplog):
+    few = Arrays(
+        np.zeros((20, 1, 8, 8), np.uint8), np.full(20, 999), np.zeros((5, 1, 8, 8), np.uint8), np.full(5, -5)
+    )
+    for names in (("a", "b"), ENTRIES["cifar100"].class_names):
+        write_arrays(tmp_path / "cifar100.safetensors", few, names)
+        named = (few, names)
+        with pytest.raises(DataError, match="cifar100"):
+            verify(ENTRIES["cifar100"], *named, "cifar100.safetensors")
+
+
+def test_what_is_cached_is_checked_before_it_is_used(tmp_path):
+    good = (tiny_arrays(), ("a", "b"))
+    write_arrays(tmp_path / "x.safetensors", tiny_arrays(), ("other",))
+
+    def check(named):
+        if named[1] != ("a", "b"):
+            raise DataError("another data set")
+
+    assert cached(tmp_path / "x.safetensors", lambda: good, check=check)[1] == ("a", "b")
+    assert read_arrays(tmp_path / "x.safetensors")[1] == ("a", "b")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "LARGEST", 1000)
+    (tmp_path / "train.bin.gz").write_bytes(gzip.compress(bytes(10**6)))
+    with pytest.raises(DataError, match=r"train\.bin\.gz has more than 1000 bytes"):
+        decode.read_files(tmp_path, ("train.bin",))
+
+
+def test_a_pipe_among_images_is_no_image(tmp_path):
+    from PIL import Image
+
+    for split in ("train", "val"):
+        folder = tmp_path / split / "a"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "picture.png")
+        os.mkfifo(folder / "pipe.png")
+    listing, _ = imagefolder.list_folder(tmp_path)
+    assert [[file.name for file, _ in files] for files in listing.values()] == [["picture.png"]] * 2
+
+
+def test_pictures_and_sizes_that_take_all_memory_are_refused(tmp_path):
+    from PIL import Image
+
+    Image.new("L", (2000, 1)).save(tmp_path / "long.png")
+    with pytest.raises(DataError, match=r"long\.png cannot be decoded \(2000 x 1 pixels are no picture\)"):
+        imagefolder.decode_folder({"train": [(tmp_path / "long.png", 0)]}, 8)
+    with pytest.raises(LimitError, match="of 99999999 pixels takes"):
+        imagefolder.decode_folder({"train": [(tmp_path / "long.png", 0)]}, 99999999)

@@ -81,3 +81,14 @@ def test_a_partition_of_one_region_comes_back(tmp_path):
     partition = compute_partition(model, PLANE, boundary=True)
     save_partition(partition, tmp_path / "p.npz")
     assert len(load_partition(tmp_path / "p.npz")) == len(partition) == 1
+
+
+def test_a_file_that_would_not_fit_memory_is_refused_before_it_is_unpacked(saved, tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", **saved, more=np.zeros(2**24))
+    assert (tmp_path / "bomb.npz").stat().st_size < 2**21
+    monkeypatch.setattr("os.sysconf", lambda name: 2**12)  # a machine of 16 MiB
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("this takes memory"))
+    with pytest.raises(
+        RecordError, match=r"bomb.npz takes 0\.\d+ GiB, this machine has 0.0156: make it smaller"
+    ):
+        load_partition(tmp_path / "bomb.npz")

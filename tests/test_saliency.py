@@ -331,7 +331,7 @@ def test_what_a_score_lacks_is_named(cnn):
         (lambda x, y: GraSP(x, y, temperature=0), "temperature is 0"),
         (lambda x, y: Taylor(x, y, power=3), "power is 3"),
         (lambda x, y: Taylor(x, y, batch_size=0), "batch_size is 0"),
-        (lambda x, y: TorchPruningScore(None, x, y[:2]), r"labels have shape \(2,\)"),
+        (lambda x, y: TorchPruningScore(len, x, y[:2]), r"labels have shape \(2,\)"),
         (lambda x, y: CodeDistance(x[:0]), "images have shape"),
         (lambda x, y: OutputAngle(x, positions=0), "positions is 0"),
     ],
@@ -347,7 +347,7 @@ def test_batches_and_settings_that_cannot_be_used_are_named(call, named):
         lambda x: Taylor(x, LABELS),
         lambda x: SNIP(x, LABELS),
         lambda x: GraSP(x, LABELS),
-        lambda x: TorchPruningScore(None, x),
+        lambda x: TorchPruningScore(len, x),
         SynFlow,
     ],
 )

@@ -353,15 +353,19 @@ def test_a_damaged_record_is_computed_anew(how, tmp_path, executed):
     assert [record.results["number"] for record in report.records] == [1, 2, 4]
 
 
-def test_damaged_weights_are_never_used(tmp_path):
-    sweep_tiny(tmp_path, [DENSE_0])
-    path = RecordStore(tmp_path).weights_path(DENSE_0)
-    path.write_bytes(damaged(path.read_bytes())["altered"])
-    report = sweep_tiny(tmp_path, [SPLINE_0])
-    ((_, error),) = report.failed
-    assert str(path) in str(error)
-    path.unlink()
-    assert sweep_tiny(tmp_path, [SPLINE_0]).failed == []
+@pytest.mark.parametrize("how", ["altered", "truncated", "empty", "other", "another seed's"])
+def test_damaged_weights_are_set_aside_and_computed_again(how, complete, tmp_path):
+    shutil.copytree(complete[0], tmp_path / "store")
+    store = RecordStore(tmp_path / "store")
+    path, expected = store.weights_path(DENSE_0), without_clock(store.load(SPLINE_0).results)
+    other = store.weights_path(DENSE_1).read_bytes()
+    broken = other if how.startswith("another") else damaged(path.read_bytes())[how]
+    path.write_bytes(broken)
+    store.path(SPLINE_0).unlink()
+    report = sweep_tiny(store.root, [SPLINE_0])
+    assert report.failed == []
+    assert path.with_suffix(".damaged").read_bytes() == broken
+    assert without_clock(report.records[0].results) == expected
 
 
 class Clock:

@@ -8,8 +8,8 @@ from breaking import damaged, kill, started, wait_until
 from tiny_runs import SETTINGS, tiny_dataset, tiny_network, train_tiny
 from torch import nn
 
-from splinelib.errors import RecordError, SettingError, TrainingError
-from splinelib.files import load_tensors
+from splinelib.errors import DamagedError, RecordError, SettingError, TrainingError
+from splinelib.files import load_tensors, save_tensors
 from splinestudy.models import build_model
 from splinestudy.training import loop as training
 from splinestudy.training.loop import evaluate, train
@@ -170,12 +170,59 @@ def test_a_checkpoint_of_another_seed_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["altered", "truncated", "empty", "other"])
-def test_a_damaged_checkpoint_is_named(how, tmp_path):
+def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(how, tmp_path, caplog):
     path = tmp_path / "checkpoint.pt"
-    train_tiny(path, epochs=1)
-    path.write_bytes(damaged(path.read_bytes())[how])
-    with pytest.raises(RecordError, match="checkpoint.pt cannot be read .*: delete it"):
-        train_tiny(path, epochs=1)
+    expected = train_tiny(path, epochs=1)[:2]
+    path.write_bytes(broken := damaged(path.read_bytes())[how])
+    assert train_tiny(path, epochs=1)[:2] == expected
+    assert path.with_suffix(".damaged").read_bytes() == broken
+    assert "checkpoint.pt is damaged" in caplog.text or "was altered" in caplog.text
+    assert load_tensors(path)["progress"]["epoch"] == 1
+
+
+def test_a_checkpoint_of_another_run_is_not_taken(tmp_path):
+    train_tiny(tmp_path / "other.pt", epochs=1)
+    (tmp_path / "other.pt").rename(tmp_path / "mine.pt")
+    with pytest.raises(DamagedError, match=r"mine.pt was written as other: it belongs to another run"):
+        load_tensors(tmp_path / "mine.pt")
+
+
+def test_altered_tensors_with_right_check_sums_are_noticed(tmp_path):
+    save_tensors(tmp_path / "a.pt", {"x": torch.zeros(3), "n": [1, (2.0, None)]})
+    assert load_tensors(tmp_path / "a.pt")["n"] == [1, (2.0, None)]
+    held = torch.load(tmp_path / "a.pt", weights_only=True)
+    held["content"]["x"][1] = 1e-30
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(DamagedError, match="was altered"):
+        load_tensors(tmp_path / "a.pt")
+
+
+def test_checkpoints_from_before_they_had_names_are_read(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    expected = train_tiny(path)[:2]
+    train_tiny(path, epochs=3)
+    content = load_tensors(path)
+    content.pop("threads")
+    torch.save(content, path)
+    assert train_tiny(path)[:2] == expected
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
+def test_a_resumed_run_keeps_its_threads_or_says_so(before, now, tmp_path, caplog, monkeypatch):
+    path, used = tmp_path / "checkpoint.pt", []
+    step = Trainer._step
+    monkeypatch.setattr(Trainer, "_step", lambda *given: used.append(torch.get_num_threads()) or step(*given))
+    data = tiny_dataset()
+    try:
+        for threads, stop in ((before, 1), (now, 2)):
+            torch.set_num_threads(threads)
+            train(tiny_network(), data, SETTINGS, seed=0, checkpoint=path, stop=stop, progress=False)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    assert set(used[:6]) == {before}
+    assert set(used[6:]) == {min(before, now)}
+    assert f"was made with {before} threads and goes on with {min(before, now)}" in caplog.text
 
 
 def test_a_checkpoint_may_hold_tensors_and_plain_values_only(tmp_path):
@@ -183,7 +230,7 @@ def test_a_checkpoint_may_hold_tensors_and_plain_values_only(tmp_path):
     with pytest.raises(RecordError, match="holds a Tensor where a dict was expected"):
         load_tensors(tmp_path / "tensor.pt")
     torch.save({"model": tiny_network()}, tmp_path / "module.pt")
-    with pytest.raises(RecordError, match="module.pt cannot be read"):
+    with pytest.raises(RecordError, match="module.pt is damaged"):
         load_tensors(tmp_path / "module.pt")
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, Seed, check_fields, checked
+from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import Drop, ranking_score
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import Observer, evaluating, watched
@@ -42,17 +44,16 @@ class Moments:
 @dataclass(frozen=True, eq=False)
 class _OnImages:
     images: Tensor = field(repr=False)
-    positions: int = 64
+    positions: Count = 64
     drop: Drop = "smaller_norm"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.images.ndim < 2 or len(self.images) == 0:
             raise SettingError(
                 f"images have shape {tuple(self.images.shape)}: pass a non-empty batch [N, ...]"
             )
-        if self.positions < 1:
-            raise SettingError(f"positions is {self.positions}: look at one position of a map at least")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ class CodeDistance(_OnImages):
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_layers(model, layers)
         return [
             ranking_score(distance, folded(model, layer)[0].norm(dim=1), self.drop, self.seed)
             for layer, distance in zip(layers, self.distances(model, layers), strict=True)
@@ -91,6 +93,7 @@ class CodeDistance(_OnImages):
 
     def distances(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """``min(δ, 1 − δ)`` of every two units, float64 [units, units] in [0, ½] for each layer."""
+        check_layers(model, layers)
         seen = observe_moments(model, layers, self.images, self.positions, self.seed, codes=True)
         return [((1 - moments.gram.abs() / moments.count) / 2).fill_diagonal_(0.0) for moments in seen]
 
@@ -119,6 +122,7 @@ class OutputAngle(_OnImages):
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_layers(model, layers)
         return [
             ranking_score(*_angles(moments, self.centred), self.drop, self.seed)
             for moments in observe_moments(model, layers, self.images, self.positions, self.seed)
@@ -126,6 +130,7 @@ class OutputAngle(_OnImages):
 
     def distances(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """``1 − |cos|`` of every two units, float64 [units, units] in [0, 1] for each layer."""
+        check_layers(model, layers)
         seen = observe_moments(model, layers, self.images, self.positions, self.seed)
         return [_angles(moments, self.centred)[0] for moments in seen]
 
@@ -144,12 +149,13 @@ def _angles(moments: Moments, centred: bool) -> tuple[Tensor, Tensor]:
     return torch.minimum(distance, distance.T).fill_diagonal_(0.0), norm
 
 
+@checked
 def observe_moments(
     model: nn.Module,
     layers: Sequence[Layer],
     images: Tensor,
-    positions: int = 64,
-    seed: int = 0,
+    positions: Count = 64,
+    seed: Seed = 0,
     codes: bool = False,
 ) -> list[Moments]:
     """First and second moments of each layer's units over images and positions, in eval mode.
@@ -166,6 +172,7 @@ def observe_moments(
     grouped convolution over other channels, no reader), :class:`TrainingError` for values that are not finite, and
     :class:`SettingError` for images that are not, or that the model does not take.
     """
+    check_layers(model, layers)
     check_fit(model, images)
     seen = []
     inputs: dict[str, Observer] = {}
@@ -230,7 +237,7 @@ def _observer(
 def _sampled(values: Tensor, positions: int, seed: int) -> Tensor:
     """Rows [N · positions, units] of ``values`` [N, units, all positions]."""
     if values.shape[2] > positions:
-        order = torch.randperm(values.shape[2], generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(values.shape[2], generator=torch.Generator().manual_seed(int(seed)))
         values = values[:, :, order[:positions].to(values.device)]
     return values.transpose(1, 2).flatten(0, 1)
 

@@ -8,11 +8,13 @@ off. The model is not changed, and its ``.grad`` is not touched.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, Within, check_fields
+from splinelib.criteria.fit import check_layers
 from splinelib.criteria.loss_gradients import Saliency, check_batch, gradient, minibatches
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
@@ -32,6 +34,7 @@ class _OnBatch:
     labels: Tensor = field(repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_batch(self.images, self.labels)
 
 
@@ -51,20 +54,14 @@ class Taylor(_OnBatch):
     """
 
     power: Literal[1, 2] = 2
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.power not in (1, 2):
-            raise SettingError(f"power is {self.power!r}: choose 1 or 2")
-        if self.batch_size < 1:
-            raise SettingError(f"batch_size is {self.batch_size}: a minibatch holds at least one image")
+    batch_size: Count = 64
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_layers(model, layers)
         check_fit(model, self.images)
         total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
-        for images, labels, share in minibatches(self.images, self.labels, self.batch_size):
+        for images, labels, share in minibatches(self.images, self.labels, int(self.batch_size)):
             for parameter, slope in gradient(model, images, labels).items():
                 total[parameter] += share * (slope * parameter.detach()).abs() ** self.power
         return unit_sums(model, layers, total, biases=True)
@@ -84,6 +81,7 @@ class SNIP(_OnBatch):
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_layers(model, layers)
         check_fit(model, self.images)
         slopes = gradient(model, self.images, self.labels)
         return unit_sums(model, layers, _products(slopes, Tensor.abs))
@@ -106,21 +104,18 @@ class GraSP(_OnBatch):
     (torch.Size([3]), 1.0)
     """
 
-    temperature: float = 200.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.temperature > 0:
-            raise SettingError(f"temperature is {self.temperature}: it must be positive")
+    temperature: Annotated[float, Within("(0, inf)")] = 200.0
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores in (0, 1], float64 [units] for each layer."""
+        check_layers(model, layers)
         sums = self.signed(model, layers)
         distinct, rank = torch.cat(sums).unique(return_inverse=True)
         return list(((rank + 1).double() / len(distinct)).split([len(part) for part in sums]))
 
     def signed(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """The sums themselves, of either sign, float64 [units] for each layer."""
+        check_layers(model, layers)
         check_fit(model, self.images)
         slopes = gradient(model, self.images, self.labels, self.temperature)
         bent = gradient(model, self.images, self.labels, self.temperature, along=slopes)
@@ -146,8 +141,12 @@ class SynFlow:
 
     example_inputs: Tensor = field(repr=False)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_layers(model, layers)
         check_fit(model, torch.ones_like(self.example_inputs[:1]))
         linear = copy.deepcopy(model).double().requires_grad_(True)
         with evaluating(linear):
@@ -191,11 +190,13 @@ class TorchPruningScore:
     labels: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.labels is not None:
             check_batch(self.images, self.labels)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer. Raises :class:`UnsupportedModuleError` where it gives none."""
+        check_layers(model, layers)
         check_fit(model, self.images)
         scored = copy.deepcopy(model).requires_grad_(True)
         graph = dependency_graph(scored, self.images[:1])

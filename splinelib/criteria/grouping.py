@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
+from splinelib.checks import NonNegative, check_fields
+from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import Offset, falling_scores, spline_distance
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.network import Layer
@@ -37,11 +39,15 @@ class SplineGroups:
     [0, 2, 1]
     """
 
-    rho: float = 0.05
+    rho: NonNegative = 0.05
     offset: Offset = "raw"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores of each layer's units, float64 [units]; low falls first."""
+        check_layers(model, layers)
         return [self.layer_score(*folded(model, layer)) for layer in layers]
 
     def layer_score(self, weight: Tensor, bias: Tensor) -> Tensor:

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import NonNegative, Seed, check_fields
+from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import falling_scores
-from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
 from splinelib.layers.images import check_images
 from splinelib.layers.network import Layer
@@ -103,10 +106,14 @@ class _OnReaders:
     """What is common to scores that look at a layer's readers on data."""
 
     images: Tensor = field(repr=False)
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
+        check_layers(model, layers)
         check_images(model, self.images)
         found = [_solvable_readers(model, layer) for layer in layers]
         names = {name for columns in found for name, _ in columns}
@@ -116,7 +123,7 @@ class _OnReaders:
         def handle(name: str, inputs: Iterable[Tensor]) -> None:
             """Take a reader in, and score the layers of which it was the last."""
             module = model.get_submodule(name)
-            moments = covariance(rows_of(module, inputs, len(self.images), self.seed))
+            moments = covariance(rows_of(module, inputs, len(self.images), int(self.seed)))
             for place, columns in enumerate(found):
                 index = dict(columns).get(name)
                 if index is None:
@@ -202,7 +209,7 @@ class ReconstructionCost(_OnReaders):
     1
     """
 
-    ridge: float = RIDGE
+    ridge: NonNegative = RIDGE
 
     def _eliminations(self, name: str, problems: list[_Problem]) -> list[_Elimination]:
         energy = sum(float((p.weight * (p.covariance @ p.weight)).sum()) for p in problems)
@@ -297,6 +304,10 @@ def _products(problem: _Problem) -> Tensor:
 def _scores(fallen: tuple[list[int], list[float]]) -> Tensor:
     """The costs by unit, made increasing in the order of the fall; the survivor scores twice the largest."""
     order, cost = fallen
+    if not np.isfinite(cost).all():
+        raise TrainingError(
+            "costs of units are not finite: the network has diverged, or its readers are zero"
+        )
     (survivor,) = set(range(len(order) + 1)) - set(order)
     cost = [max(value, 0.0) for value in cost]  # rounding may make a cost of nothing negative
     return falling_scores([*order, survivor], [*cost, 2 * max([*cost, 1e-12])])

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import NonNegative, Seed, check_fields, check_finite, check_memory, checked
+from splinelib.criteria.fit import check_layers
 from splinelib.errors import SettingError
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.network import Layer
@@ -39,7 +41,8 @@ class Ranking:
     distance: np.ndarray
 
 
-def spline_distance(weight: Tensor, bias: Tensor, rho: float = 0.05, offset: Offset = "raw") -> Tensor:
+@checked
+def spline_distance(weight: Tensor, bias: Tensor, rho: NonNegative = 0.05, offset: Offset = "raw") -> Tensor:
     """Spline redundancy of every two units of a layer, float64 [units, units]; its diagonal is 0.
 
     ``d(k, k') = (1 − |cos(w_k, w_k')|) + ρ · Δ(k, k')``, where for ``offset="raw"`` Δ = |b_k − b_k'| and for
@@ -59,10 +62,13 @@ def spline_distance(weight: Tensor, bias: Tensor, rho: float = 0.05, offset: Off
     >>> spline_distance(weight, bias=torch.zeros(3)).tolist()
     [[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]
     """
-    if rho < 0:
-        raise SettingError(f"rho is {rho}: it must be at least 0")
-    if offset not in ("raw", "geometric"):
-        raise SettingError(f"offset is {offset!r}: choose 'raw' or 'geometric'")
+    if weight.ndim != 2 or not weight.numel() or bias.shape != weight.shape[:1]:
+        raise SettingError(
+            f"weight and bias have shapes {tuple(weight.shape)} and {tuple(bias.shape)}: give [units, d] and [units]"
+        )
+    for name, values in (("weight", weight), ("bias", bias)):
+        check_finite(name, values, "the network has diverged, or lower its learning rate")
+    check_memory(f"the distance of every two of {len(weight)} units", 8 * len(weight) ** 2)
     weight, bias = weight.detach().double(), bias.detach().double()
     norm = weight.norm(dim=1)
     dead = norm == 0
@@ -87,7 +93,8 @@ def spline_distance(weight: Tensor, bias: Tensor, rho: float = 0.05, offset: Off
     return distance.fill_diagonal_(0.0)
 
 
-def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed: int = 0) -> Ranking:
+@checked
+def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed: Seed = 0) -> Ranking:
     """Greedy ranking: take the closest remaining pair, drop one of the two, until one unit is left.
 
     Args:
@@ -104,12 +111,17 @@ def rank_units(distance: Tensor, norm: Tensor, drop: Drop = "smaller_norm", seed
     >>> ranking.order.tolist(), ranking.distance.tolist()
     ([0, 2, 1], [0.0, 1.0, inf])
     """
-    if drop not in ("smaller_norm", "closer_second", "random"):
-        raise SettingError(f"drop is {drop!r}: choose 'smaller_norm', 'closer_second' or 'random'")
+    if norm.ndim != 1 or not len(norm) or distance.shape != (len(norm), len(norm)):
+        raise SettingError(
+            f"distance and norm have shapes {tuple(distance.shape)} and {tuple(norm.shape)}: give [units, units] and "
+            "[units], of at least one unit"
+        )
+    for name, values in (("distance", distance), ("norm", norm)):
+        check_finite(name, values, "the network has diverged, or its distances overflow")
     left = distance.numpy(force=True).astype(np.float64)
     np.fill_diagonal(left, np.inf)
     norms = norm.numpy(force=True)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(int(seed))
     # Infinite for the fallen. Added to the rows that are searched it is cheaper than a column of ``left`` each time.
     gone = np.zeros(len(left))
     nearest = left.argmin(axis=1)
@@ -195,19 +207,19 @@ class Spline:
     [0.0, 2.0, 1.0]
     """
 
-    rho: float = 0.05
+    rho: NonNegative = 0.05
     offset: Offset = "raw"
     drop: Drop = "smaller_norm"
-    seed: int = 0
+    seed: Seed = 0
     fold: bool = True
     orientation: Orientation = "either"
 
     def __post_init__(self) -> None:
-        if self.orientation not in ("either", "same"):
-            raise SettingError(f"orientation is {self.orientation!r}: choose 'either' or 'same'")
+        check_fields(self)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores of each layer's units, float64 [units]; low falls first."""
+        check_layers(model, layers)
         return [self.layer_score(*folded(model, layer, norms=self.fold)) for layer in layers]
 
     def layer_score(self, weight: Tensor, bias: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from splinelib.errors import SettingError
+from splinelib.checks import Seed, check_fields
+from splinelib.criteria.fit import check_layers
 from splinelib.layers.hyperplanes import raw_rows, unit_scales
 from splinelib.layers.network import Layer
 
@@ -26,11 +27,15 @@ class Random:
     [torch.Size([3])]
     """
 
-    seed: int
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores in [0, 1), float64 [units] for each layer."""
-        generator = torch.Generator().manual_seed(self.seed)
+        check_layers(model, layers)
+        generator = torch.Generator().manual_seed(int(self.seed))
         return [torch.rand(layer.units, generator=generator, dtype=torch.float64) for layer in layers]
 
 
@@ -47,11 +52,11 @@ class FilterNorm:
     order: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
-            raise SettingError(f"order is {self.order!r}: choose 1 or 2")
+        check_fields(self)
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Norms, float64 [units] for each layer; the rows of several writers count as one."""
+        check_layers(model, layers)
         return [raw_rows(model, layer).norm(p=self.order, dim=1) for layer in layers]
 
 
@@ -69,6 +74,7 @@ class FPGM:
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Sums of distances, float64 [units] for each layer; the rows of several writers stand side by side."""
+        check_layers(model, layers)
         return [_distance_sums(raw_rows(model, layer)) for layer in layers]
 
 
@@ -90,4 +96,5 @@ class BatchNormScale:
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scales, float64 [units] for each layer."""
+        check_layers(model, layers)
         return [unit_scales(model, layer) for layer in layers]

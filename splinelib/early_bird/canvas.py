@@ -6,13 +6,17 @@ Build the canvas once and keep it for the whole training: codes read on differen
 paper's canvas is the grid between two images, :func:`two_image_canvas`.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from splinelib.checks import Count, Seed, Within, check_finite, check_memory, checked
 from splinelib.errors import SettingError
 
 
-def two_image_canvas(first: Tensor, second: Tensor, side: int = 32) -> Tensor:
+@checked
+def two_image_canvas(first: Tensor, second: Tensor, side: Annotated[int, Within("[2, inf)")] = 32) -> Tensor:
     """The paper's canvas: all ``α·first + β·second`` for α, β on an even grid of [0, 1]² [side², ...].
 
     ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest.
@@ -33,15 +37,17 @@ def two_image_canvas(first: Tensor, second: Tensor, side: int = 32) -> Tensor:
         )
     if not first.is_floating_point():
         raise SettingError(f"canvas images are {first.dtype}: normalise them to a float dtype first")
-    if side < 2:
-        raise SettingError(f"canvas side is {side}: it must be at least 2")
+    for name, image in (("first", first), ("second", second)):
+        check_finite(name, image)
+    check_memory(f"a canvas of {side} x {side} points", side**2 * max(first.nbytes, 8))
     steps = torch.linspace(0, 1, side, dtype=first.dtype, device=first.device)
     alpha, beta = torch.meshgrid(steps, steps, indexing="ij")
     shape = (-1, *[1] * first.ndim)
     return alpha.reshape(shape) * first + beta.reshape(shape) * second
 
 
-def noise_canvas(images: Tensor, count: int, seed: int) -> Tensor:
+@checked
+def noise_canvas(images: Tensor, count: Count, seed: Seed) -> Tensor:
     """Uniform noise that fills the range of given images, channel by channel: [count, C, ...].
 
     ``images`` is a (normalised) batch [N, C, ...]; each value of channel c is drawn independently and uniformly between
@@ -61,13 +67,12 @@ def noise_canvas(images: Tensor, count: int, seed: int) -> Tensor:
             f"images is {images.dtype} of shape {tuple(images.shape)}: "
             "pass a non-empty float batch [N, C, ...], normalised as for training"
         )
-    if count < 1:
-        raise SettingError(f"count is {count}: a canvas holds at least one point")
+    check_memory(f"a canvas of {count} points", 8 * count * images[0].numel())
     channels = images.transpose(0, 1).flatten(1)
     low, high = channels.amin(1), channels.amax(1)
     if not bool((low.isfinite() & high.isfinite()).all()):
         raise SettingError("images hold NaN or infinite values: a range needs finite ones")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     noise = torch.rand(count, *images.shape[1:], generator=generator, dtype=torch.float64)
     shape = (-1, *[1] * (images.ndim - 2))
     low, high = low.cpu().double().view(shape), high.cpu().double().view(shape)

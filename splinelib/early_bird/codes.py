@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, check_fields, check_finite, checked, shown
 from splinelib.errors import SettingError, SplineError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating, tapped
 
@@ -34,19 +35,38 @@ class PackedCode:
     """
 
     layers: tuple[np.ndarray, ...]
-    bits: tuple[int, ...]
+    bits: tuple[Count, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if len(self.layers) != len(self.bits) or not all(map(_packed, self.layers, self.bits)):
+            raise SettingError(
+                f"layers are {[shown(layer) for layer in self.layers]} for {self.bits} bits: give one uint8 array for "
+                "each number of bits, an eighth as long"
+            )
 
 
+def _packed(array: np.ndarray, bits: int) -> bool:
+    return array.dtype == np.uint8 and array.shape == (-(-bits // 8),)
+
+
+@checked
 def pack_bits(bits: Tensor) -> np.ndarray:
     """Pack a boolean tensor of any shape, in row-major order, into a uint8 array of ``ceil(numel / 8)``."""
+    if bits.dtype != torch.bool:
+        raise SettingError(f"bits are {shown(bits)}: give booleans")
     return np.packbits(bits.flatten().cpu().numpy())
 
 
-def differing_fraction(first: np.ndarray, second: np.ndarray, bits: int) -> float:
+@checked
+def differing_fraction(first: np.ndarray, second: np.ndarray, bits: Count) -> float:
     """Share of ``bits`` in which two packed arrays (as :func:`pack_bits` gives them) differ, in [0, 1]."""
+    if not (_packed(first, bits) and _packed(second, bits)):
+        raise SettingError(f"{shown(first)} and {shown(second)} are not {bits} packed bits each")
     return int(np.bitwise_count(first ^ second).sum(dtype=np.int64)) / bits
 
 
+@checked
 def code_distance(first: PackedCode, second: PackedCode) -> np.ndarray:
     """Fraction of differing bits, layer by layer: float64 array [layers]. Its mean is the distance of two epochs.
 
@@ -65,7 +85,8 @@ def code_distance(first: PackedCode, second: PackedCode) -> np.ndarray:
     return np.array([differing_fraction(a, b, bits) for a, b, bits in pairs])
 
 
-def pairwise_distances(codes: Sequence[PackedCode], block_bytes: int = 2**20) -> np.ndarray:
+@checked
+def pairwise_distances(codes: Sequence[PackedCode], block_bytes: Count = 2**20) -> np.ndarray:
     """Distance of every two moments, layer by layer: float64 [moments, moments, layers], symmetric, values in [0, 1].
 
     ``pairwise_distances(codes).mean(axis=2)`` is the epoch × epoch matrix δ(s, t) of the paper's pictures. All pairs
@@ -85,6 +106,7 @@ def pairwise_distances(codes: Sequence[PackedCode], block_bytes: int = 2**20) ->
     return (differing + differing.transpose(1, 0, 2)) / np.array(bits)
 
 
+@checked
 def distances_to_final(codes: Sequence[PackedCode]) -> np.ndarray:
     """Distance of every moment to the last one, layer by layer: float64 [moments, layers], zero in the last row.
 
@@ -95,6 +117,7 @@ def distances_to_final(codes: Sequence[PackedCode]) -> np.ndarray:
     return np.array([code_distance(code, codes[-1]) for code in codes])
 
 
+@checked
 def settled_share(codes: Sequence[PackedCode]) -> np.ndarray:
     """Share of bits that never change again after each moment: float64 [moments, layers], one in the last row.
 
@@ -113,6 +136,8 @@ def settled_share(codes: Sequence[PackedCode]) -> np.ndarray:
     return share
 
 
+@checked
+@checked
 def distance_per_rate(distances: np.ndarray, lrs: Sequence[float] | np.ndarray) -> np.ndarray:
     """Distance to the previous moment per unit of learning rate: float64 [moments - 1] or [moments - 1, layers].
 
@@ -124,6 +149,7 @@ def distance_per_rate(distances: np.ndarray, lrs: Sequence[float] | np.ndarray) 
     Raises :class:`SettingError` if the shapes do not fit or a learning rate is not positive and finite.
     """
     rates = np.asarray(lrs, dtype=np.float64)
+    check_finite("distances", distances)
     if distances.ndim not in (2, 3) or distances.shape[0] != distances.shape[1]:
         raise SettingError(
             f"distances have shape {distances.shape}: pass [moments, moments] or [moments, moments, layers]"
@@ -179,8 +205,9 @@ def _sample(total: int, bits: int, layer: int) -> np.ndarray:
 Places = dict[tuple[Any, ...], Tensor]
 
 
+@checked
 def sign_codes(
-    model: nn.Module, canvas: Tensor, bits: int = 2**17, places: Places | None = None
+    model: nn.Module, canvas: Tensor, bits: Count = 2**17, places: Places | None = None
 ) -> PackedCode:
     """Codes of ``model`` on ``canvas`` [points, ...] (any input shape), in eval mode, at most ``bits`` a layer.
 
@@ -208,8 +235,7 @@ def sign_codes(
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
-    if bits < 1:
-        raise SettingError(f"bits is {bits}: keep at least one bit a layer")
+    check_finite("canvas", canvas)
     reader = _Reader(len(canvas), bits, {} if places is None else places)
     with evaluating(model), _naming_the_canvas(model, canvas):
         pieces = [
@@ -260,10 +286,10 @@ class _Reader:
                 sample = self._sample(width * self._points, self._bits, layer)
                 self._places[key] = _places_in_memory(sample, z, first * width)
             kept = z.as_strided((_extent(z),), (1,)).index_select(0, self._places[key])
-        # A NaN is the least; six times faster than looking at each.
-        if kept.numel() and bool(kept.amin().isnan()):
+        # Both are NaN where one value is; six times faster than looking at each.
+        if kept.numel() and not all(bool(end.isfinite()) for end in kept.aminmax()):
             raise TrainingError(
-                f"pre-activation {layer} is NaN on the canvas: the network has diverged, lower its lr"
+                f"pre-activation {layer} is NaN or infinite on the canvas: the network has diverged, lower its lr"
             )
         return kept > 0
 

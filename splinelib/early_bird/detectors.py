@@ -22,24 +22,25 @@ much as 32 codes, once. The distances of all calls are computed when they are as
 
 import zlib
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, Share, Within, check, check_finite, checked, shown
 from splinelib.early_bird.codes import PackedCode, Places, pack_bits, pairwise_distances, sign_codes
-from splinelib.errors import RecordError, SettingError, UnsupportedModuleError
+from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
+
+Threshold = Annotated[float, Within("(0, 1]")]
+"""A distance, which lies in [0, 1]."""
 
 
 class _Detector(ABC):
     """Keeps the code of every update."""
 
-    def __init__(self, threshold: float, window: int) -> None:
-        if not 0 < threshold <= 1:
-            raise SettingError(f"threshold is {threshold}: distances lie in [0, 1], choose one in (0, 1]")
-        if window < 1:
-            raise SettingError(f"window is {window}: it must hold at least one epoch")
+    @checked
+    def __init__(self, threshold: Threshold, window: Count) -> None:
         self.threshold = threshold
         self.window = window
         self.epoch: int | None = None
@@ -101,6 +102,7 @@ class _Detector(ABC):
             "settings": self._settings(),
         }
 
+    @checked
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state made by :meth:`state_dict` of a detector with the same canvas and settings.
 
@@ -113,11 +115,16 @@ class _Detector(ABC):
         if differing := [name for name in mine if theirs.get(name) != mine[name]]:
             pairs = ", ".join(f"{name} {theirs.get(name)} and not {mine[name]}" for name in differing)
             raise RecordError(f"detector state was made with {pairs}: build the detector as it was then")
-        self.epoch = state["epoch"]
-        self._history = [
-            PackedCode(tuple(layer.cpu().numpy() for layer in layers), tuple(bits))
-            for layers, bits in zip(state["codes"], state["bits"], strict=True)
-        ]
+        try:
+            history = [
+                PackedCode(tuple(layer.cpu().numpy() for layer in layers), tuple(bits))
+                for layers, bits in zip(state["codes"], state["bits"], strict=True)
+            ]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"detector state is damaged ({error}): it was not made by state_dict()"
+            ) from error
+        self.epoch, self._history = state["epoch"], history
         self._distances = np.zeros((0, 0, 0))
 
 
@@ -135,7 +142,11 @@ class SplineEarlyBird(_Detector):
     ([False, False, False, True, True], 3)
     """
 
-    def __init__(self, canvas: Tensor, threshold: float = 0.16, window: int = 3, bits: int = 2**17) -> None:
+    @checked
+    def __init__(
+        self, canvas: Tensor, threshold: Threshold = 0.16, window: Count = 3, bits: Count = 2**17
+    ) -> None:
+        check_finite("canvas", canvas)
         super().__init__(threshold, window)
         self.canvas = canvas
         self.bits = bits
@@ -158,11 +169,15 @@ def _fingerprint(canvas: Tensor) -> str:
     return f"{canvas.dtype} of shape {tuple(canvas.shape)} with CRC-32 {zlib.crc32(content.tobytes()):08x}"
 
 
-def first_settled(distances: np.ndarray, threshold: float = 0.16, window: int = 3) -> int | None:
+@checked
+def first_settled(distances: np.ndarray, threshold: Threshold = 0.16, window: Count = 3) -> int | None:
     """The epoch at which :class:`SplineEarlyBird` would have drawn, from the distances [updates, updates] of a run.
 
     So one training serves for every threshold and window. None if the rule never holds.
     """
+    if distances.ndim != 2 or distances.shape[0] != distances.shape[1] or distances.dtype.kind not in "fiu":
+        raise SettingError(f"distances are {shown(distances)}: give numbers [updates, updates]")
+    check_finite("distances", distances)
     for epoch in range(window, len(distances)):
         if distances[epoch, epoch - window : epoch].max() < threshold:
             return epoch
@@ -181,13 +196,13 @@ class MaskEarlyBird(_Detector):
     ([False, False, True, True], 2)
     """
 
-    def __init__(self, ratio: float, threshold: float = 0.1, window: int = 5) -> None:
+    @checked
+    def __init__(self, ratio: Share, threshold: Threshold = 0.1, window: Count = 5) -> None:
         super().__init__(threshold, window)
-        if not 0 < ratio < 1:
-            raise SettingError(f"ratio is {ratio}: it must lie strictly between 0 and 1")
         self.ratio = ratio
 
     def _observe(self, model: nn.Module) -> PackedCode:
+        check("model", model, nn.Module)
         scales = [
             module.weight.detach().abs().flatten().float().cpu()
             for module in model.modules()
@@ -198,6 +213,10 @@ class MaskEarlyBird(_Detector):
                 f"{type(model).__name__} has no batch norm with scales: use SplineEarlyBird, which needs none"
             )
         scale = torch.cat(scales)
+        if not bool(scale.isfinite().all()):
+            raise TrainingError(
+                "batch-norm scales are NaN or infinite: the network has diverged, lower its lr"
+            )
         kept = torch.ones_like(scale, dtype=torch.bool)
         kept[scale.argsort(stable=True)[: int(self.ratio * len(scale))]] = False
         return PackedCode((pack_bits(kept),), (len(scale),))

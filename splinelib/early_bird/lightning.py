@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from splinelib.early_bird.detectors import SplineEarlyBird
+from splinelib.checks import Count, checked
+from splinelib.early_bird.detectors import SplineEarlyBird, Threshold
 from splinelib.errors import RecordError, SettingError
 
 try:
@@ -51,18 +52,17 @@ class SplineEarlyBirdCallback(Callback):
     :func:`splinelib.early_bird.codes.sign_codes`.
     """
 
+    @checked
     def __init__(
         self,
         canvas: Tensor,
-        threshold: float = 0.16,
-        window: int = 3,
-        every_n_steps: int | None = None,
+        threshold: Threshold = 0.16,
+        window: Count = 3,
+        every_n_steps: Count | None = None,
         stop: bool = False,
         name: str = "",
-        bits: int = 2**17,
+        bits: Count = 2**17,
     ) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise SettingError(f"every_n_steps is {every_n_steps}: use at least 1, or None for every epoch")
         self.detector = SplineEarlyBird(canvas, threshold, window, bits)
         self.every_n_steps = every_n_steps
         self.stop = stop

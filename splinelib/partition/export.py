@@ -1,14 +1,18 @@
 """Partitions as files: NPZ, to read back, and JSON in the manner of GeoJSON, for other programs."""
 
 import json
+import os
+import stat
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from splinelib.errors import RecordError
-from splinelib.files import atomic_path
+from splinelib.checks import check_memory
+from splinelib.errors import FileError, RecordError
+from splinelib.files import atomic_path, file_errors
 from splinelib.partition.decision import DecisionBoundary
 from splinelib.partition.engine.program import UnitLayer
 from splinelib.partition.partition import Partition
@@ -39,11 +43,18 @@ def load_partition(path: Path | str) -> Partition:
     """Read what :func:`save_partition` wrote.
 
     Raises:
-        RecordError: the file is not such a file.
+        RecordError: the file is not such a file, or would not fit memory.
+        FileError: it cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with file_errors(path, "read"), open(path, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise ValueError("it is no plain file")
+            with zipfile.ZipFile(opened) as archive:  # which reads no more of a member than it says here
+                check_memory(str(path), sum(member.file_size for member in archive.infolist()))
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = dict(file)
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != _FORMAT:
             raise ValueError(f"format is {meta['format']!r}")
@@ -61,7 +72,7 @@ def load_partition(path: Path | str) -> Partition:
         partition = Partition(slice=where, layers=layers, boundary=boundary, **fields)
         _check(partition)
         return partition
-    except FileNotFoundError:
+    except (FileNotFoundError, FileError):
         raise
     except Exception as error:
         raise RecordError(f"{path} is not a saved partition ({error}); save it again") from error

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import check
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
 from splinelib.layers.channel_selection import ChannelSelection
@@ -201,6 +202,7 @@ def _silence(module: Any, indices: list[int], writes: bool) -> None:
 
 
 def _check_selection(layers: Sequence[Layer], selection: Selection) -> None:
+    check("selection", selection, Selection)
     sizes = {layer.name: layer.units for layer in layers}
     for name, units in selection.items():
         if name not in sizes:

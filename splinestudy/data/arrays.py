@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from splinelib.checks import check_memory
 from splinelib.errors import DataError
-from splinelib.files import atomic_path, sha256_of
+from splinelib.files import atomic_path, file_errors, sha256_of
 
 _TYPES = {"uint8": "U8", "int64": "I64"}
 _LONGEST_HEADER = 10_000_000  # bytes; a greater length can only come from damage
@@ -56,10 +57,11 @@ def read_arrays(path: Path, expected: str | None = None) -> tuple[Arrays, tuple[
 
     Raises:
         FileNotFoundError: There is no such file.
+        FileError: It cannot be read.
         DataError: The file is truncated, altered or of another kind; the message says which.
     """
     try:
-        with open(path, "rb") as file:
+        with file_errors(path, "read"), open(path, "rb") as file:
             length = file.read(8)
             header = file.read(min(int.from_bytes(length, "little"), _LONGEST_HEADER))
             fields = json.loads(header)
@@ -69,13 +71,12 @@ def read_arrays(path: Path, expected: str | None = None) -> tuple[Arrays, tuple[
             )
             if (size := path.stat().st_size) != needed:
                 raise ValueError(f"it has {size} bytes instead of {needed}")
+            check_memory(str(path), needed)
             arrays = Arrays(
                 *(np.fromfile(file, dtype, math.prod(shape)).reshape(shape) for dtype, shape in kinds)
             )
         class_names = tuple(json.loads(fields["__metadata__"]["classes"]))
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error!r}); it must be fetched again") from error
     found = digest(arrays)
     if _header(arrays, class_names, found) != length + header or expected not in (None, found):

@@ -1,12 +1,13 @@
 """Batches from images already in memory; crop and flip act on whole batches, without per-image Python."""
 
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splinelib.errors import SettingError
+from splinelib.checks import Count, Within, checked
 from splinestudy.data.dataset import Dataset, Split, rescale, scale_and_shift
 
 PADDING = 4  # zero pixels on every side before the random crop, the usual choice for 32x32 images
@@ -14,14 +15,15 @@ PADDING = 4  # zero pixels on every side before the random crop, the usual choic
 Batch = tuple[Tensor, Tensor]
 
 
+@checked
 def batches(
     split: Split,
     dataset: Dataset,
-    batch_size: int,
+    batch_size: Count,
     *,
     generator: torch.Generator,
     augment: bool,
-    skip: int = 0,
+    skip: Annotated[int, Within("[0, inf)")] = 0,
 ) -> Iterator[Batch]:
     """Go through ``split`` once in random order.
 
@@ -45,8 +47,6 @@ def batches(
         SettingError: ``batch_size`` is below 1 or ``skip`` below 0.
     """
     bounds = _bounds(len(split), batch_size)
-    if skip < 0:
-        raise SettingError(f"skip is {skip}; give the number of batches to leave out, 0 or more")
     count, device = len(split), split.images.device
     order = torch.randperm(count, generator=generator, device=generator.device).to(device)
     raw: Iterable[Batch]
@@ -64,14 +64,16 @@ def batches(
     return _finished(raw, dataset, device)
 
 
-def evaluation_batches(split: Split, dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+@checked
+def evaluation_batches(split: Split, dataset: Dataset, batch_size: Count) -> Iterator[Batch]:
     """Go through ``split`` once in its own order, without augmentation; batches as in :func:`batches`."""
     bounds = _bounds(len(split), batch_size)
     raw = ((split.images[a:b], split.labels[a:b]) for a, b in bounds)
     return _finished(raw, dataset, split.images.device)
 
 
-def batch_count(count: int, batch_size: int) -> int:
+@checked
+def batch_count(count: Annotated[int, Within("[0, inf)")], batch_size: Count) -> int:
     """Number of batches that ``count`` images make."""
     return len(_bounds(count, batch_size))
 
@@ -110,8 +112,6 @@ def _finished(raw: Iterable[Batch], dataset: Dataset, device: torch.device) -> I
 
 def _bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
     """Start and end of every batch."""
-    if batch_size < 1:
-        raise SettingError(f"batch_size is {batch_size}; it must be at least 1")
     edges = [*range(0, count, batch_size), count]
     if batch_size > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         del edges[-2]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from splinelib.errors import DataError
+from splinelib.files import remove_temporaries
+from splinestudy.caches import leased
 from splinestudy.data.arrays import Arrays, read_arrays, write_arrays
 
 log = logging.getLogger(__name__)
@@ -18,7 +20,12 @@ def cache_path(name: str, root: Path) -> Path:
     return root / f"{name}.safetensors"
 
 
-def cached(path: Path, make: Callable[[], Named], expected: str | None = None) -> Named:
+def cached(
+    path: Path,
+    make: Callable[[], Named],
+    expected: str | None = None,
+    check: Callable[[Named], None] = lambda named: None,
+) -> Named:
     """Read the file at ``path``; where it is absent or damaged, make its content and write it first.
 
     Of several processes that want the same file, one makes it and the others wait. A damaged file is named in
@@ -28,23 +35,31 @@ def cached(path: Path, make: Callable[[], Named], expected: str | None = None) -
         path: A file of :func:`splinestudy.data.arrays.write_arrays`.
         make: Gives arrays and class names.
         expected: SHA-256 that the arrays must have; None where none is known.
+        check: raises DataError for arrays and names that are not those wanted.
 
     Raises:
         DataError: ``make`` raised it, or the folder cannot be written.
+        FileError: The file is there but cannot be read.
     """
+
+    def read() -> Named:
+        named = read_arrays(path, expected)
+        check(named)
+        return named
+
     try:
-        return read_arrays(path, expected)
+        return read()
     except FileNotFoundError:
         pass
     except DataError as error:
         log.warning("%s", error)
-    with _locked(path):
-        # Another process may have finished while this one waited for the lock.
+    with writing(path), leased(path.with_name(f".{path.stem}.lease")):
+        remove_temporaries(path.parent, path.stem)
+        # Another process may have finished while this one waited.
         with contextlib.suppress(FileNotFoundError, DataError):
-            return read_arrays(path, expected)
+            return read()
         arrays, class_names = make()
-        with writing(path):
-            write_arrays(path, arrays, class_names)
+        write_arrays(path, arrays, class_names)
         return arrays, class_names
 
 
@@ -58,17 +73,3 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({error}); "
             "set SPLINELIB_DATA to a folder that can be written, with room for the data set"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    from filelock import FileLock  # torch depends on it, so that it is always there
-
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

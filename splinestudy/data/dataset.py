@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from splinelib.checks import Count, Seed, check_fields, checked
 from splinelib.errors import SettingError
 
 
@@ -21,6 +22,7 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
             raise SettingError(
                 f"Split.images is {self.images.dtype} of shape {tuple(self.images.shape)}; "
@@ -65,6 +67,7 @@ class Dataset:
     class_names: tuple[str, ...]
 
 
+@checked
 def normalize(images: Tensor, dataset: Dataset) -> Tensor:
     """Return ``(images / 255 - mean) / std`` per channel, as float32 on the images' device.
 
@@ -95,7 +98,8 @@ def rescale(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return images.to(torch.float32).mul_(scale).add_(shift)
 
 
-def subset(split: Split, count: int | None, seed: int) -> Split:
+@checked
+def subset(split: Split, count: Count | None, seed: Seed) -> Split:
     """Return ``count`` images with the classes as balanced as they can be, in their original order.
 
     With one seed a smaller subset is part of every larger one of the same split.
@@ -106,13 +110,13 @@ def subset(split: Split, count: int | None, seed: int) -> Split:
         seed: Decides which images of a class, and which classes get one more where ``count`` is no multiple.
 
     Raises:
-        SettingError: ``count`` is below 1 or above the number of images.
+        SettingError: ``count`` is above the number of images.
     """
     if count is None:
         return split
-    if not 1 <= count <= len(split):
+    if count > len(split):
         raise SettingError(f"count is {count}; a subset of this split has 1 to {len(split)} images")
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(int(seed)))
     labels = split.labels.cpu()[order]
     rank = torch.empty_like(labels)
     for label in labels.unique():

@@ -8,6 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -32,6 +33,9 @@ IDX = (
     "t10k-labels-idx1-ubyte",
 )
 
+LARGEST = 2**27
+"""Bytes that a published file has at most once it is unpacked (MNIST's images take 47 million)."""
+
 _BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -48,20 +52,30 @@ def read_files(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
         if path.is_dir():
             for file in sorted(path.rglob("*")):
                 if file.name.removesuffix(".gz") in wanted and file.is_file():
-                    found[file.name] = file.read_bytes()
+                    with open(file, "rb") as opened:
+                        found[file.name] = _limited(opened, file.name)
         else:
             with tarfile.open(path) as archive:
                 for member in archive:
                     name = Path(member.name).name
                     if name.removesuffix(".gz") in wanted and member.isfile():
-                        found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
+                        found[name] = _limited(archive.extractfile(member), name)  # type: ignore[arg-type]
         return {
-            n.removesuffix(".gz"): gzip.decompress(b) if n.endswith(".gz") else b for n, b in found.items()
+            n.removesuffix(".gz"): _limited(gzip.open(io.BytesIO(b)), n) if n.endswith(".gz") else b
+            for n, b in found.items()
         }
     except _BROKEN as error:
         raise DataError(
             f"{path} cannot be read ({error}); delete it or put an intact copy in its place"
         ) from error
+
+
+def _limited(file: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
+    """All that a file holds, unless that is more than any published one does."""
+    content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise DataError(f"{name} has more than {LARGEST} bytes, so it is no published file; get it again")
+    return content
 
 
 def cifar10(files: Files) -> Arrays:
@@ -115,12 +129,13 @@ def _rows_of_png(content: bytes, name: str) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if picture.width != SIDE * SIDE:
+            if picture.width != SIDE * SIDE or picture.height > 10_000:
                 raise DataError(
-                    f"{name} is {picture.width} pixels wide instead of {SIDE * SIDE}; get it again"
+                    f"{name} has {picture.width} x {picture.height} pixels instead of {SIDE * SIDE} a row and at most "
+                    "10,000 rows; get it again"
                 )
             pixels = np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, zlib.error) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, zlib.error) as error:
         raise DataError(f"{name} is not an intact PNG file ({error}); get it again") from error
     return np.ascontiguousarray(pixels.reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2))
 
@@ -128,7 +143,7 @@ def _rows_of_png(content: bytes, name: str) -> np.ndarray:
 def _json_labels(content: bytes, name: str) -> np.ndarray:
     try:
         return np.array(json.loads(content), dtype=np.int64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{name} is not a JSON list of labels ({error}); get it again") from error
 
 

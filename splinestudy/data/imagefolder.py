@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from splinelib.checks import check_memory
 from splinelib.errors import DataError, SettingError
 from splinelib.files import sha256_of
 from splinelib.progress import progress
@@ -18,6 +19,7 @@ from splinestudy.data.arrays import Arrays
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
 _ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"}
+_LONGEST = 100  # times as long as wide a picture may be: it is scaled whole before its centre is cut out
 
 Listing = dict[str, list[tuple[Path, int]]]  # split -> (file, label)
 
@@ -34,7 +36,7 @@ def folder_and_size(root: Path | str | None) -> tuple[Path, int]:
             "optionally followed by @ and the image size, such as /data/imagenet@64"
         )
     folder = Path(root).expanduser()
-    match = re.fullmatch(r"(.+)@(\d+)", str(folder))
+    match = re.fullmatch(r"(.+)@(\d{1,9})", str(folder))
     if match is None or folder.is_dir():
         return folder, DEFAULT_SIZE
     if int(match[2]) == 0:
@@ -62,7 +64,7 @@ def list_folder(folder: Path) -> tuple[Listing, tuple[str, ...]]:
             (file, label)
             for label, name in enumerate(classes)
             for file in sorted((folder / split / name).rglob("*"))
-            if file.suffix.lower() in _ENDINGS
+            if file.suffix.lower() in _ENDINGS and file.is_file()  # a pipe would wait for its writer
         ]
         if not listing[split]:
             kinds = ", ".join(sorted(_ENDINGS))
@@ -88,6 +90,8 @@ def decode_folder(listing: Listing, size: int) -> Arrays:
         DataError: A file cannot be decoded.
     """
     arrays: list[np.ndarray] = []
+    count = sum(map(len, listing.values()))
+    check_memory(f"an image folder of {count} images of {size} pixels", 3 * count * size**2)
     for split, files in listing.items():
         images = np.empty((len(files), 3, size, size), dtype=np.uint8)
         read: Callable[[Path], np.ndarray] = partial(_decode_file, size=size)
@@ -108,10 +112,13 @@ def _decode_file(file: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(file) as picture:
-            scale = round(size * 256 / 224) / min(picture.size)
+            short, long = sorted(picture.size)
+            if long > _LONGEST * short or short * long > Image.MAX_IMAGE_PIXELS:  # type: ignore[operator]
+                raise ValueError(f"{picture.width} x {picture.height} pixels are no picture")
+            scale = round(size * 256 / 224) / short
             shape = [max(size, round(side * scale)) for side in picture.size]
             scaled = picture.convert("RGB").resize((shape[0], shape[1]), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} cannot be decoded ({error}); replace it or take it out") from error
     left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
     cropped = scaled.crop((left, top, left + size, top + size))

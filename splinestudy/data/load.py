@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinestudy.caches import cache_dir
 from splinestudy.data import digits, imagefolder
@@ -11,7 +12,7 @@ from splinestudy.data.arrays import Arrays
 from splinestudy.data.cache import cache_path, cached
 from splinestudy.data.catalogue import ENTRIES
 from splinestudy.data.dataset import Dataset, Split
-from splinestudy.data.obtain import obtain
+from splinestudy.data.obtain import obtain, verify
 
 DATASETS = (*ENTRIES, "digits", "imagefolder")
 
@@ -23,6 +24,7 @@ def data_root(root: Path | str | None = None) -> Path:
     return Path(root).expanduser() if root is not None else cache_dir("SPLINELIB_DATA", "data")
 
 
+@checked
 def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     """Load a data set into memory, fetching and caching it the first time.
 
@@ -49,7 +51,13 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     if name in ENTRIES:
         entry, folder = ENTRIES[name], data_root(root)
         path = cache_path(name, folder)
-        arrays, _ = cached(path, lambda: (obtain(entry, folder), entry.class_names), entry.digest)
+        arrays, _ = cached(
+            path,
+            lambda: (obtain(entry, folder), entry.class_names),
+            entry.digest,
+            # With a digest nothing else needs a look.
+            lambda named: verify(entry, *named, str(path)) if entry.digest is None else None,
+        )
         return _dataset(name, arrays, entry.mean, entry.std, entry.flip, entry.class_names)
     if name == "digits":
         return _dataset(name, digits.digits_arrays(), digits.MEAN, digits.STD, False, tuple("0123456789"))

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from splinelib.checks import shown
 from splinelib.errors import DataError
+from splinelib.files import file_errors
 from splinestudy.data.arrays import Arrays, digest
 from splinestudy.data.cache import cache_path, writing
 from splinestudy.data.catalogue import Entry
@@ -26,7 +28,7 @@ def obtain(entry: Entry, root: Path) -> Arrays:
     tried = []
     for by_hand in entry.by_hand:
         path = root / by_hand.name
-        if not path.exists():
+        if not (path.is_file() or path.is_dir()):  # a pipe would wait for its writer
             continue
         try:
             return _decoded(entry, path, by_hand.md5)
@@ -45,8 +47,12 @@ def obtain(entry: Entry, root: Path) -> Arrays:
     raise DataError(_advice(entry, root, tried))
 
 
-def verify(entry: Entry, arrays: Arrays, origin: str) -> None:
-    """Raise DataError, naming ``origin``, unless shapes, labels and digest are those of ``entry``."""
+def verify(entry: Entry, arrays: Arrays, class_names: tuple[str, ...], origin: str) -> None:
+    """Raise DataError, naming ``origin``, unless names, shapes, labels and digest are those of ``entry``."""
+    if class_names != entry.class_names:
+        raise DataError(
+            f"{origin} holds the classes {shown(class_names)}, which are not those of {entry.name}"
+        )
     for split, count in (("train", entry.counts[0]), ("test", entry.counts[1])):
         images, labels = getattr(arrays, f"{split}_images"), getattr(arrays, f"{split}_labels")
         if images.shape != (count, entry.channels, SIDE, SIDE) or labels.shape != (count,):
@@ -67,7 +73,7 @@ def verify(entry: Entry, arrays: Arrays, origin: str) -> None:
 
 def _decoded(entry: Entry, path: Path, md5: str | None) -> Arrays:
     if md5 is not None:
-        with open(path, "rb") as file:
+        with file_errors(path, "read"), open(path, "rb") as file:
             found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if found != md5:
             raise DataError(f"{path} has MD5 {found}, not {md5}; put an intact copy in its place")
@@ -75,7 +81,7 @@ def _decoded(entry: Entry, path: Path, md5: str | None) -> Arrays:
         arrays = entry.decode(read_files(path, entry.files))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    verify(entry, arrays, str(path))
+    verify(entry, arrays, entry.class_names, str(path))
     return arrays
 
 

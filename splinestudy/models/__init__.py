@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from torch import nn
 
-from splinelib.errors import SettingError
+from splinelib.checks import Count, Seed, checked
+from splinelib.errors import LimitError, SettingError
 from splinelib.layers.channel_selection import ChannelSelection
 from splinestudy.models.initialise import seeded_weights
 from splinestudy.models.plain import alexnet, mlp, mlp_for_images, simple_cnn, vgg16_bn
@@ -34,15 +35,18 @@ ARCHITECTURES: tuple[str, ...] = tuple(_BUILDERS)
 CHAINS = ("vgg16_bn", "alexnet", "simple_cnn", "mlp")
 """Those that are one ``nn.Sequential``, module after module."""
 
+_LARGEST = 100_000  # units of a layer; a layer between two of them has 40 GB
 
+
+@checked
 def build_model(
     arch: str,
     *,
-    num_classes: int,
-    in_channels: int = 3,
+    num_classes: Count,
+    in_channels: Count = 3,
     width: float = 1.0,
     image_size: int = 32,
-    seed: int,
+    seed: Seed,
 ) -> nn.Module:
     """Build a network with fresh weights, on the CPU, in training mode.
 
@@ -67,14 +71,15 @@ def build_model(
     if arch not in _BUILDERS:
         raise SettingError(f"arch is {arch!r}, which is not known; choose one of {', '.join(ARCHITECTURES)}")
     build, smallest = _BUILDERS[arch]
-    for name, value, least in (
-        ("num_classes", num_classes, 1),
-        ("in_channels", in_channels, 1),
-        ("image_size", image_size, smallest),
-    ):
-        if value < least:
-            raise SettingError(f"{name} is {value} for {arch}; it must be at least {least}")
+    if image_size < smallest:
+        raise SettingError(f"image_size is {image_size} for {arch}; it must be at least {smallest}")
     if not (width > 0 and math.isfinite(width)):
         raise SettingError(f"width is {width} for {arch}; give a positive, finite factor such as 0.25")
-    with seeded_weights(seed):
+    largest = max(num_classes, in_channels, image_size, round(4096 * width))
+    if largest > _LARGEST:
+        raise LimitError(
+            f"num_classes is {num_classes}, in_channels {in_channels}, image_size {image_size}, width {width:g}: no "
+            f"network with layers of {largest} units is meant; give smaller numbers"
+        )
+    with seeded_weights(int(seed)):
         return build(num_classes, in_channels, width, image_size)

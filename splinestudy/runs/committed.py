@@ -91,7 +91,7 @@ def committed_store(folder: Path | str | None = None) -> RecordStore:
     """The committed records: ``records/`` beside the source, or another folder. An error if that is none."""
     if folder and not Path(folder).is_dir():
         raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
-    return RecordStore(folder or SOURCE / "records")
+    return RecordStore(folder or SOURCE / "records", readonly=True)
 
 
 def committed(study: Study, store: RecordStore, kind: str | None = None) -> list[Record]:

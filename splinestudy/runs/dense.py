@@ -1,19 +1,19 @@
 """Dense runs: train a full network and watch its partition. Most other runs start from one."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from filelock import FileLock
 from torch import nn
 
+from splinelib.checks import Count, Seed, Share, Within, check_fields
 from splinelib.early_bird.canvas import two_image_canvas
-from splinelib.errors import RecordError
-from splinelib.files import atomic_path, load_tensors
+from splinelib.errors import LostError, RecordError
+from splinelib.files import remove_temporaries, save_tensors
 from splinelib.pruning.flops import cost
+from splinestudy.caches import leased
 from splinestudy.data import Dataset, canvas_pair, example_inputs, load_dataset, normalize, subset
 from splinestudy.models import build_model
 from splinestudy.runs.detection import DetectionWatch
@@ -41,14 +41,17 @@ class DenseRun:
 
     kind: ClassVar[str] = "dense"
     dataset: str
-    images: int | None
+    images: Count | None
     arch: str
-    width: float
-    seed: int
+    width: Annotated[float, Within("(0, inf)")]
+    seed: Seed
     train: TrainSettings
-    canvas_side: int
-    mask_ratios: tuple[float, ...]
-    test_images: int | None = field(default=None, metadata={"later": True})
+    canvas_side: Annotated[int, Within("[2, inf)")]
+    mask_ratios: tuple[Share, ...]
+    test_images: Count | None = field(default=None, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def needs(self, store: RecordStore) -> Sequence[Run]:
         """Nothing."""
@@ -71,8 +74,7 @@ class DenseRun:
             keep=lambda epochs: store.moment_path(self, epochs) if watch.drew(epochs - 1) else None,
             progress=progress,
         )
-        with atomic_path(store.weights_path(self)) as path:
-            torch.save(model.state_dict(), path)
+        save_tensors(store.weights_path(self), model.state_dict())
         return {
             "epochs": rows,
             "cost": dataclasses.asdict(cost(model, example_inputs(data))),
@@ -118,8 +120,11 @@ def new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
 
 def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torch.device) -> nn.Module:
     """The network that a finished dense run left in ``store``, in eval mode."""
+    weights = store.load_tensors(store.weights_path(run))
+    if weights is None:
+        raise LostError(f"store {store.root} has no sound weights of {run}: run it again, as a sweep does")
     model = new_model(run, data, device)
-    model.load_state_dict(load_tensors(store.weights_path(run)))
+    model.load_state_dict(weights)
     return model.eval()
 
 
@@ -135,12 +140,11 @@ def partly_trained(
     if not epochs:
         return model.eval()
     path = store.moment_path(run, epochs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        earlier = [store.moment_path(run, number) for number in range(epochs - 1, 0, -1)]
-        start = next((other for other in earlier if other.exists()), None)
+    with leased(path.with_suffix(".lease")):
+        remove_temporaries(path.parent, path.stem)
+        earlier = (store.load_tensors(store.moment_path(run, number)) for number in range(epochs, 0, -1))
+        start = next((moment for moment in earlier if moment is not None), None)
         if start is not None and not path.exists():
-            with atomic_path(path) as temporary:
-                shutil.copyfile(start, temporary)
+            save_tensors(path, start)
         train(model, data, run.train, seed=run.seed, checkpoint=path, stop=epochs, progress=False)
     return model.eval()

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.gpu import gpu_runs
@@ -57,6 +58,7 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
 """What the sweeps that compare all methods set."""
 
 
+@checked
 def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> list[Run]:
     """The runs of a sweep, dense runs first; ``schedules`` thins ``settling`` to some of :data:`.SCHEDULES`.
 

@@ -5,6 +5,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from splinelib.checks import Seed, check, checked
 from splinelib.errors import SettingError
 from splinestudy.data import DATASETS
 from splinestudy.models import ARCHITECTURES
@@ -207,6 +210,7 @@ _CHOICES = {
 }
 
 
+@checked
 def get_profile(name: str, **overrides: Any) -> Profile:
     """The profile of that name with some fields replaced; an override of None leaves the field as it is.
 
@@ -232,6 +236,8 @@ def get_profile(name: str, **overrides: Any) -> Profile:
 
 def _coerced(field: str, value: Any, hint: Any) -> Any:
     """``value`` as the type ``hint``, or an error."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or not value:
             raise SettingError(f"{field} is {value!r}: give a non-empty list")
@@ -267,6 +273,7 @@ def _checked(profile: Profile) -> Profile:
         value = getattr(profile, field)
         if value is not None and value < least:
             raise SettingError(f"{field} is {value}: it must be at least {least}")
+    check("seeds", profile.seeds, tuple[Seed, ...])
     for field in ("width", "lr", "finetune_lr"):
         value = getattr(profile, field)
         if not 0 < value < math.inf:

@@ -4,11 +4,12 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
+from splinelib.checks import Within, check_fields
 from splinelib.errors import SettingError
 from splinelib.pruning.flops import counted_flops
 from splinelib.pruning.least_squares import reestimate_norms
@@ -83,9 +84,10 @@ class PruneRun:
     draw: Draw = field(default="end", metadata={"later": True})
     onward: bool = field(default=False, metadata={"later": True})
     ratio_of: RatioOf = field(default="units", metadata={"later": True})
-    order: int = field(default=0, metadata={"later": True})
+    order: Annotated[int, Within("[0, 1000)")] = field(default=0, metadata={"later": True})
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, self.start, self.scope)
         _check_draw(self)

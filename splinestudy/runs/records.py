@@ -6,29 +6,31 @@ A store is a folder::
     weights/<key>.pt       trained weights that later runs start from
     moments/<key>-3.pt     a dense run after its first 3 epochs, with its optimiser
     checkpoints/<key>.pt   where an interrupted run goes on
-    locks/<key>.lock       held while a process computes the run; freed by the system if the process dies
+    locks/<key>.lease      held while a process computes the run (:func:`splinestudy.caches.lease`)
 
-Several processes may share it. Records are written by atomic rename, carry a digest, and are set aside when damaged.
+Several processes and machines may share it. Files are written by atomic rename and carry name and digest. One whose
+content fails them is set aside as ``.damaged`` in a store that runs are computed in, and what it held is computed anew;
+one that cannot be read, for want of rights or file descriptors, is an error and stays where it is.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from filelock import FileLock, Timeout
+import numpy as np
+from filelock import Timeout
 
-from splinelib.errors import RecordError
-from splinelib.files import atomic_path
+from splinelib.errors import DamagedError, RecordError
+from splinelib.files import atomic_path, file_errors, load_tensors, remove_temporaries, sound
+from splinestudy.caches import lease
 
 SCHEMA = 1
-_LOG = logging.getLogger(__name__)
+Content = TypeVar("Content")
 _FIELDS = ("schema", "kind", "key", "settings", "results", "provenance")
 
 
@@ -71,7 +73,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
-        return value
+        return value.item() if isinstance(value, np.generic) else value
     fields = [
         field
         for field in dataclasses.fields(value)
@@ -87,10 +89,18 @@ def run_key(run: Settings) -> str:
 
 
 class RecordStore:
-    """A folder of records (see the module's docstring)."""
+    """A folder of records (see the module's docstring).
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    Args:
+        root: the folder.
+        readonly: the records are somebody else's: a damaged one is an error, and stays where it is.
+    """
+
+    def __init__(self, root: Path | str, readonly: bool = False) -> None:
+        self.root, self.readonly = Path(root), readonly
+        self._leases: dict[
+            str, Any
+        ] = {}  # kept, since a lease of a dead machine has to be watched for a while
 
     def path(self, run: Settings) -> Path:
         """File of the run's record, present or not."""
@@ -109,14 +119,20 @@ class RecordStore:
         return self.root / "checkpoints" / f"{run_key(run)}.pt"
 
     def load(self, run: Settings) -> Record | None:
-        """The run's record, or None if there is none. A damaged one is reported, set aside and counts as none."""
-        path = self.path(run)
-        return self._read(path) if path.exists() else None
+        """The run's record, or None if there is none.
+
+        Raises :class:`RecordError` for a record of another schema, :class:`FileError` for one that cannot be read.
+        """
+        return self._sound(self.path(run), read_record)
 
     def load_all(self, kind: str) -> list[Record]:
-        """All sound records of one kind, in the order of their keys; damaged ones are reported and set aside."""
-        records = [self._read(path) for path in sorted((self.root / kind).glob("[!.]*.json"))]
-        return [record for record in records if record is not None]
+        """All records of one kind, in the order of their keys. Raises as :meth:`load` does."""
+        paths = sorted((self.root / kind).glob("[!.]*.json"))
+        return [record for path in paths if (record := self._sound(path, read_record)) is not None]
+
+    def load_tensors(self, path: Path) -> dict[str, Any] | None:
+        """Content of a file of weights, a checkpoint or a moment of this store; None where there is none."""
+        return self._sound(path, load_tensors)
 
     def save(self, run: Settings, results: dict[str, Any], provenance: dict[str, Any]) -> Record:
         """Write the run's record. Raises :class:`RecordError` if ``results`` holds other than JSON values, or NaN."""
@@ -135,44 +151,57 @@ class RecordStore:
     @contextlib.contextmanager
     def claim(self, run: Settings) -> Iterator[bool]:
         """Yield True while this process alone may compute ``run``; False if another process is at it."""
-        path = self.root / "locks" / f"{run_key(run)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        key = run_key(run)
+        path = self.root / "locks" / f"{key}.lease"
+        lock = self._leases.setdefault(key, lease(path))
         try:
-            lock.acquire(timeout=0)
+            with file_errors(path, "written"):
+                lock.acquire(timeout=0)
         except Timeout:
             yield False
             return
         try:
+            for folder in (run.kind, "weights", "checkpoints"):
+                remove_temporaries(self.root / folder, key)
             yield True
         finally:
             lock.release()
 
-    def _read(self, path: Path) -> Record | None:
-        try:
-            return read_record(path)
-        except RecordError as error:
-            aside = path.with_suffix(".damaged")
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
-                os.replace(path, aside)
-            _LOG.warning("%s; set aside as %s, the run will be computed anew", error, aside.name)
-            return None
+    def held(self, run: Settings) -> bool:
+        """Whether another process computes ``run`` now."""
+        with self.claim(run) as mine:
+            return not mine
+
+    def _sound(self, path: Path, read: Callable[[Path], Content]) -> Content | None:
+        """What ``path`` holds; None where there is no such file, or it was damaged and is set aside."""
+        if not self.readonly:
+            return sound(read, path)
+        return read(path) if path.exists() else None
 
 
 def read_record(path: Path) -> Record:
-    """Read and check one record file. Raises :class:`RecordError` that says what is wrong with which file."""
+    """Read and check one record file.
+
+    Raises :class:`DamagedError` that says what is wrong with which file, :class:`RecordError` for another schema,
+    :class:`FileError` where it cannot be read, ``FileNotFoundError`` where there is none.
+    """
+    with file_errors(path, "read"):
+        text = path.read_bytes()
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RecordError(f"record {path} cannot be read ({error})") from error
-    if not isinstance(content, dict) or missing(content):
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"record {path} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise DamagedError(f"record {path} lacks everything")
+    if isinstance(content.get("schema"), int) and content["schema"] != SCHEMA:
         raise RecordError(
-            f"record {path} lacks {missing(content) if isinstance(content, dict) else 'everything'}"
+            f"record {path} has schema {content['schema']}, this version reads {SCHEMA}: use the version "
+            "that wrote it, or another store"
         )
-    if content["schema"] != SCHEMA:
-        raise RecordError(f"record {path} has schema {content['schema']}, this version reads {SCHEMA}")
+    if missing(content):
+        raise DamagedError(f"record {path} lacks {missing(content)}")
     if content["digest"] != _digest(content) or content["key"] != path.stem:
-        raise RecordError(f"record {path} was altered: its digest or name does not fit its content")
+        raise DamagedError(f"record {path} was altered: its digest or name does not fit its content")
     return _record(content)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from splinelib.errors import FileError, LostError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean, provenance
 from splinestudy.runs.records import Record, RecordStore, run_key
@@ -36,6 +37,7 @@ def sweep(
     profile: str,
     device: torch.device | None = None,
     budget: float | None = None,
+    wait: bool = True,
     progress: bool = True,
 ) -> SweepReport:
     """Compute every run whose record ``store`` lacks, in order, and write each record as its run finishes.
@@ -50,9 +52,11 @@ def sweep(
         profile: name noted in the records' provenance.
         device: where to compute; by default the first GPU, else the CPU.
         budget: seconds after which no further run is started (and none that would likely not fit); None for no limit.
+        wait: for runs that other processes compute; else leave as soon as nothing but such runs is left.
         progress: show a bar with the time left.
 
-    Raises :class:`SettingError` where the store is that of the committed records and the source is not committed.
+    Raises :class:`SettingError` where the store is that of the committed records and the source is not committed, and
+    :class:`FileError` where the store cannot be written.
     """
     check_clean(store.root)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,10 +80,25 @@ def sweep(
                     continue
                 bar.update()
             if waiting and len(waiting) == len(pending):
+                if not wait and all(store.held(run) for run in waiting):
+                    report.left += waiting
+                    break
                 time.sleep(_WAIT)
             pending = waiting
     report.records.sort(key=lambda record: place[record.key])
     return report
+
+
+def shard(runs: Sequence[Run], number: int, of: int) -> list[Run]:
+    """The runs of worker ``number`` (from 1) of so many that share no store, dense runs first.
+
+    Whatever starts from one dense run stays together, so that none is trained twice; so there is work for at most as
+    many workers as there are dense runs. Workers that share a store need no shards.
+    """
+    owners = [run if run.kind == "dense" else getattr(run, "dense", run) for run in runs]
+    place = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    mine = [run for run, owner in zip(runs, owners, strict=True) if place[owner] % of == number - 1]
+    return sorted(mine, key=lambda run: run.kind != "dense")
 
 
 def _over_budget(run: Run, durations: dict[str, list[float]], budget: float | None, spent: float) -> bool:
@@ -103,6 +122,8 @@ def _settle(
     began = time.monotonic()
     try:
         record = compute(run)
+    except FileError:  # of the store: the next run would fail alike, after as long a time
+        raise
     except Exception as error:
         _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
         report.failed.append((run, error))
@@ -133,7 +154,14 @@ def _compute(
         if record is not None and (needed_by is None or run not in needed_by.needs(store)):
             return record
         started, clock = datetime.now(UTC), time.monotonic()
-        results = run.compute(store, device, progress)
+        try:
+            results = run.compute(store, device, progress)
+        except LostError:
+            if run.needs(
+                store
+            ):  # which says so since what was damaged is set aside: first compute that again
+                return None
+            raise
         made_by = provenance(
             profile,
             device,

@@ -2,32 +2,36 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
+from splinelib.checks import Count, NonNegative, Seed, Within, checked
+from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
+from splinelib.layers.images import check_fit
 from splinelib.progress import progress_bar
-from splinestudy.data import Dataset, evaluation_batches
+from splinestudy.data import Dataset, evaluation_batches, normalize
 from splinestudy.training.trainer import Callback, Trainer, TrainSettings
 
 
+@checked
 def train(
     model: nn.Module,
     dataset: Dataset,
     settings: TrainSettings,
     *,
-    seed: int,
+    seed: Seed,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
-    checkpoint_every: float = 60.0,
-    first: int = 0,
-    stop: int | None = None,
+    checkpoint_every: NonNegative = 60.0,
+    first: Annotated[int, Within("[0, inf)")] = 0,
+    stop: Count | None = None,
     keep: Callable[[int], Path | None] = lambda epochs: None,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Train ``model`` in place on ``dataset.train``; on a CPU the result depends on ``seed`` alone, bit by bit.
+    """Train ``model`` in place on ``dataset.train``; on a CPU the result depends on ``seed`` and threads, bit by bit.
 
     Args:
         model: network on the device of the data set's tensors.
@@ -36,7 +40,8 @@ def train(
         seed: of the order of images and of augmentation.
         callbacks: asked after every epoch; their values join that epoch's row.
         checkpoint: file to resume from if it is there, written every ``checkpoint_every`` seconds and at the end.
-            A run that was killed at any moment and starts again with the same arguments ends with the same result.
+            A run that was killed at any moment and starts again with the same arguments ends with the same result. It
+            keeps its number of threads, or says that there are fewer now. A damaged file is set aside.
         first: start at this epoch of the schedule, as if those before it were done.
         stop: leave off after this many epochs of the schedule; by default at its end.
         keep: asked after every epoch with the number of epochs done; if it names a file, a checkpoint is left there
@@ -50,14 +55,16 @@ def train(
 
     Raises:
         TrainingError: when the loss is no longer finite; names epoch and settings.
-        RecordError: when the checkpoint belongs to other settings or cannot be read.
+        RecordError: when the checkpoint belongs to other settings.
     """
-    trainer = Trainer(model, settings, seed, callbacks, checkpoint, checkpoint_every)
+    _check_classifier(model, dataset)
+    trainer = Trainer(model, settings, int(seed), callbacks, checkpoint, checkpoint_every)
     trainer.state.epoch = first
-    trainer.resume()
-    state = trainer.state
     last = settings.epochs if stop is None else min(stop, settings.epochs)
-    with progress_bar(last, "epoch", initial=state.epoch, shown=progress) as bar:
+    with (
+        trainer.resumed() as state,
+        progress_bar(last, "epoch", initial=state.epoch, shown=progress) as bar,
+    ):
         while state.epoch < last:
             trainer.run_epoch(dataset)
             row = {
@@ -82,14 +89,29 @@ def train(
     return state.rows
 
 
+def _check_classifier(model: nn.Module, dataset: Dataset) -> None:
+    """Raise :class:`SettingError` unless ``model`` gives a number for each class of each image."""
+    images = normalize(dataset.train.images[:2], dataset)
+    check_fit(model, images)
+    with evaluating(model):
+        outputs = model(images)
+    if outputs.ndim != 2 or outputs.shape[1] < dataset.num_classes:
+        raise SettingError(
+            f"outputs of {type(model).__name__} have shape {tuple(outputs.shape)}: data set {dataset.name!r} needs "
+            f"[N, {dataset.num_classes}]"
+        )
+
+
 EVALUATED = {"cpu": 100, "cuda": 1000}
 """Test images a batch, by device. A CPU's are few so that a layer's maps stay in a core's cache: a third of the time of
 500 images on PreResNet-20.
 """
 
 
+@checked
 def evaluate(model: nn.Module, dataset: Dataset) -> float:
     """Share of ``dataset.test`` whose label has the largest output, in eval mode; in [0, 1]."""
+    _check_classifier(model, dataset)
     device = dataset.test.images.device
     right = torch.zeros((), dtype=torch.int64, device=device)
     with evaluating(model):

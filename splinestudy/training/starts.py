@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, NonNegative, Seed, checked
 from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.layers.images import check_fit
 from splinestudy.data import Dataset
 from splinestudy.models.initialise import seeded_weights
 from splinestudy.training.loop import train
@@ -16,8 +18,9 @@ _AFFINE = (nn.Conv2d, nn.Linear)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
+@checked
 def lsuv(
-    model: nn.Module, inputs: Tensor, seed: int, tolerance: float = 0.01, tries: int = 10
+    model: nn.Module, inputs: Tensor, seed: Seed, tolerance: NonNegative = 0.01, tries: Count = 10
 ) -> nn.Sequential:
     """Layer-sequential unit variance (Mishkin & Matas, "All you need is a good init", ICLR 2016); returns a copy.
 
@@ -36,6 +39,7 @@ def lsuv(
         SettingError: the outputs of a module do not vary on the batch.
         UnsupportedModuleError: the model is no chain.
     """
+    check_fit(model, inputs)
     started = _copied_chain(model)
     with torch.no_grad(), seeded_weights(seed):
         for name, module, reads in _walk(started, inputs):
@@ -56,7 +60,8 @@ def lsuv(
     return started
 
 
-def boundaries_through_data(model: nn.Module, inputs: Tensor, seed: int) -> nn.Sequential:
+@checked
+def boundaries_through_data(model: nn.Module, inputs: Tensor, seed: Seed) -> nn.Sequential:
     """Move every unit's boundary so that it passes through the data; returns a copy. An idea of this book.
 
     For each unit one of the ``inputs`` is drawn (for a convolution a position as well), and the unit's offset is chosen
@@ -71,8 +76,9 @@ def boundaries_through_data(model: nn.Module, inputs: Tensor, seed: int) -> nn.S
     Raises:
         UnsupportedModuleError: the model is no chain, or a unit has neither bias nor batch norm.
     """
+    check_fit(model, inputs)
     moved = _copied_chain(model)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     head = [module for module in moved if isinstance(module, _AFFINE)][-1]
     modules = list(moved)
     with torch.no_grad():

@@ -1,22 +1,27 @@
 """SGD with the paper's schedule: its settings, one step, one epoch, and checkpoints that resume exactly."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.errors import RecordError, SettingError, TrainingError
-from splinelib.files import atomic_path, load_tensors
+from splinelib.checks import Count, NonNegative, Within, check_fields
+from splinelib.errors import RecordError, SettingError, SplineError, TrainingError
+from splinelib.files import load_tensors, save_tensors, sound
 from splinestudy.data import Dataset, batch_count, batches
 from splinestudy.training.cuda_graphs import captured
 from splinestudy.training.energy import EnergyMeter
+
+_LOG = logging.getLogger(__name__)
+_Below1 = Annotated[float, Within("[0, 1)")]
 
 
 @dataclass(frozen=True)
@@ -41,36 +46,28 @@ class TrainSettings:
         compile: run the step through ``torch.compile``.
     """
 
-    epochs: int
-    batch_size: int = 128
-    lr: float = 0.1
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    decay: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    norm_l1: float = 0.0
+    epochs: Count
+    batch_size: Annotated[int, Within("[2, inf)")] = 128
+    lr: NonNegative = 0.1
+    milestones: tuple[Annotated[float, Within("[0, 1]")], ...] = (0.5, 0.75)
+    decay: NonNegative = 0.1
+    momentum: _Below1 = 0.9
+    weight_decay: NonNegative = 1e-4
+    norm_l1: NonNegative = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     cosine: bool = field(default=False, metadata={"later": True})
     linear: bool = field(default=False, metadata={"later": True})
-    warmup: float = field(default=0.0, metadata={"later": True})
+    warmup: _Below1 = field(default=0.0, metadata={"later": True})
     nesterov: bool = field(default=False, metadata={"later": True})
-    label_smoothing: float = field(default=0.0, metadata={"later": True})
+    label_smoothing: _Below1 = field(default=0.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise SettingError(
-                f"epochs is {self.epochs}, batch_size {self.batch_size}: need at least 1 and 2"
-            )
-        if self.precision not in ("float32", "bfloat16"):
-            raise SettingError(f"precision is {self.precision!r}: choose 'float32' or 'bfloat16'")
+        check_fields(self)
         if self.cosine and self.linear:
             raise SettingError(
                 "cosine and linear are both set: the learning rate falls in one way, choose one"
             )
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate after so many epochs; it changes within an epoch where it climbs or falls linearly."""
@@ -231,29 +228,64 @@ class Trainer:
         content = {
             "settings": asdict(self.settings),
             "seed": self.seed,
+            "threads": torch.get_num_threads(),
             "progress": asdict(self.state),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "callbacks": [callback.state_dict() for callback in callbacks],
         }
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        save_tensors(path, content)
 
-    def resume(self) -> None:
-        """Take the checkpoint over, if there is one."""
-        if self.checkpoint is None or not self.checkpoint.exists():
+    @contextlib.contextmanager
+    def resumed(self) -> Iterator[_Progress]:
+        """Take the checkpoint over, if there is one, and within the block its number of threads."""
+        threads = torch.get_num_threads()
+        try:
+            self._resume()
+            yield self.state
+        finally:
+            torch.set_num_threads(threads)
+
+    def _resume(self) -> None:
+        content = None if self.checkpoint is None else sound(load_tensors, self.checkpoint)
+        if content is None:
             return
-        content = load_tensors(self.checkpoint)
         if content.get("settings") != asdict(self.settings) or content.get("seed") != self.seed:
             raise RecordError(
                 f"checkpoint {self.checkpoint} was made with seed {content.get('seed')} and {content.get('settings')}: "
                 "delete it, or train with those settings"
             )
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
-            callback.load_state_dict(state)
-        self.state = _Progress(**content["progress"])
+        try:
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
+                callback.load_state_dict(state)
+            self.state = _Progress(**content["progress"])
+        except SplineError:
+            raise
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"checkpoint {self.checkpoint} is of another network ({error}): delete it"
+            ) from error
+        _keep_threads(content.get("threads"), self.checkpoint)
+
+
+def _keep_threads(before: int | None, checkpoint: Path | None) -> None:
+    """Go on with as many threads as the checkpoint was made with, since sums depend on them, or say what changes."""
+    now = torch.get_num_threads()
+    if before is None or before == now:
+        return
+    if before < now:
+        torch.set_num_threads(before)
+    _LOG.warning(
+        "%s was made with %d threads and goes on with %d: %s",
+        checkpoint,
+        before,
+        min(before, now),
+        "as if undisturbed"
+        if before < now
+        else f"last digits may differ (OMP_NUM_THREADS={before} keeps them)",
+    )
 
 
 def _added(first: float | None, second: float | None) -> float | None:

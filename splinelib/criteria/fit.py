@@ -1,0 +1,27 @@
+"""Whether layers are those of the model that is scored: asked before any work is done."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from splinelib.checks import check
+from splinelib.errors import SettingError
+from splinelib.layers.network import Layer
+
+
+def check_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
+    """Raise :class:`SettingError` unless ``layers`` are layers of ``model``, by the names and widths of its modules."""
+    check("model", model, nn.Module)
+    check("layers", layers, Sequence[Layer])
+    modules: dict[str, Any] = dict(model.named_modules())
+    for layer in layers:
+        names = [layer.name, *(writer.module for writer in layer.writers), *layer.readers]
+        width = {
+            getattr(modules.get(layer.name), name, None) for name in ("out_features", "out_channels")
+        } - {None}
+        if not modules.keys() >= set(names) or (width and width != {layer.units}):
+            raise SettingError(
+                f"layer {layer.name!r} of {layer.units} units is none of this {type(model).__name__}: give what "
+                "read_layers says of the model that is scored"
+            )
