@@ -20,7 +20,7 @@ from splinelib.criteria import rank_units, spline_distance
 from splinelib.criteria.weights import FPGM, FilterNorm
 from splinelib.files import atomic_path
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import dependency_graph, unit_group
+from splinelib.layers.tracing import dependency_graph, unit_group
 from splinestudy.models import build_model
 
 RESULTS = PARTITION_RESULTS.with_name("ranking.json")

@@ -6,7 +6,8 @@ make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,12 +62,27 @@ def _clips_at_zero(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return isinstance(bound, int | float) and bound == 0
 
 
+_ORDERS = {"gt", "ge", "lt", "le", "__gt__", "__ge__", "__lt__", "__le__"}
+_BENDS = {"maximum", "minimum", "fmax", "fmin", "where", "max", "min", "amax", "amin"}
+
+
+def _bends_elsewhere(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call may rectify without being a known non-linearity: a maximum, a choice, a comparison with zero."""
+    name, others = getattr(func, "__name__", ""), [*args[1:], *kwargs.values()]
+    if name in _ORDERS:
+        return any(isinstance(other, int | float) and other == 0 for other in others)
+    return name in _BENDS and bool(others)
+
+
 class _Tap(TorchFunctionMode):
     """Calls ``observe(index, pre_activation)`` at the ``index``-th non-linearity of a forward pass."""
 
-    def __init__(self, observe: Callable[[int, Tensor], None]) -> None:
+    def __init__(
+        self, observe: Callable[[int, Tensor], None], unseen: Callable[[str, Tensor], None] | None
+    ) -> None:
         super().__init__()
         self._observe = observe
+        self._unseen = unseen
         self._index = 0
 
     def __torch_function__(
@@ -76,15 +92,20 @@ class _Tap(TorchFunctionMode):
         if func in _NONLINEARITIES or _clips_at_zero(func, args, kwargs):
             self._observe(self._index, args[0] if args else kwargs["input"])
             self._index += 1
+        elif self._unseen and args and isinstance(args[0], Tensor) and _bends_elsewhere(func, args, kwargs):
+            self._unseen(func.__name__.strip("_"), args[0])
         return func(*args, **kwargs)
 
 
 @contextlib.contextmanager
-def tapped(observe: Callable[[int, Tensor], None]) -> Iterator[None]:
+def tapped(
+    observe: Callable[[int, Tensor], None], unseen: Callable[[str, Tensor], None] | None = None
+) -> Iterator[None]:
     """Within the block, call ``observe(index, z)`` before each non-linearity; use one block per forward pass.
 
     ``index`` counts the non-linearities in execution order from 0 and ``z`` is the pre-activation,
     of the shape that the layer has. ``observe`` must copy what it keeps, since ``z`` may be changed in place.
+    ``unseen`` gets name and first argument of calls that may rectify otherwise, such as ``torch.maximum``.
 
     >>> seen = []
     >>> with tapped(lambda index, z: seen.append((index, z.tolist()))):
@@ -92,7 +113,7 @@ def tapped(observe: Callable[[int, Tensor], None]) -> Iterator[None]:
     >>> seen
     [(0, [-1.0, 2.0])]
     """
-    with _Tap(observe):
+    with _Tap(observe, unseen):
         yield
 
 
@@ -146,3 +167,49 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+"""What a model is called with: one tensor [N, ...], a sequence of positional arguments, or keywords."""
+
+
+def run(model: nn.Module, inputs: Inputs) -> Any:
+    """Call the model with a tensor, with the members of a sequence, or with keywords.
+
+    >>> run(nn.Bilinear(2, 3, 1), (torch.zeros(5, 2), torch.zeros(5, 3))).shape
+    torch.Size([5, 1])
+    """
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists, dicts and objects with attributes, in order."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    elif not isinstance(values, list | tuple | set | nn.Module | type) and hasattr(values, "__dict__"):
+        values = list(vars(values).values())
+    return (
+        [tensor for value in values for tensor in tensors_in(value)]
+        if isinstance(values, list | tuple | set)
+        else []
+    )
+
+
+def duplicate(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """A deep copy of ``model``, also of one that keeps activations, which ``copy.deepcopy`` refuses.
+
+    ``instead`` holds, by the ``id`` of a tensor, another that the copy has in its place.
+
+    >>> model = nn.Linear(2, 2)
+    >>> model.kept = model(torch.zeros(1, 2))
+    >>> duplicate(model).kept.requires_grad
+    False
+    """
+    kept = [tensor for module in model.modules() for tensor in tensors_in(list(vars(module).values()))]
+    return copy.deepcopy(
+        model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    )

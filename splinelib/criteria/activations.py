@@ -19,7 +19,7 @@ from splinelib.hooks import Observer, evaluating, watched
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.images import check_fit
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 _CHUNK = 64  # images in one forward pass: bounds memory, leaves the result as it is
 CONSTANT = 1e-10

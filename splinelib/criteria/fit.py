@@ -7,7 +7,7 @@ from torch import nn
 
 from splinelib.checks import check
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 
 def check_layers(model: nn.Module, layers: Sequence[Layer]) -> None:

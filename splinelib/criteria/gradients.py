@@ -5,7 +5,6 @@ the filter norm. Networks are scored as they stand, in eval mode: batch norm use
 off. The model is not changed, and its ``.grad`` is not touched.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -17,10 +16,11 @@ from splinelib.checks import Count, Within, check_fields
 from splinelib.criteria.fit import check_layers
 from splinelib.criteria.loss_gradients import Saliency, check_batch, gradient, minibatches
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
-from splinelib.hooks import evaluating
+from splinelib.hooks import duplicate, evaluating
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.images import check_fit
-from splinelib.layers.network import Layer, dependency_graph, unit_group
+from splinelib.layers.layer import Layer
+from splinelib.layers.tracing import dependency_graph, unit_group
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ class SynFlow:
         """Scores, float64 [units] for each layer."""
         check_layers(model, layers)
         check_fit(model, torch.ones_like(self.example_inputs[:1]))
-        linear = copy.deepcopy(model).double().requires_grad_(True)
+        linear = duplicate(model).double().requires_grad_(True)
         with evaluating(linear):
             for tensor in linear.state_dict().values():
                 if tensor.is_floating_point():
@@ -198,7 +198,7 @@ class TorchPruningScore:
         """Scores, float64 [units] for each layer. Raises :class:`UnsupportedModuleError` where it gives none."""
         check_layers(model, layers)
         check_fit(model, self.images)
-        scored = copy.deepcopy(model).requires_grad_(True)
+        scored = duplicate(model).requires_grad_(True)
         graph = dependency_graph(scored, self.images[:1])
         if self.labels is not None:
             for parameter, slope in gradient(scored, self.images, self.labels).items():
@@ -222,7 +222,7 @@ class TorchPruningScore:
                 f"{name}'s scores of layer {layer.name!r} are not finite, perhaps since it divides by a mean of 0: "
                 "build it with normalizer=None (select_units brings layers to one scale itself)"
             )
-        return score.double()
+        return layer.by_unit(layer.name, score.double())
 
 
 def unit_sums(
@@ -253,7 +253,7 @@ def _layer_sums(model: nn.Module, layer: Layer, saliency: Saliency, biases: bool
         parameters = [module.weight, module.bias] if biases else [module.weight]
         for parameter in parameters:
             if isinstance(parameter, Tensor):
-                parts.append(_row_sums(module, _of(saliency, parameter, name)))
+                parts.append(layer.by_unit(name, _row_sums(module, _of(saliency, parameter, name))))
     if len({len(part) for part in parts}) != 1:
         raise UnsupportedModuleError(
             f"layer {layer.name!r} is written by {names}, of different widths {[len(part) for part in parts]}: "

@@ -14,7 +14,7 @@ from splinelib.checks import NonNegative, check_fields
 from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import Offset, falling_scores, spline_distance
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from splinelib.criteria.spline import Spline
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import read_group
+from splinelib.layers.tracing import read_group
 
 
 class SplineImportance(torch_pruning.importance.Importance):

@@ -14,7 +14,7 @@ from splinelib.criteria.spline import falling_scores
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
 from splinelib.layers.images import check_images
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit
 from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
 

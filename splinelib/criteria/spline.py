@@ -16,7 +16,7 @@ from splinelib.checks import NonNegative, Seed, check_fields, check_finite, chec
 from splinelib.criteria.fit import check_layers
 from splinelib.errors import SettingError
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 Criterion = Callable[[nn.Module, Sequence[Layer]], list[Tensor]]
 """Scores of all layers' units, one float64 tensor [units] for each layer; the lowest score is pruned first."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from splinelib.checks import Seed, check_fields
 from splinelib.criteria.fit import check_layers
 from splinelib.layers.hyperplanes import raw_rows, unit_scales
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 
 @dataclass(frozen=True)

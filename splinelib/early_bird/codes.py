@@ -11,6 +11,7 @@ at most sqrt(d(1 - d) / N).
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -223,9 +224,10 @@ def sign_codes(
     than 5 ms a layer: a fifth to that of PreResNet-101 on 64 points and of VGG-16 ×1/8 on 256 (50 ms and 5 ms of one
     core's time).
 
-    Raises :class:`SettingError` for an empty canvas, one that the network cannot take, or no bits,
+    Raises :class:`SettingError` for a canvas that is empty or not finite, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones
-    all over the canvas, and :class:`TrainingError` if a pre-activation is NaN.
+    all over the canvas, and :class:`TrainingError` if a pre-activation is NaN. Warns of operations that may rectify
+    but are no known non-linearity (``torch.maximum``, ``torch.where``, ``x * (x > 0)``).
 
     >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
     >>> model[0].weight.data = torch.tensor([[1.0], [-1.0]])
@@ -248,6 +250,12 @@ def sign_codes(
             f"{type(model).__name__} has no piecewise linear non-linearity (ReLU, leaky ReLU, abs) of tensors "
             "[points, ...], hence no codes"
         )
+    if reader.unseen:
+        warnings.warn(
+            f"{type(model).__name__} may bend at {', '.join(sorted(reader.unseen))}, which its codes do not hold: "
+            "write rectifiers as torch.relu, leaky ReLU or abs",
+            stacklevel=2,
+        )
     if len(numbers) > 1:
         raise UnsupportedModuleError(
             f"{type(model).__name__} has {numbers[0]} non-linearities on a part of the canvas and {numbers[1]} on "
@@ -262,6 +270,7 @@ class _Reader:
 
     def __init__(self, points: int, bits: int, places: Places) -> None:
         self._points, self._bits, self._places = points, bits, places
+        self.unseen: set[str] = set()
         self._sample = functools.cache(_sample)  # all pieces share the sample of a layer
 
     def read(self, model: nn.Module, points: Tensor, first: int) -> list[Tensor]:
@@ -272,7 +281,11 @@ class _Reader:
             if z.shape[:1] == points.shape[:1] and not isinstance(z, nn.Parameter):
                 signs.append(self._signs(z, first, layer=len(signs)))
 
-        with tapped(observe):
+        def unseen(name: str, z: Tensor) -> None:
+            if z.shape[:1] == points.shape[:1] and z.is_floating_point():
+                self.unseen.add(name)
+
+        with tapped(observe, unseen):
             model(points)
         return signs
 

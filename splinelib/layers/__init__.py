@@ -2,6 +2,6 @@
 
 from splinelib.layers.channel_selection import ChannelSelection as ChannelSelection
 from splinelib.layers.hyperplanes import folded as folded
-from splinelib.layers.network import Layer as Layer
-from splinelib.layers.network import Writer as Writer
+from splinelib.layers.layer import Layer as Layer
+from splinelib.layers.layer import Writer as Writer
 from splinelib.layers.network import read_layers as read_layers

@@ -19,14 +19,10 @@ def channel_groups(module: nn.Module) -> int:
 
 
 def leaves_groups_equal(module: nn.Module, lost: Tensor, writes: bool) -> bool:
-    """Whether the module's groups of channels lose equally many; False where it cannot be cut at all."""
+    """Whether the module's groups of channels lose equally many."""
     groups = channel_groups(module)
     if groups == 1:
         return True
-    if isinstance(
-        module, nn.modules.conv._ConvTransposeNd
-    ):  # its input channels are cut group by group nowhere
-        return False
     if isinstance(module, nn.GroupNorm):
         channels = module.num_channels
     else:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 
 def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, Tensor]:
@@ -30,8 +30,8 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
         row, offset = _affine(model.get_submodule(writer.module))
         if norms and writer.norm is not None:
             row, offset = _fold(model.get_submodule(writer.norm), row, offset)
-        rows.append(row)
-        offsets.append(offset)
+        rows.append(_unit_rows(layer, writer.module, row))
+        offsets.append(layer.by_unit(writer.module, offset))
     weight, bias = _side_by_side(layer, rows), torch.stack(offsets).sum(0)
     if norms and layer.norm is not None:
         weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
@@ -40,8 +40,14 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
 
 def raw_rows(model: nn.Module, layer: Layer) -> Tensor:
     """Weights of a layer's units without batch norm, float64 [units, d]; several writers stand side by side."""
-    rows = [_affine(model.get_submodule(writer.module))[0] for writer in layer.writers]
+    rows = [_unit_rows(layer, w.module, _affine(model.get_submodule(w.module))[0]) for w in layer.writers]
     return _selected(model, layer, _side_by_side(layer, rows))
+
+
+def _unit_rows(layer: Layer, module: str, rows: Tensor) -> Tensor:
+    """Rows [units, d] of what a module writes; those of several channels of a unit stand side by side."""
+    places = layer.written(module)
+    return rows if places is None else rows[places.to(rows.device)].flatten(1)
 
 
 def _side_by_side(layer: Layer, rows: list[Tensor]) -> Tensor:
@@ -63,7 +69,8 @@ def unit_scales(model: nn.Module, layer: Layer) -> Tensor:
         raise UnsupportedModuleError(
             f"layer {layer.name!r} has no batch norm: use a criterion that needs none"
         )
-    scale = torch.stack([_scale(model.get_submodule(norm)).abs() for norm in norms]).sum(0)
+    scales = [layer.by_unit(norm, _scale(model.get_submodule(norm)).abs()) for norm in norms]
+    scale = torch.stack(scales).sum(0)
     return _selected(model, layer, scale)
 
 

@@ -6,7 +6,7 @@ All counts are for one input. They are taken on torch's meta device: shapes flow
 neither the model's state nor any RNG is touched.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from splinelib.hooks import Inputs, tensors_in
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_flops(model: nn.Module, example_inputs: Tensor) -> int:
+def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
     """Count the operations of a forward pass in eval mode, for one input.
 
     Args:
@@ -40,7 +42,7 @@ def count_flops(model: nn.Module, example_inputs: Tensor) -> int:
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         _forward(model, _on_meta(model), example_inputs)
-    return counter.get_total_flops() // len(example_inputs)
+    return counter.get_total_flops() // len(tensors_in(example_inputs)[0])
 
 
 def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
@@ -77,7 +79,7 @@ def counted_flops() -> Iterator[Callable[[], int]]:
         yield counter.get_total_flops
 
 
-def cost(model: nn.Module, example_inputs: Tensor) -> Cost:
+def cost(model: nn.Module, example_inputs: Inputs) -> Cost:
     """Parameters and operations of one forward pass, see ``count_parameters`` and ``count_flops``.
 
     >>> cost(nn.Linear(3, 2), torch.zeros(1, 3))
@@ -94,10 +96,17 @@ def _on_meta(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _forward(model: nn.Module, tensors: dict[str, Tensor], example_inputs: Tensor) -> Tensor:
+def _forward(model: nn.Module, tensors: dict[str, Tensor], example_inputs: Inputs) -> Any:
     """Run the model in eval mode with ``tensors`` in place of its own."""
+    from torch.utils._pytree import tree_map_only
+
     with _evaluating(model):
-        return torch.func.functional_call(model, tensors, (example_inputs.to("meta"),))
+        there = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), example_inputs)
+        if isinstance(there, Mapping):
+            return torch.func.functional_call(model, tensors, (), dict(there))
+        return torch.func.functional_call(
+            model, tensors, (there,) if isinstance(there, Tensor) else tuple(there)
+        )
 
 
 @contextmanager

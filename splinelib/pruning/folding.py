@@ -5,15 +5,16 @@ clusters hyperplanes: where :func:`splinelib.pruning.merge_units` keeps one of t
 puts one boundary in the middle of many.
 """
 
-import copy
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from splinelib.hooks import duplicate
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import Layer, read_layers
+from splinelib.layers.layer import Layer
+from splinelib.layers.network import read_layers
 from splinelib.pruning.merging import column
 from splinelib.pruning.selection import check_ratio
 from splinelib.pruning.surgery import remove_units
@@ -41,7 +42,7 @@ def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int
     """
     check_ratio(ratio)
     layers = read_layers(model, example_inputs)
-    merged = copy.deepcopy(model)
+    merged = duplicate(model)
     selection = {}
     with torch.no_grad():
         for layer in layers:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
 from splinelib.layers.images import check_images
-from splinelib.layers.network import Layer, read_layers
+from splinelib.layers.kinds import complement
+from splinelib.layers.layer import Layer
+from splinelib.layers.network import read_layers
 from splinelib.layers.patches import (
     CHUNK,
     by_group,
@@ -32,7 +34,7 @@ from splinelib.layers.patches import (
     visit,
 )
 from splinelib.pruning.merging import merge_units
-from splinelib.pruning.surgery import Selection, complement, lost_channels
+from splinelib.pruning.surgery import Selection, lost_channels
 from splinelib.regression import RIDGE, Equations, ridge_regression
 
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14

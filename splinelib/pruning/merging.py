@@ -5,7 +5,6 @@ what the unit handed on. Related: data-free parameter pruning (Srinivas & Babu, 
 al., NeurIPS 2020). With data, :mod:`splinelib.pruning.least_squares` does better.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.criteria.spline import spline_distance
-from splinelib.hooks import evaluating, watched
+from splinelib.hooks import Inputs, duplicate, evaluating, run, watched
 from splinelib.layers.groups import grouped
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import Layer, read_layers
+from splinelib.layers.layer import Layer
+from splinelib.layers.network import read_layers
 from splinelib.pruning.surgery import Selection, remove_units
 
 
 def merge_units(
     model: nn.Module,
-    example_inputs: Tensor,
+    example_inputs: Inputs,
     selection: Selection,
     rho: float = 0.05,
     layers: Sequence[Layer] | None = None,
@@ -59,7 +59,7 @@ def merge_units(
     (2, True)
     """
     layers = layers or read_layers(model, example_inputs)
-    merged = copy.deepcopy(model)
+    merged = duplicate(model)
     norms = {writer.module: writer.norm for layer in layers for writer in layer.writers}
     with torch.no_grad():
         for layer in layers:  # remove_units names those that are not there
@@ -69,8 +69,12 @@ def merge_units(
             weight, bias = folded(model, layer)
             twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
             constant = lost[~weight[lost].any(dim=1).cpu()]
+            shared: set[int] = set()
             for reader, columns in layer.reading():
-                module = merged.get_submodule(reader)
+                module: Any = merged.get_submodule(reader)
+                if id(module.weight) in shared:
+                    continue
+                shared.add(id(module.weight))
                 for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
                     for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
                         column(module, target).add_(column(module, source), alpha=factor)
@@ -88,7 +92,7 @@ def _normalised_again(model: nn.Module, layer: Layer) -> bool:
     return bool(norms - own)
 
 
-def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, example_inputs: Tensor) -> None:
+def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, example_inputs: Inputs) -> None:
     """Move what module ``name`` makes of its constant input channels to its bias, or to the mean of ``norm``."""
     module: Any = model.get_submodule(name)
     behind: Any = None if norm is None else model.get_submodule(norm)
@@ -96,7 +100,7 @@ def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, exa
         return
     caught: list[Tensor] = []
     with evaluating(model), watched(model, {name: lambda values: caught.append(values.detach().clone())}, {}):
-        model(example_inputs)
+        run(model, example_inputs)
     channels = caught[0].movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[constant]
     values = channels.flatten(1).median(dim=1).values  # all alike, but for borders of padded pooling
     weight = module.weight.detach()[:, constant]

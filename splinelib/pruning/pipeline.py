@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.errors import SettingError
+from splinelib.hooks import Inputs
 from splinelib.layers.images import check_images
-from splinelib.layers.network import Layer, read_layers
+from splinelib.layers.layer import Layer
+from splinelib.layers.network import eager, read_layers
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.selection import RatioOf, Scope, check_ratio, check_ratio_of, check_scope, choose_share
@@ -20,19 +22,20 @@ COMPENSATIONS: tuple[Compensate, ...] = ("none", "merge", "least_squares")
 
 def prune(
     model: nn.Module,
-    example_inputs: Tensor,
+    example_inputs: Inputs,
     ratio: float,
     scope: Scope = "layerwise",
     criterion: Criterion | None = None,
     compensate: Compensate = "none",
     data: Tensor | None = None,
     ratio_of: RatioOf = "units",
+    ignore: Sequence[str | nn.Module | type] = (),
 ) -> nn.Module:
     """Prune a share of a network's units; returns a smaller copy, the original stays as it is.
 
     Args:
-        model: any network that Torch-Pruning can trace.
-        example_inputs: a batch of inputs [N, ...] on the model's device, used to trace it.
+        model: any network that runs; one that ``torch.compile`` made is pruned as it was before.
+        example_inputs: a batch of inputs [N, ...] on the model's device; a tuple of arguments or a dict of keywords.
         ratio: share to remove, strictly between 0 and 1; of what, ``ratio_of`` says.
         scope: the same share of each layer, or one threshold for all (see :func:`splinelib.pruning.select_units`).
         criterion: which units are redundant; by default the spline criterion, :class:`splinelib.Spline`.
@@ -43,6 +46,10 @@ def prune(
             help, a thousand or more are better.
         ratio_of: ``"units"``; or ``"flops"``, which removes the fewest units that take that share of the operations of
             a forward pass with them (see :func:`select_flops`), so that criteria compare at equal cost.
+        ignore: modules that keep all that they write, by name, as modules, or by type.
+
+    What cannot lose a unit, by its nature or by what the network does with it, is left whole, with a warning that says
+    why (see :func:`splinelib.read_layers`).
 
     Raises:
         SettingError: for a ratio outside (0, 1), an unknown scope, compensation or ``ratio_of``, a criterion that is
@@ -62,8 +69,9 @@ def prune(
     check_scope(scope)
     _check_criterion(criterion)
     if compensate == "least_squares":
-        check_images(model, data, example_inputs)
-    layers = read_layers(model, example_inputs)
+        check_images(model, data, example_inputs if isinstance(example_inputs, Tensor) else None)
+    model = eager(model)
+    layers = read_layers(model, example_inputs, ignore)
     scores = (criterion or Spline())(model, layers)
     selection = choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of)
     if not selection:
@@ -82,7 +90,7 @@ def _check_criterion(criterion: object) -> None:
 
 def remove_compensated(
     model: nn.Module,
-    example_inputs: Tensor,
+    example_inputs: Inputs,
     layers: Sequence[Layer],
     selection: Selection,
     compensate: Compensate,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer
+from splinelib.hooks import Inputs
+from splinelib.layers.layer import Layer
 from splinelib.pruning.flops import count_flops
 from splinelib.pruning.surgery import Selection, cut
 
@@ -118,7 +119,7 @@ def check_ratio_of(ratio_of: str) -> None:
 
 def choose_share(
     model: nn.Module,
-    example_inputs: Tensor,
+    example_inputs: Inputs,
     layers: Sequence[Layer],
     scores: Sequence[Tensor],
     ratio: float,
@@ -133,7 +134,7 @@ def choose_share(
 
 def select_flops(
     model: nn.Module,
-    example_inputs: Tensor,
+    example_inputs: Inputs,
     layers: Sequence[Layer],
     scores: Sequence[Tensor],
     ratio: float,

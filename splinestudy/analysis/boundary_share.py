@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 from splinelib.partition import Partition, Slice2D, compute_partition, count_regions
 from splinestudy.analysis.pre_activations import pre_activations, tap_of_layer
 

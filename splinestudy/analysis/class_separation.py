@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 from splinestudy.analysis.intervals import CONFIDENCE
 from splinestudy.analysis.pre_activations import channel_values, pre_activations, tap_of_layer
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 from splinelib.pruning.surgery import Selection
 
 

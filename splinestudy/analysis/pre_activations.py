@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.hooks import evaluating, tapped
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 
 
 def pre_activations(model: nn.Module, inputs: Tensor) -> list[Tensor]:

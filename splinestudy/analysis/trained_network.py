@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from splinelib.criteria.weights import Random
 from splinelib.layers.hyperplanes import unit_scales
-from splinelib.layers.network import Layer
+from splinelib.layers.layer import Layer
 from splinelib.partition import Slice2D
 from splinelib.pruning.selection import select_units
 from splinelib.pruning.surgery import Selection, mask_units

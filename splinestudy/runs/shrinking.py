@@ -7,7 +7,8 @@ from typing import Any, get_args
 from torch import nn
 
 from splinelib.errors import SettingError
-from splinelib.layers.network import Layer, read_layers
+from splinelib.layers.layer import Layer
+from splinelib.layers.network import read_layers
 from splinelib.pruning.folding import fold_units
 from splinelib.pruning.pipeline import Compensate, remove_compensated
 from splinelib.pruning.selection import RatioOf, Scope, choose_share

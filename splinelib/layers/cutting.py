@@ -1,0 +1,41 @@
+"""Cut channels out of modules and parameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from splinelib.hooks import duplicate
+from splinelib.layers.kinds import complement, cut_module, narrower
+
+Lost = Mapping[tuple[str, bool, int], Sequence[int]]
+"""Channels by the module's, or a lone tensor's, name, whether they are written, and the tensor's axis."""
+
+
+def found(model: nn.Module, name: str) -> Any:
+    """The module, parameter or buffer of that path."""
+    path, _, last = name.rpartition(".")
+    return getattr(model.get_submodule(path), last) if last else model
+
+
+def cut(model: nn.Module, lost: Lost) -> nn.Module:
+    """A copy of ``model`` without these channels; weights that modules share are shared by the copy as well."""
+    pruned = duplicate(model)
+    for (name, writes, dim), channels in lost.items():
+        target = found(pruned, name)
+        if isinstance(target, nn.Module):
+            cut_module(target, writes, channels)
+        else:
+            path, _, last = name.rpartition(".")
+            kept = complement(channels, target.shape[dim])
+            setattr(pruned.get_submodule(path), last, narrower(target, dim, kept))
+    _tie(model, pruned)
+    return pruned
+
+
+def _tie(model: nn.Module, pruned: nn.Module) -> None:
+    """Let the modules of ``pruned`` share the parameters that those of ``model`` share."""
+    first: dict[int, nn.Parameter] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        path, _, last = name.rpartition(".")
+        setattr(pruned.get_submodule(path), last, first.setdefault(id(parameter), found(pruned, name)))

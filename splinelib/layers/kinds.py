@@ -1,0 +1,165 @@
+"""Modules with channels that surgery knows: where their channels lie, and how they lose some."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.groups import grouped
+
+AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_NORM = (BATCH_NORM, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
+_WIDTHS = (
+    "num_features",
+    "num_channels",
+    "num_parameters",
+)  # what modules call their channels
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a module's channels.
+
+    Attributes:
+        reads: number of channels that it reads; None where it reads none.
+        writes: number of channels that it writes; None where these stay whatever is cut.
+        coupled: whether channel i of its input is channel i of its output (norms, depthwise convolutions).
+        stays: why none of its channels can go; empty where they can.
+    """
+
+    reads: int | None
+    writes: int | None
+    coupled: bool = False
+    stays: str = ""
+
+
+def kind_of(module: Any) -> Kind | None:
+    """The kind of a module; None for one whose inside is looked into instead."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        depthwise = 1 < module.groups == module.in_channels == module.out_channels
+        return Kind(module.in_channels, module.out_channels, depthwise, _computed(module))
+    if isinstance(module, nn.Linear):
+        return Kind(module.in_features, module.out_features, stays=_computed(module))
+    if isinstance(module, _NORM) or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
+        width = next(getattr(module, name) for name in _WIDTHS if hasattr(module, name))
+        return Kind(width, width, True, _computed(module))
+    if over_channels(module):
+        shape = module.normalized_shape
+        several = "" if len(shape) == 1 else f"it normalises over {tuple(shape)}, not over channels alone"
+        return Kind(shape[-1], shape[-1], True, several)
+    if isinstance(module, ChannelSelection):
+        return Kind(module.channels, module.indexes.numel())
+    if isinstance(module, nn.Embedding):
+        return Kind(None, module.embedding_dim, stays=_computed(module))
+    if isinstance(module, nn.RNNBase):
+        return Kind(module.input_size, None, stays=_computed(module, "weight_ih_l0"))
+    if isinstance(module, nn.MultiheadAttention):
+        return Kind(None, None, stays="its channels regroup over heads")
+    return None
+
+
+def over_channels(module: Any) -> bool:
+    """Whether a module normalises over its channels (layer norm, RMS norm): a mask is not a removal there."""
+    return isinstance(getattr(module, "normalized_shape", None), tuple | list | torch.Size)
+
+
+def _computed(module: nn.Module, name: str = "weight") -> str:
+    if name in module._parameters or f"{name}_mask" in module._buffers:
+        return ""
+    return f"its {name} is computed from other parameters (a parametrization)"
+
+
+def channel_axis(module: Any, values: Tensor) -> int:
+    """The axis of ``values`` on which the channels of ``module`` lie."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return values.ndim - 1 - len(module.kernel_size)
+    if isinstance(module, nn.Linear | nn.Embedding | nn.RNNBase | nn.MultiheadAttention):
+        return values.ndim - 1
+    if over_channels(module):  # layer norms of images permute them first
+        width = module.normalized_shape[-1]
+        first = (
+            values.ndim == 4 and values.shape[1] == width and type(module) not in (nn.LayerNorm, nn.RMSNorm)
+        )
+        return (
+            1 if first and (values.shape[-1] != width or "2d" in type(module).__name__) else values.ndim - 1
+        )
+    return 1
+
+
+def stock(module: nn.Module) -> bool:
+    """Whether the module is PyTorch's own, so that cutting its weights is known to cut its function."""
+    return type(module).__module__.startswith("torch.nn.modules") or isinstance(module, ChannelSelection)
+
+
+def axis_of(module: Any, name: str, writes: bool) -> int | None:
+    """Axis of the module's tensor ``name`` on which the channels lie that it writes, or reads; None where none do."""
+    if isinstance(module, nn.RNNBase):
+        return 1 if name.startswith("weight_ih_l0") else None
+    if isinstance(module, nn.Embedding):
+        return 1
+    ndim = getattr(module, name).ndim
+    if isinstance(module, AFFINE) and not kind_of(module).coupled:  # type: ignore[union-attr]
+        if ndim == 1:
+            return 0 if writes else None
+        return int(writes == isinstance(module, nn.modules.conv._ConvTransposeNd))
+    return 0 if ndim else None
+
+
+def cut_module(module: Any, writes: bool, lost: Sequence[int]) -> None:
+    """Take channels ``lost`` from what a module reads or writes, in place; of each group as many."""
+    kind: Any = kind_of(module)
+    kept = complement(lost, kind.writes if writes else kind.reads)
+    if isinstance(module, ChannelSelection):
+        module.indexes = module.indexes[kept.to(module.indexes.device)]
+        return
+    for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        axis = None if tensor is None else axis_of(module, name, writes)
+        if axis is not None:
+            setattr(module, name, narrower(tensor, axis, kept, module.groups if grouped(module) else 1))
+    for name in [name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")]:
+        setattr(module, name, getattr(module, f"{name}_orig") * getattr(module, f"{name}_mask"))
+    _set_width(module, writes, kind.coupled, len(kept))
+
+
+def narrower(tensor: Tensor, axis: int, kept: Tensor, groups: int = 1) -> Tensor:
+    """The tensor with places ``kept`` of an axis; parameters stay such. Axis 1 of grouped weights is one group's."""
+    old, kept = tensor.detach(), kept.to(tensor.device)
+    if groups > 1 and axis == 1:
+        size = old.shape[1]
+        parts = [rows[:, kept[kept // size == g] % size] for g, rows in enumerate(old.chunk(groups))]
+        new = torch.cat(parts)
+    else:
+        new = old.index_select(axis, kept)
+    return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+
+
+def _set_width(module: Any, writes: bool, coupled: bool, width: int) -> None:
+    if isinstance(module, nn.modules.conv._ConvNd):
+        names = (
+            ["in_channels", "out_channels", "groups"]
+            if coupled
+            else ["out_channels" if writes else "in_channels"]
+        )
+    elif isinstance(module, nn.Linear):
+        names = ["out_features" if writes else "in_features"]
+    elif isinstance(module, nn.Embedding):
+        names = ["embedding_dim"]
+    elif isinstance(module, nn.RNNBase):
+        names = ["input_size"]
+    else:
+        names = [name for name in _WIDTHS if hasattr(module, name)]
+        if over_channels(module):
+            module.normalized_shape = (width,)
+    for name in names:
+        setattr(module, name, width)
+
+
+def complement(lost: Sequence[int], count: int) -> Tensor:
+    """The numbers from 0 to ``count - 1`` that are not among ``lost``, int64."""
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[list(lost)] = False
+    return kept.nonzero().flatten()

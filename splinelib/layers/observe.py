@@ -1,0 +1,383 @@
+"""Which channels feed which, seen from gradients between modules that answer with noise.
+
+A module's input is weighted by random numbers ρ and, once more, by ρ·(c + 1) for channel c. The quotient of the two
+gradients at an element of an answer is c + 1 if the element feeds channel c alone, and a broken number if it feeds
+several: then each channel's gradient is taken on its own. No map of indices is derived from operations, so whatever
+runs is read: views, permutations, shuffles, gates, padding, what lies in code of others.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splinelib.hooks import Inputs, tensors_in
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.kinds import Kind, channel_axis, kind_of
+from splinelib.layers.probe import Call, answers, noise, probe
+
+Side = tuple[str, str | int]
+"""Channels that a module reads ("in") or writes ("out"), "in" for both where they are coupled; or a tensor's axis."""
+
+_WHOLE = (
+    1e-5  # how far a quotient of gradients may be from a whole number: float64 leaves 1e-11 of 10^4 channels
+)
+_EXACT = (
+    2**27
+)  # numbers in all gradients of single channels together, above which all that mixes counts as one
+
+
+@dataclass
+class _Source:
+    """A tensor that others are computed from."""
+
+    tensor: Tensor
+    side: (
+        Side | None
+    )  # None for the network's inputs and for tensors that stand alone, whose axis is not known
+    axis: int = 0
+    name: str = ""
+    stays: str | None = (
+        None  # why what it feeds cannot go, if it is the weight of a module used past its forward pass
+    )
+
+
+@dataclass
+class Observed:
+    """Channels of all modules, numbered, what feeds what, and what must stay.
+
+    Attributes:
+        first: number of the first channel of each side, in the order in which they were met.
+        width: how many channels each side has.
+        edges: pairs of channels that go together.
+        stays: channels that must stay, and why (empty: they are those of the network's inputs, outputs or streams).
+        met: what each call read, as a fingerprint of every channel, and the shapes that it answered with.
+        feeds: names of the modules that each call's input depends on; of a single answer that is read untouched, it.
+        outputs: what the network gave, of both passes.
+    """
+
+    first: dict[Side, int] = field(default_factory=dict)
+    width: dict[Side, int] = field(default_factory=dict)
+    edges: list[np.ndarray] = field(default_factory=list)
+    stays: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    met: dict[tuple[str, int, bool], tuple[list[Tensor], list[Any], Any]] = field(default_factory=dict)
+    sources: dict[str, list[tuple[list[str], bool]]] = field(default_factory=dict)
+    outputs: list[Any] = field(default_factory=list)
+    idle: set[str] = field(default_factory=set)
+
+    def numbers(self, side: Side, width: int) -> np.ndarray:
+        """Numbers of a side's channels."""
+        if side not in self.first:
+            self.first[side] = sum(self.width.values())
+            self.width[side] = width
+        return self.first[side] + np.arange(self.width[side])
+
+    def join(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Note that channels go together, pair by pair."""
+        self.edges.append(np.stack([one, other]))
+
+
+def sides(name: str, kind: Kind) -> tuple[Side, Side]:
+    """The sides that a module reads and writes."""
+    return (name, "in"), (name, "in" if kind.coupled else "out")
+
+
+def by_channel(values: Tensor, axis: int) -> Tensor:
+    """Rows [channels, all else]."""
+    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
+
+
+def fingerprint(values: Tensor, axis: int) -> Tensor:
+    """A number for each channel [channels] that tells its values, in their order."""
+    rows = by_channel(values.detach(), axis)
+    return rows @ noise("fingerprint", rows.shape[1:], rows.device)
+
+
+class _Observer:
+    def __init__(self, model: nn.Module, inputs: Inputs):
+        self.found = Observed()
+        self.passed: list[tuple[str, Tensor]] = []  # what modules of no known kind gave, the simple ones
+        self.sources: list[_Source] = [
+            _Source(t.requires_grad_(), None, name="input")
+            for t in tensors_in(_listed(inputs))
+            if t.is_floating_point()
+        ]
+        known = {
+            id(tensor): name
+            for name, module in model.named_modules()
+            if kind_of(module) is not None
+            for tensor in [*module.parameters(), *module.buffers()]
+        }
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point() and tensor.numel() > 1 and tensor.is_leaf:
+                owner = known.get(id(tensor))
+                stays = None if owner is None else f"the weights of {owner!r} are used past its forward pass"
+                self.sources.append(_Source(tensor.requires_grad_(), None, name=name, stays=stays))
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Within the block, keep what simple modules of no known kind give, to name those that mix channels."""
+        with ExitStack() as hooks:
+            for name, module in model.named_modules():
+                if kind_of(module) is None and not any(module.children()):
+                    label = f"{name!r} ({type(module).__name__})"
+                    handle = module.register_forward_hook(
+                        lambda _, inputs, values, label=label: (
+                            self.passed.append((label, values)) if _traced(values) else None
+                        )
+                    )
+                    hooks.callback(handle.remove)
+            yield
+
+    def answer(self, call: Call) -> Any:
+        """Note what a call reads; answer with noise."""
+        kind: Any = kind_of(call.module)
+        reading, writing = sides(call.name, kind)
+        values = [tensor for tensor in call.reads if tensor.is_floating_point()]
+        if kind.reads is None:
+            for tensor in values:
+                self.touch(tensor, f"{call.name!r} ({type(call.module).__name__}) reads them: {kind.stays}")
+        elif values:
+            self.read(call, kind, reading, values[0])
+        shapes = call.own()
+        self.found.met[call.key] = (
+            [fingerprint(tensor, channel_axis(call.module, tensor)) for tensor in values],
+            [tensor.shape for tensor in values],
+            shapes,
+        )
+        if kind.writes is not None:
+            numbers = self.found.numbers(writing, kind.writes)
+            if kind.stays:
+                self.stay(numbers, call.name, call.module, kind.stays)
+        return self.give(call, kind, writing, answers(call, shapes))
+
+    def give(self, call: Call, kind: Kind, side: Side, values: Any) -> Any:
+        if kind.writes is None or not isinstance(values, Tensor):
+            return values
+        self.sources.append(
+            _Source(values.requires_grad_(), side, channel_axis(call.module, values), call.name)
+        )
+        return values.clone()
+
+    def stay(self, numbers: np.ndarray, name: str, module: nn.Module, why: str) -> None:
+        self.found.stays.append((numbers, f"{name!r} ({type(module).__name__}): {why}"))
+
+    def read(self, call: Call, kind: Kind, side: Side, values: Tensor) -> None:
+        """Find which channels of earlier answers feed each of the channels that a call reads."""
+        numbers = self.found.numbers(side, kind.reads)  # type: ignore[arg-type]
+        if isinstance(call.module, ChannelSelection):
+            self.found.stays.append((numbers, ""))
+        elif kind.stays:
+            self.stay(numbers, call.name, call.module, kind.stays)
+        axis = channel_axis(call.module, values)
+        feeding: list[_Source] = []
+        if values.requires_grad and values.shape[axis] == len(numbers):
+            weight = noise("weights", values.shape, values.device)
+            code = torch.arange(1.0, len(numbers) + 1, device=values.device, dtype=values.dtype)
+            code = code.view(-1, *[1] * (values.ndim - 1 - axis))
+            plain, coded = (self.gradients(values, w) for w in (weight, weight * code))
+            tangled = []
+            for source, one, other in zip(self.sources, plain, coded, strict=True):
+                if one is not None and bool(one.any() | other.any()):
+                    feeding.append(source)
+                    if self.link(source, _labels(one, other, len(numbers)), numbers) and not self.link_back(
+                        source, values, weight, axis, numbers
+                    ):
+                        tangled.append(source)
+            if tangled:
+                self.untangle(values, weight, axis, tangled, numbers)
+        untouched = len(feeding) == 1 and feeding[0].side is not None and _same(feeding[0].tensor, values)
+        if call.place == 0 or feeding:
+            names = [source.name for source in _in_order(values, feeding)]
+            self.found.sources.setdefault(call.name, []).append((names, untouched))
+
+    def gradients(self, values: Tensor, weight: Tensor) -> list[Any]:
+        tensors = [source.tensor for source in self.sources]
+        return list(torch.autograd.grad(values, tensors, weight, retain_graph=True, allow_unused=True))
+
+    def link(self, source: _Source, labels: Tensor, numbers: np.ndarray) -> bool:
+        """Join the channels of a source with those that they feed; whether some feed several at once."""
+        found = self.found
+        mixed = labels == -2
+        if source.stays is not None:
+            found.stays.append((numbers, source.stays))
+        elif source.side is not None:
+            rows = by_channel(labels, source.axis)
+            several = by_channel(mixed, source.axis).any(1)
+            own = found.numbers(source.side, len(rows))
+            pairs = torch.stack([torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows), rows])
+            pairs = pairs[:, (rows >= 0) & ~several[:, None]].unique(dim=1).cpu().numpy()
+            found.join(own[pairs[0]], numbers[pairs[1]])
+            return bool(several.any()) and len(rows) > 1
+        elif source.name == "input":
+            found.stays.append((numbers[labels[labels >= 0].unique().cpu().numpy()], ""))
+        elif not bool(mixed.any()):
+            for axis in reversed(range(labels.ndim)):
+                rows = by_channel(labels, axis)
+                top = rows.max(1).values
+                if (
+                    len(rows) > 1
+                    and bool(((rows == top[:, None]) | (rows < 0)).all())
+                    and len(top.unique()) > 1
+                ):
+                    fed = (top >= 0).cpu().numpy()
+                    own = found.numbers((source.name, axis), len(rows))
+                    found.join(own[fed], numbers[top.cpu().numpy()[fed]])
+                    break
+        return False
+
+    def link_back(
+        self, source: _Source, values: Tensor, weight: Tensor, axis: int, numbers: np.ndarray
+    ) -> bool:
+        """Join channels as :meth:`link` does, if each element that is read depends on one channel of the source.
+
+        Here the answer is weighted, and the product of the Jacobian with it is the gradient of a gradient.
+        """
+        given = weight.clone().requires_grad_()
+        count = source.tensor.shape[source.axis]
+        code = torch.arange(1.0, count + 1, device=values.device, dtype=values.dtype)
+        code = code.view(-1, *[1] * (source.tensor.ndim - 1 - source.axis))
+        plain = noise("weights", source.tensor.shape, values.device)
+        try:
+            (slope,) = torch.autograd.grad(values, source.tensor, given, create_graph=True)
+            one, other = (
+                torch.autograd.grad(slope, given, w, retain_graph=True)[0] for w in (plain, plain * code)
+            )
+        except RuntimeError:  # an operation that has no second derivative
+            return False
+        rows = by_channel(_labels(one, other, count), axis)
+        if bool((rows == -2).any()):
+            return False
+        pairs = torch.stack([rows, torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows)])
+        pairs = pairs[:, rows >= 0].unique(dim=1).cpu().numpy()
+        self.found.join(self.found.numbers(source.side, count)[pairs[0]], numbers[pairs[1]])  # type: ignore[arg-type]
+        return True
+
+    def untangle(
+        self, values: Tensor, weight: Tensor, axis: int, sources: list[_Source], numbers: np.ndarray
+    ) -> None:
+        """Join channels that feed several, from the gradient of every single channel."""
+        tensors = [source.tensor for source in sources]
+        sizes = [source.tensor.shape[source.axis] for source in sources]
+        own = [self.found.numbers(source.side, size) for source, size in zip(sources, sizes, strict=True)]  # type: ignore[arg-type]
+        count = len(numbers)
+        cheap = count * (values.numel() + sum(tensor.numel() for tensor in tensors)) <= _EXACT
+        order = [0, count - 1, *range(1, count - 1)]
+        for step, channel in enumerate(order):
+            chosen = values.select(axis, channel)
+            slopes = torch.autograd.grad(
+                chosen, tensors, weight.select(axis, channel), retain_graph=True, allow_unused=True
+            )
+            fed = [
+                np.zeros(size, bool) if slope is None else _rows(slope, source.axis)
+                for slope, source, size in zip(slopes, sources, sizes, strict=True)
+            ]
+            for mask, ids in zip(fed, own, strict=True):
+                self.found.join(ids[mask], np.full(mask.sum(), numbers[channel]))
+            if step == 1 and (not cheap or all(mask.all() for mask in fed)):
+                for source, ids in zip(sources, own, strict=True):
+                    self.found.join(ids, np.full(len(ids), numbers[0]))
+                    self.found.stays.append((ids, f"each channel depends on all others {self.mixer(source)}"))
+                self.found.join(numbers, np.full(count, numbers[0]))
+                return
+
+    def mixer(self, source: _Source) -> str:
+        """Where the channels of a source first depend on one another, as far as a simple module does it."""
+        for name, values in self.passed:
+            one = torch.zeros_like(values)
+            one.view(-1)[-1] = 1
+            (slope,) = torch.autograd.grad(values, source.tensor, one, retain_graph=True, allow_unused=True)
+            if slope is not None and _rows(slope, source.axis).sum() > 1:
+                return f"in {name}"
+        return f"behind {source.name!r}"
+
+    def touch(self, values: Tensor, why: str) -> None:
+        """Note that all channels that feed ``values`` stay."""
+        if not values.requires_grad:
+            return
+        weight = torch.randn(values.shape, generator=torch.Generator().manual_seed(0), dtype=values.dtype)
+        for source, slope in zip(self.sources, self.gradients(values, weight.to(values.device)), strict=True):
+            if slope is not None and source.side is not None:
+                own = self.found.numbers(source.side, slope.shape[source.axis])
+                self.found.stays.append((own[_rows(slope, source.axis)], why))
+
+
+def _traced(values: Any) -> bool:
+    return isinstance(values, Tensor) and values.requires_grad and values.numel() > 0
+
+
+def _listed(inputs: Inputs) -> Any:
+    return (
+        inputs
+        if isinstance(inputs, Tensor)
+        else list(inputs.values() if hasattr(inputs, "values") else inputs)
+    )
+
+
+def _labels(plain: Tensor, coded: Tensor, count: int) -> Tensor:
+    """The one channel that each element feeds, int64; -1 where it feeds none, -2 where several."""
+    ratio = coded / plain
+    channel = ratio.round()
+    pure = ((ratio - channel).abs() < _WHOLE) & (channel >= 1) & (channel <= count)
+    labels = torch.where(pure, channel - 1, -2.0).nan_to_num(nan=-2.0).long()
+    return labels.masked_fill((plain == 0) & (coded == 0), -1)
+
+
+def _rows(slope: Tensor, axis: int) -> np.ndarray:
+    return (by_channel(slope, axis) != 0).any(1).cpu().numpy()
+
+
+def _same(answer: Tensor, values: Tensor) -> bool:
+    return answer.shape == values.shape and bool(torch.equal(answer, values))
+
+
+def _in_order(values: Tensor, sources: Iterable[_Source]) -> list[_Source]:
+    """Sources in the order in which they are met going back from ``values``, first arguments first."""
+    wanted = {id(source.tensor): source for source in sources}
+    found: dict[int, _Source] = {}
+    stack, seen = [values.grad_fn], set()
+    while stack:
+        step = stack.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        leaf = id(getattr(step, "variable", None))
+        if leaf in wanted:
+            found[leaf] = wanted[leaf]
+        stack.extend(before for before, _ in reversed(step.next_functions))
+    return list(found.values())
+
+
+def observe(model: nn.Module, inputs: Inputs) -> Observed:
+    """Observe ``model``, a copy in float64 that may be changed, on ``inputs`` of its own."""
+    observer = _Observer(model, inputs)
+    found = observer.found
+    with observer.watching(model):
+        found.outputs, found.idle = probe(model, inputs, observer.answer)
+    for tensor in tensors_in(found.outputs):
+        if tensor.is_floating_point():
+            observer.touch(tensor, "")
+    _tie(model, found)
+    return found
+
+
+def _tie(model: nn.Module, found: Observed) -> None:
+    """Join the channels of modules that share a weight."""
+    from splinelib.layers.kinds import axis_of
+
+    users: dict[tuple[int, int | None], np.ndarray] = {}
+    for name, module in model.named_modules():
+        kind = kind_of(module)
+        if kind is None:
+            continue
+        for key, tensor in module._parameters.items():
+            for writes, side in enumerate(sides(name, kind)):
+                axis = None if tensor is None else axis_of(module, key, bool(writes))
+                if axis is None or side not in found.first or tensor.shape[axis] != found.width[side]:
+                    continue
+                numbers = found.numbers(side, 0)
+                found.join(numbers, users.setdefault((id(tensor), axis), numbers))

@@ -1,0 +1,141 @@
+"""A model run with its modules' outputs replaced by noise, to see what lies between them.
+
+Every module whose channels surgery knows answers with noise instead of computing, so that what a module reads depends
+on the answers right in front of it alone, through whatever the model does in between: views, sums, gates, shuffles.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.hooks import Inputs, duplicate, run, tensors_in
+from splinelib.layers.kinds import kind_of
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module of a known kind: its name, how often it ran before in this pass, and what it reads."""
+
+    name: str
+    place: int
+    training: bool
+    module: Any
+    reads: list[Tensor]
+    own: Callable[..., Any]
+    """The module's own forward pass, ``real`` or, by default, on torch's meta device: shapes alone."""
+
+    @property
+    def key(self) -> tuple[str, int, bool]:
+        """What tells the same call of another run."""
+        return self.name, self.place, self.training
+
+
+Answer = Callable[[Call], Any]
+
+
+@contextmanager
+def _answering(model: nn.Module, answer: Answer) -> Iterator[None]:
+    """Within the block, ``answer`` stands in for the forward pass of every module of a known kind."""
+    faked = [(name, module) for name, module in model.named_modules() if kind_of(module) is not None]
+    counts = dict.fromkeys((name for name, _ in faked), 0)
+
+    def fake(name: str, module: Any) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            place, counts[name] = counts[name], counts[name] + 1
+
+            def own(real: bool = False) -> Any:
+                del module.forward
+                try:
+                    return module(*args, **kwargs) if real else _shapes(module, args, kwargs)
+                finally:
+                    module.forward = forward
+
+            reads = tensors_in([*args, *kwargs.values()])
+            return answer(Call(name, place, model.training, module, reads, own))
+
+        return forward
+
+    try:
+        for name, module in faked:
+            module.forward = fake(name, module)
+        yield
+    finally:
+        for _, module in faked:
+            vars(module).pop("forward", None)
+
+
+def _shapes(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    from torch.utils._pytree import tree_map_only
+
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    with torch.no_grad():
+        try:
+            state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+            there = tree_map_only(
+                Tensor, lambda tensor: torch.empty_like(tensor, device="meta"), (args, kwargs)
+            )
+            return torch.func.functional_call(module, state, *there)
+        except (RuntimeError, NotImplementedError):
+            device = next(tensor.device for tensor in tensors_in([*args, *kwargs.values()]))
+            state = {name: torch.zeros_like(tensor, device=device) for name, tensor in tensors}
+            return torch.func.functional_call(module, state, args, kwargs)
+
+
+def light(model: nn.Module) -> nn.Module:
+    """A copy in float64 to be probed, in which modules of known kinds have weights without numbers (on ``meta``)."""
+
+    def without_numbers(tensor: Tensor) -> Tensor:
+        empty = torch.empty_like(tensor, device="meta", dtype=torch.float64, requires_grad=False)
+        return nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+
+    known = [module for module in model.modules() if kind_of(module) is not None]
+    tensors = [tensor for module in known for tensor in [*module.parameters(), *module.buffers()]]
+    floats = {id(tensor): without_numbers(tensor) for tensor in tensors if tensor.is_floating_point()}
+    return duplicate(model, floats).double()
+
+
+def noise(name: str, shape: Any, device: Any = "cpu") -> Tensor:
+    """Numbers in (0.1, 0.9), the same for the same name and shape: no rectifier or clip is flat there."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {tuple(shape)}".encode()))
+    return (0.1 + 0.8 * torch.rand(shape, generator=generator, dtype=torch.float64)).to(device)
+
+
+def answers(call: Call, shapes: Any) -> Any:
+    """Noise in the place of every tensor in ``shapes``, the same whenever the same call is answered."""
+    from torch.utils._pytree import tree_map_only
+
+    device = next((tensor.device for tensor in call.reads), "cpu")
+    return tree_map_only(Tensor, lambda t: noise(str(call.key), t.shape, device), shapes)
+
+
+def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], set[str]]:
+    """Outputs of a pass in eval mode and, if some modules do not run there, one in train mode; and who never ran.
+
+    Auxiliary heads run in train mode alone. Where that pass fails (it may want targets), there is none.
+    """
+    names = {name for name, module in model.named_modules() if kind_of(module) is not None}
+    ran: set[str] = set()
+
+    def noted(call: Call) -> Any:
+        ran.add(call.name)
+        return answer(call)
+
+    def idle() -> set[str]:
+        inside = tuple(f"{name}." for name in ran)
+        return {name for name in names - ran if not name.startswith(inside)}
+
+    with torch.inference_mode(False), torch.enable_grad(), _answering(model, noted):
+        outputs = [run(model.eval(), inputs)]
+        if idle():
+            model.train()
+            for module in model.modules():
+                module.training &= not isinstance(module, nn.modules.dropout._DropoutNd)
+            with suppress(Exception):  # whatever a model asks for in train mode
+                outputs.append(run(model, inputs))
+            model.eval()
+    return outputs, idle()

@@ -1,0 +1,140 @@
+"""A trial cut of all layers: what each module reads must be what it read before, without what has gone."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.hooks import Inputs, duplicate, tensors_in
+from splinelib.layers.cutting import Lost, cut
+from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, over_channels, stock
+from splinelib.layers.layer import Layer
+from splinelib.layers.observe import Observed, fingerprint
+from splinelib.layers.probe import Call, answers, probe
+
+_ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands
+
+
+class _Differs(Exception):
+    """A module of the cut network reads something else."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Cuts a copy of a model on trial.
+
+    Attributes:
+        model: the model.
+        copy: what was observed, its weights perhaps without numbers.
+        inputs: what it was observed on, in float64.
+        observed: what was observed.
+    """
+
+    model: nn.Module
+    copy: nn.Module
+    inputs: Inputs
+    observed: Observed
+
+    def failing(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
+        """The layers that cannot be cut as read, each with what goes wrong; found by halving."""
+        why = self.cut(layers) if layers else ""
+        if not why or len(layers) == 1:
+            return [(layers[0], why)] if why else []
+        middle = len(layers) // 2
+        halves = [*self.failing(layers[:middle]), *self.failing(layers[middle:])]
+        return halves or [(layer, why) for layer in layers]
+
+    def cut(self, layers: Sequence[Layer]) -> str:
+        """What goes wrong when one unit of each group, or about half of them, are cut; empty if nothing does."""
+        for half in (False, True):
+            lost: dict[tuple[str, bool, int], list[int]] = {}
+            for layer in layers:
+                units = _some(layer, half)
+                for part in layer.parts if units else ():
+                    lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
+            if lost and (why := self._compare(lost)):
+                return why
+        return ""
+
+    def _compare(self, lost: Lost) -> str:
+        last = ""
+
+        def answer(call: Call) -> Any:
+            nonlocal last
+            last = call.name
+            return self._answer(call, lost)
+
+        try:
+            outputs, _ = probe(cut(self.copy, lost), self.inputs, answer)
+            pairs = zip(tensors_in(outputs), tensors_in(self.observed.outputs), strict=True)
+            if not all(one.shape == other.shape and _close(one, other) for one, other in pairs):
+                return "the network's outputs change"
+        except _Differs as error:
+            return f"{last!r} {error}"
+        except Exception as error:
+            return f"behind {last!r} the network counts on its width ({error})"
+        return ""
+
+    def _answer(self, call: Call, lost: Lost) -> Any:
+        """What the whole network's module answered, without what has gone; raises if it reads something else."""
+        if call.key not in self.observed.met:
+            raise _Differs("runs more often than before")
+        dense: Any = self.copy.get_submodule(call.name)
+        kind: Any = kind_of(dense)
+        prints, shapes, answered = self.observed.met[call.key]
+        values = [tensor for tensor in call.reads if tensor.is_floating_point()]
+        kept = complement(lost.get((call.name, kind.coupled, 0), ()), kind.reads or 0)
+        for place, (tensor, seen, shape) in enumerate(zip(values, prints, shapes, strict=True)):
+            whole = place > 0 or kind.reads is None
+            axis = channel_axis(dense, torch.empty(shape, device="meta"))
+            _check(tensor, axis, seen if whole else seen[kept.to(seen.device)], shape)
+        given = answers(call, answered)
+        if kind.writes is None or not isinstance(given, Tensor):
+            return given
+        staying = complement(lost.get((call.name, True, 0), ()), kind.writes).to(given.device)
+        narrower = values and len(kept) + len(staying) < kind.reads + kind.writes
+        if narrower and not stock(dense) and not over_channels(dense):
+            _check_own(duplicate(self.model.get_submodule(call.name)).double(), values[0], kept, staying)
+        return given.index_select(channel_axis(dense, given), staying)
+
+
+def _some(layer: Layer, half: bool) -> list[int]:
+    size = layer.units // layer.groups
+    count = min(max(1, size // 2), size - 1) if half else min(1, size - 1)
+    generator = torch.Generator().manual_seed(layer.units)
+    chosen = [
+        torch.randperm(size, generator=generator)[:count] + size * group for group in range(layer.groups)
+    ]
+    return sorted(torch.cat(chosen).tolist())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(
+        one.detach().double(), other.detach().double(), _ROUNDING, _ROUNDING, equal_nan=True
+    )
+
+
+def _check(values: Tensor, axis: int, wanted: Tensor, shape: Iterable[int]) -> None:
+    before = list(shape)
+    before[axis] = len(wanted)
+    if list(values.shape) != before:
+        raise _Differs(f"would read {tuple(values.shape)} where {tuple(before)} is left")
+    if not _close(fingerprint(values, axis), wanted):
+        raise _Differs("would read other channels than before")
+
+
+def _check_own(dense: nn.Module, values: Tensor, kept: Tensor, staying: Tensor) -> None:
+    """Check that a module of somebody's own computes, cut, what it computes of zeros in the place of what has gone."""
+    kind: Any = kind_of(dense)
+    axis = channel_axis(dense, values)
+    whole = values.new_zeros([kind.reads if at == axis else size for at, size in enumerate(values.shape)])
+    with torch.no_grad():
+        wanted = dense(whole.index_copy(axis, kept.to(values.device), values.detach()))
+        wanted = wanted.index_select(channel_axis(dense, wanted), staying)
+        for writes, left, count in ((False, kept, kind.reads), (True, staying, kind.writes)):
+            if len(left) < count and (writes or not kind.coupled):
+                cut_module(dense, writes, complement(left.tolist(), count).tolist())
+        if not _close(dense(values.detach()), wanted):
+            raise _Differs("computes something else of what is left")

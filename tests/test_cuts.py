@@ -1,0 +1,533 @@
+"""Networks in which channels are rearranged, shared, or counted on: cut right, or left whole by name."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch.nn.utils.prune
+from oracles_cut import without_units
+from torch import nn
+
+from splinelib import mask_units, prune, read_layers, remove_units
+from splinelib.criteria import FilterNorm
+from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.hooks import run, tensors_in
+from splinelib.pruning import cost, merge_units
+
+Conv, Linear, Chain = nn.Conv2d, nn.Linear, nn.Sequential
+IMAGES, ROWS, TOKENS = (2, 3, 8, 8), (3, 10), (2, 7, 5)
+
+
+class Net(nn.Module):
+    """``Net(forward, name=module, …)``."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        self._forward = forward
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, *args, **kwargs):
+        return self._forward(self, *args, **kwargs)
+
+
+def shuffled(x, groups):
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def chunked(net, x):
+    first, second = net.c(x).relu().chunk(2, 1)
+    return net.a(first) + net.b(second)
+
+
+def cross_stage(net, x):
+    y = net.c(x).relu().chunk(2, 1)
+    return net.o(torch.cat([*y, net.m(y[1]).relu() + y[1]], 1))
+
+
+def padded_shortcut(net, x):
+    x = net.c(x).relu()
+    y = net.b(net.a(x).relu()) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4))
+    return net.h(y.relu().mean((2, 3)))
+
+
+def gated(net, x):
+    y = net.a(x).relu()
+    return net.h(y * net.g(y).sigmoid())
+
+
+def halves(net, x):
+    a, b = net.d(net.i(x)).chunk(2, 1)
+    return net.o(F.gelu(a) * b)
+
+
+class Frozen(nn.Module):
+    """A batch norm of buffers alone, as detectors have it."""
+
+    def __init__(self, width):
+        super().__init__()
+        for name in ("weight", "bias", "mean", "variance"):
+            self.register_buffer(name, torch.rand(width) + 0.5)
+
+    def forward(self, x):
+        scale = self.weight * (self.variance + 1e-5).rsqrt()
+        return x * scale.view(1, -1, 1, 1) + (self.bias - self.mean * scale).view(1, -1, 1, 1)
+
+
+class Rms(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width) + 0.5)
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Keeping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.h = Conv(3, 12, 3), Conv(12, 4, 1)
+
+    def forward(self, x):
+        self.kept = {"feature": self.a(x).relu()}
+        return self.h(self.kept["feature"])
+
+
+def tied(outer):
+    outer[4].weight = outer[2].weight
+    return outer
+
+
+def positions(net, x):
+    return net.h((net.e(x) + net.p).relu().mean(1))
+
+
+# Each network, what it takes, and how many units its layers have.
+RIGHT = {
+    "permute": (
+        lambda: Net(
+            lambda s, x: s.h(s.c(x).relu().permute(0, 2, 3, 1).flatten(1)), c=Conv(3, 4, 3), h=Linear(144, 2)
+        ),
+        IMAGES,
+        {"c": 4},
+    ),
+    "permute back": (
+        lambda: Net(
+            lambda s, x: s.h(s.c(x).permute(0, 3, 1, 2).relu().permute(0, 2, 3, 1)),
+            c=Conv(3, 5, 3),
+            h=Conv(5, 2, 1),
+        ),
+        IMAGES,
+        {"c": 5},
+    ),
+    "channel shuffle": (
+        lambda: Chain(Conv(3, 6, 3), nn.ReLU(), nn.ChannelShuffle(3), Conv(6, 2, 1)),
+        IMAGES,
+        {"0": 2},
+    ),
+    "shuffle by hand": (
+        lambda: Net(lambda s, x: s.b(shuffled(s.a(x), 2)), a=Conv(3, 8, 1), b=Conv(8, 2, 1)),
+        IMAGES,
+        {"a": 4},
+    ),
+    "chunk": (lambda: Net(chunked, c=Conv(3, 8, 3), a=Conv(4, 2, 1), b=Conv(4, 2, 1)), IMAGES, {"c": 4}),
+    "split in three": (
+        lambda: Net(
+            lambda s, x: sum(h(part) for h, part in zip(s.h, s.a(x).chunk(3, -1), strict=True)),
+            a=Linear(10, 12),
+            h=nn.ModuleList(Linear(4, 2) for _ in range(3)),
+        ),
+        ROWS,
+        None,
+    ),
+    "cross stage": (
+        lambda: Net(cross_stage, c=Conv(3, 16, 1), m=Conv(8, 8, 3, padding=1), o=Conv(24, 4, 1)),
+        IMAGES,
+        {"c": 8},
+    ),
+    "pixel shuffle": (
+        lambda: Chain(Conv(3, 16, 3, padding=1), nn.PixelShuffle(2), Conv(4, 6, 1), nn.ReLU(), Conv(6, 3, 1)),
+        IMAGES,
+        {"0": 4, "2": 6},
+    ),
+    "gated linear unit": (lambda: Chain(Linear(10, 12), nn.GLU(), Linear(6, 2)), ROWS, {"0": 6}),
+    "padded shortcut": (
+        lambda: Net(
+            padded_shortcut, c=Conv(3, 8, 3), a=Conv(8, 16, 3, 2, 1), b=Conv(16, 16, 3, 1, 1), h=Linear(16, 3)
+        ),
+        IMAGES,
+        {"c": 8, "a": 16},
+    ),
+    "gate of one channel": (
+        lambda: Net(gated, a=Conv(3, 12, 3), g=Conv(12, 1, 1), h=Conv(12, 4, 1)),
+        IMAGES,
+        {"a": 12, "g": 1},
+    ),
+    "halves of a depthwise convolution": (
+        lambda: Net(halves, i=Conv(3, 16, 1), d=Conv(16, 16, 3, padding=1, groups=16), o=Conv(8, 4, 1)),
+        IMAGES,
+        {"d": 8},
+    ),
+    "flattened twice": (
+        lambda: Net(
+            lambda s, x: s.o(s.h(s.c(x).relu().flatten(2).flatten(1)).relu()),
+            c=Conv(3, 4, 3),
+            h=Linear(144, 6),
+            o=Linear(6, 3),
+        ),
+        IMAGES,
+        {"c": 4, "h": 6},
+    ),
+    "upsampled and flattened": (
+        lambda: Chain(Conv(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(9), nn.Flatten(), Linear(324, 2)),
+        IMAGES,
+        {"0": 4},
+    ),
+    "unflattened": (
+        lambda: Net(
+            lambda s, x: s.t(s.l(x).relu().view(-1, s.t.in_channels, 4, 4)),
+            l=Linear(10, 128),
+            t=nn.ConvTranspose2d(8, 3, 4, 2, 1),
+        ),
+        ROWS,
+        {"l": 8},
+    ),
+    "grouped transposed": (
+        lambda: Chain(
+            Conv(3, 6, 1), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, groups=2), nn.ReLU(), Conv(4, 2, 1)
+        ),
+        IMAGES,
+        {"0": 6, "2": 4},
+    ),
+    "frozen norm": (lambda: Chain(Conv(3, 6, 1), Frozen(6), nn.ReLU(), Conv(6, 2, 1)), IMAGES, {"0": 6}),
+    "norm with statistics": (
+        lambda: Chain(Conv(3, 6, 1), nn.InstanceNorm2d(6, True, track_running_stats=True), Conv(6, 2, 1)),
+        IMAGES,
+        {"0": 6},
+    ),
+    "RMS norm": (lambda: Chain(Linear(5, 8), nn.RMSNorm(8), nn.ReLU(), Linear(8, 2)), TOKENS, {"0": 8}),
+    "recurrent": (
+        lambda: Net(
+            lambda s, x: s.h(s.r(s.e(x))[0][:, -1]),
+            e=Linear(5, 12),
+            r=nn.GRU(12, 6, 2, batch_first=True),
+            h=Linear(6, 3),
+        ),
+        TOKENS,
+        {"e": 12},
+    ),
+    "bidirectional": (
+        lambda: Net(
+            lambda s, x: s.h(s.r(s.e(x))[0].mean(1)),
+            e=Linear(5, 12),
+            r=nn.LSTM(12, 6, bidirectional=True),
+            h=Linear(12, 3),
+        ),
+        TOKENS,
+        {"e": 12},
+    ),
+    "keeps an activation": (Keeping, IMAGES, {"a": 12}),
+    "tied in a chain": (
+        lambda: tied(
+            Chain(Linear(10, 8), nn.ReLU(), Linear(8, 8), nn.ReLU(), Linear(8, 8), nn.ReLU(), Linear(8, 3))
+        ),
+        ROWS,
+        None,
+    ),
+    "lone parameter": (
+        lambda: Net(positions, e=Linear(5, 12), p=nn.Parameter(torch.rand(7, 12)), h=Linear(12, 3)),
+        TOKENS,
+        {"e": 12},
+    ),
+    "nothing among the outputs": (
+        lambda: Net(lambda s, x: (s.h(s.a(x).relu()), None), a=Linear(10, 12), h=Linear(12, 4)),
+        ROWS,
+        {"a": 12},
+    ),
+    "read twice": (
+        lambda: Net(
+            lambda s, x: s.c(torch.cat([y := s.b(s.a(x)).relu(), y.flip(3)], 1)),
+            a=Conv(3, 8, 1),
+            b=nn.BatchNorm2d(8),
+            c=Conv(16, 4, 1),
+        ),
+        IMAGES,
+        {"a": 8},
+    ),
+    "pruning mask": (
+        lambda: Chain(nn.utils.prune.l1_unstructured(Linear(10, 8), "weight", 0.5), nn.ReLU(), Linear(8, 2)),
+        ROWS,
+        {"0": 8},
+    ),
+}
+
+
+def built(make, shape):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return make().double().eval(), torch.randn(shape, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_left_gives_what_the_whole_network_gives_without_the_units(name):
+    make, shape, units = RIGHT[name]
+    model, inputs = built(make, shape)
+    layers = read_layers(model, inputs)
+    if units is not None:
+        assert {layer.name: layer.units for layer in layers} == units
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 2):
+        selection = {}
+        for layer in layers:
+            size = layer.units // layer.groups
+            lost = [
+                torch.randperm(size, generator=generator)[: min(count, size - 1)] for _ in range(layer.groups)
+            ]
+            each = [units + size * group for group, units in enumerate(lost)]
+            selection[layer.name] = sorted(torch.cat(each).tolist())
+        wanted = tensors_in(without_units(model, inputs, layers, selection))
+        given = tensors_in(remove_units(model, inputs, selection, layers)(inputs))
+        torch.testing.assert_close(given, wanted)
+        assert not any(
+            torch.allclose(one, whole) for one, whole in zip(given, tensors_in(model(inputs)), strict=True)
+        )
+        if name != "RMS norm":
+            torch.testing.assert_close(
+                tensors_in(mask_units(model, inputs, selection, layers)(inputs)), wanted
+            )
+    for compensate in ("none", "merge"):
+        smaller = prune(model, inputs, 0.5, criterion=FilterNorm(1), compensate=compensate)
+        assert sum(p.numel() for p in smaller.parameters()) <= sum(p.numel() for p in model.parameters())
+        assert [t.shape for t in tensors_in(smaller(inputs))] == [t.shape for t in tensors_in(model(inputs))]
+
+
+def parametrized(convolution):
+    return nn.utils.parametrizations.weight_norm(convolution)
+
+
+def heads(net, x):
+    z = net.e(x)
+    q, k, v = net.qkv(z).reshape(*z.shape[:2], 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+    z = z + net.p(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(z.shape))
+    return net.o(net.m(z).relu().mean(1))
+
+
+def sliced(net, x):
+    return net.h(net.m(torch.cat([(p := net.p(x).relu()), net.c(p).relu()], 1)[:, :14]).relu())
+
+
+# Each network, what it takes, the layers that are cut, and what is said of one that is not.
+LEFT = {
+    "softmax": (
+        lambda: Chain(Conv(3, 8, 3), nn.Softmax(1), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
+        IMAGES,
+        ["2"],
+        r"'0': .* in '1' \(Softmax\)",
+    ),
+    "local response norm": (
+        lambda: Chain(Conv(3, 8, 3), nn.LocalResponseNorm(3), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
+        IMAGES,
+        ["2"],
+        None,
+    ),
+    "norm of one's own": (
+        lambda: Chain(Linear(10, 8), Rms(8), nn.ReLU(), Linear(8, 6), nn.ReLU(), Linear(6, 3)),
+        ROWS,
+        ["3"],
+        r"in '1' \(Rms\)",
+    ),
+    "norm over maps": (
+        lambda: Chain(Conv(3, 8, 3), nn.LayerNorm([8, 6, 6]), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
+        IMAGES,
+        ["2"],
+        r"'1' \(LayerNorm\): it normalises over \(8, 6, 6\)",
+    ),
+    "attention": (
+        lambda: Net(
+            lambda s, x: s.h(s.m((z := s.e(x)) + s.a(z, z, z, need_weights=False)[0]).relu()),
+            e=Linear(5, 8),
+            a=nn.MultiheadAttention(8, 2, batch_first=True),
+            m=Linear(8, 6),
+            h=Linear(6, 3),
+        ),
+        TOKENS,
+        ["m"],
+        r"'e': 'a' \(MultiheadAttention\) reads them",
+    ),
+    "attention by hand": (
+        lambda: Net(
+            heads, e=Linear(5, 16), qkv=Linear(16, 48), p=Linear(16, 16), m=Linear(16, 6), o=Linear(6, 3)
+        ),
+        TOKENS,
+        ["m"],
+        "the network counts on its width",
+    ),
+    "parametrization": (
+        lambda: Chain(parametrized(Conv(3, 12, 3)), nn.ReLU(), Conv(12, 6, 1), nn.ReLU(), Conv(6, 2, 1)),
+        IMAGES,
+        ["2"],
+        "'0' .*a parametrization",
+    ),
+    "slice of a concatenation": (
+        lambda: Net(
+            sliced, p=Conv(3, 8, 1), c=Conv(8, 8, 3, padding=1, groups=8), m=Conv(14, 6, 1), h=Conv(6, 4, 1)
+        ),
+        IMAGES,
+        ["m"],
+        "'c': 'm' would read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_cannot_be_cut_is_left_whole_by_name_and_the_rest_is_cut(name):
+    make, shape, cut, said = LEFT[name]
+    model, inputs = built(make, shape)
+    with pytest.warns(UserWarning, match=said or "left whole"):
+        layers = read_layers(model, inputs)
+    assert [layer.name for layer in layers] == cut
+    selection = {layer.name: [1] for layer in layers}
+    wanted = without_units(model, inputs, layers, selection)
+    torch.testing.assert_close(remove_units(model, inputs, selection, layers)(inputs), wanted)
+
+
+@dataclasses.dataclass
+class Answer:
+    logits: torch.Tensor
+    embedding: torch.Tensor
+
+
+@pytest.mark.parametrize("pack", [dict, tuple, Answer])
+def test_units_that_are_outputs_stay(pack):
+    def forward(net, x):
+        e = net.a(net.z(x).relu()).relu().mean((2, 3))
+        return (net.h(e), e) if pack is tuple else pack(logits=net.h(e), embedding=e)
+
+    model, inputs = built(lambda: Net(forward, z=Conv(3, 6, 1), a=Conv(6, 16, 3), h=Linear(16, 4)), IMAGES)
+    assert [layer.name for layer in read_layers(model, inputs)] == ["z"]
+
+
+def test_auxiliary_heads_lose_what_the_network_loses():
+    def forward(net, x):
+        x = net.a(x).relu()
+        return (net.h(x), net.aux(x)) if net.training else net.h(x)
+
+    model, inputs = built(lambda: Net(forward, a=Linear(10, 8), h=Linear(8, 2), aux=Linear(8, 2)), ROWS)
+    (layer,) = read_layers(model, inputs)
+    assert set(layer.readers) == {"h", "aux"}
+    smaller = remove_units(model, inputs, {"a": [3]}).train()
+    hidden = model.a(inputs).relu()
+    hidden[:, 3] = 0
+    torch.testing.assert_close(smaller(inputs), (model.h(hidden), model.aux(hidden)))
+
+
+def test_what_never_runs_is_told():
+    model, inputs = built(
+        lambda: Net(
+            lambda s, x: s.h(s.a(x)),
+            a=Linear(10, 8),
+            h=Linear(8, 2),
+            spare=Linear(8, 2),
+        ),
+        ROWS,
+    )
+    with pytest.warns(UserWarning, match="'spare': did not run"):
+        read_layers(model, inputs)
+
+
+def test_tied_weights_stay_tied():
+    def forward(net, x):
+        return net.h(torch.cat([net.b(x).relu(), net.c(x.flip(1)).relu()], 1))
+
+    def make():
+        net = Net(forward, b=Linear(10, 4), c=Linear(10, 4), h=Linear(8, 3))
+        net.c.weight = net.b.weight
+        return net
+
+    model, inputs = built(make, ROWS)
+    (layer,) = read_layers(model, inputs)
+    smaller = remove_units(model, inputs, {layer.name: [0]})
+    assert smaller.b.weight is smaller.c.weight
+    assert smaller.b.weight.shape == (3, 10)
+    torch.testing.assert_close(smaller(inputs), without_units(model, inputs, [layer], {layer.name: [0]}))
+
+
+def test_tied_readers_take_over_an_exact_twin_once():
+    def make():
+        net = Net(
+            lambda s, x: s.p(y := s.a(x).relu()) + s.q(y), a=Linear(10, 8), p=Linear(8, 3), q=Linear(8, 3)
+        )
+        net.q.weight = net.p.weight
+        net.a.weight.data[1], net.a.bias.data[1] = net.a.weight.data[0], net.a.bias.data[0]
+        return net
+
+    model, inputs = built(make, ROWS)
+    torch.testing.assert_close(merge_units(model, inputs, {"a": [1]})(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("keywords", [False, True])
+def test_several_inputs(keywords):
+    model, first = built(
+        lambda: Net(
+            lambda s, x, y: s.h((s.a(x) - s.b(y)).abs()), a=Linear(10, 6), b=Linear(4, 6), h=Linear(6, 1)
+        ),
+        ROWS,
+    )
+    second = torch.randn(3, 4, dtype=torch.float64)
+    inputs = {"y": second, "x": first} if keywords else (first, second)
+    for options in ({}, {"compensate": "merge"}, {"ratio_of": "flops"}):
+        smaller = prune(model, inputs, 0.5, **options)
+        assert smaller.h.in_features < 6
+        assert run(smaller, inputs).shape == (3, 1)
+    assert cost(smaller, inputs).flops <= 0.5 * cost(model, inputs).flops
+
+
+def test_modules_are_left_out_by_name_object_and_type():
+    model, inputs = built(
+        lambda: Chain(Conv(3, 6, 1), nn.ReLU(), Conv(6, 5, 1), nn.Flatten(), Linear(320, 4), Linear(4, 2)),
+        IMAGES,
+    )
+
+    def names(*ignore):
+        return [layer.name for layer in read_layers(model, inputs, ignore)]
+
+    assert names() == ["0", "2", "4"]
+    assert names("2") == ["0", "4"]
+    assert names(model[0], model[4]) == ["2"]
+    assert names(nn.Conv2d) == ["4"]
+    assert prune(model, inputs, 0.5, ignore=["0"])[0].out_channels == 6
+    with pytest.raises(SettingError, match="ignore names 'stem', which Sequential does not have"):
+        names("stem")
+
+
+def test_compiled_models_are_unwrapped_and_others_refused():
+    model, inputs = built(lambda: Chain(Linear(10, 6), nn.ReLU(), Linear(6, 2)), ROWS)
+    compiled = torch.compile(model, backend="eager")
+    assert isinstance(prune(compiled, inputs, 0.5), nn.Sequential)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(model)
+    with pytest.raises(UnsupportedModuleError, match="is scripted"):
+        prune(scripted, inputs, 0.5)
+    with torch.inference_mode(), pytest.raises(SettingError, match="inference_mode is on"):
+        prune(model, inputs, 0.5)
+
+
+def test_embeddings_go_with_the_stream():
+    def forward(net, x):
+        return net.h(net.a(net.e(x) + net.p(torch.arange(x.shape[1]))).relu().mean(1))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Net(
+            forward, e=nn.Embedding(11, 8), p=nn.Embedding(7, 8), a=Linear(8, 6), h=Linear(6, 3)
+        ).eval()
+    assert [layer.name for layer in read_layers(model, torch.randint(11, (2, 7)))] == ["a"]
+
+
+def test_inputs_that_are_none_are_named():
+    for wrong in (None, (1, 3, 8, 8), torch.zeros(2, 4, 8, 8)):
+        with pytest.raises(SettingError, match="Sequential does not take the example inputs"):
+            prune(Chain(Conv(3, 8, 3), nn.ReLU(), Conv(8, 2, 1)), wrong, 0.5)
