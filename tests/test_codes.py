@@ -465,3 +465,33 @@ def test_nan_is_named(bits, generator):
 def test_a_canvas_that_cannot_be_used_is_named(canvas, bits, named, generator):
     with pytest.raises(SettingError, match=named):
         sign_codes(tiny_cnn(generator), canvas, bits)
+
+
+@pytest.mark.parametrize(
+    ("rectify", "named"),
+    [
+        (lambda z: torch.maximum(z, torch.zeros_like(z)), "maximum"),
+        (lambda z: torch.where(z > 0, z, 0.0), "gt"),
+        (lambda z: z * (z > 0), "gt"),
+        (lambda z: z.unflatten(1, (2, 2)).amax(2), "amax"),
+        (lambda z: torch.max(z, -z), "max"),
+    ],
+)
+def test_rectifiers_that_the_code_does_not_hold_are_told(rectify, named):
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return rectify(self.second(self.first(x).relu()))
+
+    with pytest.warns(UserWarning, match=f"Mixed may bend at {named}, which its codes do not hold"):
+        assert len(sign_codes(Mixed(), torch.randn(5, 2)).layers) == 1
+
+
+def test_a_canvas_point_that_is_not_finite_is_named():
+    canvas = torch.randn(40, 2)
+    canvas[7, 1] = torch.nan  # unseen by a sample of few signs
+    with pytest.raises(SettingError, match="canvas holds NaN"):
+        sign_codes(nn.Sequential(nn.Linear(2, 9), nn.ReLU()), canvas, bits=3)
