@@ -46,7 +46,7 @@ def select_units(
             by their mean (so that layers of different scale compare) and takes the lowest ``round(ratio · all units)``
             of the network. Every layer keeps at least one unit: its highest-scored one.
 
-    A layer whose channels come in groups (:attr:`splinelib.layers.network.Layer.groups`) loses equally many from
+    A layer whose channels come in groups (:attr:`splinelib.layers.layer.Layer.groups`) loses equally many from
     each, the
     lowest of each, and keeps at least one of each; so its share is rounded to whole numbers per group, which in global
     scope may change the total a little.
