@@ -363,7 +363,11 @@ def test_evaluation_counts_right_answers(monkeypatch):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"epochs": 0}, "epochs is 0"), ({"batch_size": 1}, "batch_size 1"), ({"precision": "half"}, "'half'")],
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"precision": "half"}, "'half'"),
+    ],
 )
 def test_settings_outside_are_named(changes, named):
     with pytest.raises(SettingError, match=named):
