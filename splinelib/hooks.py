@@ -185,7 +185,11 @@ def run(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def tensors_in(values: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists, dicts and objects with attributes, in order."""
+    """All tensors in nested tuples, lists, dicts and objects with attributes, in order.
+
+    >>> tensors_in({"logits": torch.zeros(2), "more": (None, [torch.ones(1)])})
+    [tensor([0., 0.]), tensor([1.])]
+    """
     if isinstance(values, Tensor):
         return [values]
     if isinstance(values, Mapping):

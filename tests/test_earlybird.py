@@ -451,5 +451,5 @@ def test_settings_outside_are_named(build, named):
 def test_no_mask_is_drawn_of_a_network_of_nans():
     detector, model = MaskEarlyBird(0.5, window=1), nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
     model[1].weight.data[2] = torch.nan
-    with pytest.raises(TrainingError, match="batch-norm scales are not finite"):
+    with pytest.raises(TrainingError, match="batch-norm scales are NaN"):
         detector.update(model)
