@@ -87,7 +87,7 @@ def test_every_affine_and_pooling_step_gives_the_networks_outputs(step):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(nn.GELU(), "GELU"), (nn.Sigmoid(), "Sigmoid"), (nn.LayerNorm(8), "LayerNorm")]
+    ("module", "name"), [(nn.GELU(), "GELU"), (nn.SiLU(), "SiLU"), (nn.LayerNorm(8), "LayerNorm")]
 )
 def test_an_unsupported_module_is_named_with_its_path(module, name):
     block = nn.Sequential(nn.Linear(8, 8), module)
@@ -109,8 +109,8 @@ class Odd(nn.Module):
     ("function", "message"),
     [
         (lambda x: x * x, "product of two activations"),
-        (lambda x: torch.sigmoid(x), "function 'sigmoid'"),
-        (lambda x: x.softmax(1), "method 'softmax'"),
+        (lambda x: torch.sigmoid(x) + 1, "function 'sigmoid'"),
+        (lambda x: x.softmax(1) - x, "method 'softmax'"),
         (lambda x: x if x.sum() > 0 else -x, "traced by torch.fx"),
         (lambda x: (x, x), "something other than one tensor"),
         (lambda x: F.dropout(x, training=True), "dropout in training mode"),

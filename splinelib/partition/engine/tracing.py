@@ -1,0 +1,152 @@
+"""The graph of a model by ``torch.fx``, traced with one example at hand, so that shapes are known as it runs."""
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from splinelib.errors import SettingError, SplineError, UnsupportedModuleError
+from splinelib.partition.engine import handlers
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class _Known(fx.Proxy):
+    """A tensor whose shape is known: code may branch on it, count with it, and unpack what has a length."""
+
+    @property
+    def example(self) -> Any:
+        """What the step returns for the example."""
+        return self.node.meta["example"]
+
+    shape = property(lambda self: self.example.shape)
+    ndim = property(lambda self: self.example.ndim)
+    dtype = property(lambda self: self.example.dtype)
+    device = property(lambda self: self.example.device)
+    is_cuda = property(lambda self: False)
+
+    def size(self, dim: int | None = None) -> Any:
+        """As of a tensor."""
+        return self.example.size() if dim is None else self.example.size(dim)
+
+    def dim(self) -> int:
+        """As of a tensor."""
+        return self.example.dim()
+
+    def numel(self) -> int:
+        """As of a tensor."""
+        return self.example.numel()
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (operator.getitem(self, number) for number in range(len(self.example)))
+
+
+class _Tracer(fx.Tracer):
+    """Goes into every module that the tables do not know, so only what truly stands in the way is a leaf."""
+
+    def __init__(self, origin: Tensor) -> None:
+        super().__init__()
+        self.origin = origin
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return (
+            type(m) in handlers.MODULES
+            or m.__module__.startswith("torch.nn.modules.")
+            and not isinstance(m, _CONTAINERS)
+        )
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Weights as they are: what is computed from them alone is a constant."""
+        return attr_val
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Known(node, self)
+
+    def create_node(self, kind: str, target: Any, *rest: Any, **more: Any) -> fx.Node:
+        node = super().create_node(kind, target, *rest, **more)
+        if kind == "call_module":
+            leaf = self.root.get_submodule(target)
+            if type(leaf) not in handlers.MODULES and not isinstance(leaf, handlers.FINAL_MODULES):
+                raise UnsupportedModuleError(unsupported(type(leaf).__name__, target))
+        if kind != "output":
+            node.meta["example"] = self._example(node)
+        return node
+
+    def _example(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self.origin[None].clone()  # which steps in place may change
+        inputs = [n for n in self.graph.nodes if n.op == "placeholder"]
+        if len(inputs) != 1:
+            names = ", ".join(str(n.target) for n in inputs)
+            raise UnsupportedModuleError(
+                f"the model takes {len(inputs)} inputs ({names}); wrap it to take one, the others fixed"
+            )
+        if node.op == "get_attr":
+            return attribute(self.root, str(node.target))
+        args, kwargs = filled(node, lambda n: n.meta["example"])
+        try:
+            # Not the module itself, which would be traced.
+            return operation(self.root, node, direct=True)(*args, **kwargs)
+        except Exception as error:
+            shape = tuple(self.origin.shape)
+            batch = f" without the batch axis, {shape[1:]}" if shape[:1] == (1,) and len(shape) > 1 else ""
+            raise SettingError(
+                f"the model cannot read one input of shape {shape}; give the slice its shape{batch} ({error})"
+            ) from error
+
+
+def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
+    """The graph of ``model``, float64 on the CPU; ``node.meta["example"]`` is what a step returns for ``origin``.
+
+    Tensors that are computed from weights become attributes of the model.
+
+    Raises:
+        UnsupportedModuleError: the model cannot be traced, holds a module that is not known, or takes several inputs.
+        SettingError: the model rejects the input.
+    """
+    try:
+        with torch.no_grad():
+            return _Tracer(origin).trace(model)
+    except SplineError:
+        raise
+    except Exception as error:
+        raise UnsupportedModuleError(
+            f"{type(model).__name__} cannot be traced by torch.fx ({error}); write its forward without "
+            "control flow that depends on values"
+        ) from error
+
+
+def operation(model: nn.Module, node: fx.Node, direct: bool = False) -> Any:
+    """What a step of the graph runs; with ``direct`` a module's forward alone, without its hooks."""
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        return module.forward if direct else module
+    if node.op == "call_method":
+        return lambda tensor, *args, **kwargs: getattr(tensor, str(node.target))(*args, **kwargs)
+    return node.target
+
+
+def filled(node: fx.Node, value: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
+    """A step's arguments with values in the place of the steps they come from."""
+    return fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
+
+
+def attribute(model: nn.Module, target: str) -> Any:
+    """What a dotted name of the graph stands for."""
+    value: Any = model
+    for part in target.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def unsupported(kind: str, path: str) -> str:
+    """The message for a step that is not known."""
+    return (
+        f"{kind} at '{path}' is not supported by the exact partition, which needs continuous maps of affine pieces; "
+        "splinelib.partition.supported_modules() names what is"
+    )
