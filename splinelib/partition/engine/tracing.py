@@ -69,35 +69,38 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, kind: str, target: Any, *rest: Any, **more: Any) -> fx.Node:
         node = super().create_node(kind, target, *rest, **more)
-        if kind == "call_module":
-            leaf = self.root.get_submodule(target)
-            if type(leaf) not in handlers.MODULES and not isinstance(leaf, handlers.FINAL_MODULES):
-                raise UnsupportedModuleError(unsupported(type(leaf).__name__, target))
-        if kind != "output":
-            node.meta["example"] = self._example(node)
-        return node
-
-    def _example(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return self.origin[None].clone()  # which steps in place may change
-        inputs = [n for n in self.graph.nodes if n.op == "placeholder"]
-        if len(inputs) != 1:
-            names = ", ".join(str(n.target) for n in inputs)
+        inputs = [str(n.target) for n in self.graph.nodes if n.op == "placeholder"]
+        if kind != "placeholder" and len(inputs) != 1:
             raise UnsupportedModuleError(
-                f"the model takes {len(inputs)} inputs ({names}); wrap it to take one, the others fixed"
+                f"the model takes {len(inputs)} inputs ({', '.join(inputs)}); wrap it to take one, the others fixed"
             )
-        if node.op == "get_attr":
-            return attribute(self.root, str(node.target))
+        return _with_example(node, self.root, self.origin)
+
+
+def _with_example(node: fx.Node, model: nn.Module, origin: Tensor) -> fx.Node:
+    if node.op == "placeholder":
+        node.meta["example"] = origin[None].clone()  # which steps in place may change
+    elif node.op == "get_attr":
+        node.meta["example"] = attribute(model, str(node.target))
+    elif node.op != "output":
+        leaf = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if leaf is not None and not _is_known(leaf):
+            raise UnsupportedModuleError(unsupported(type(leaf).__name__, str(node.target)))
         args, kwargs = filled(node, lambda n: n.meta["example"])
         try:
             # Not the module itself, which would be traced.
-            return operation(self.root, node, direct=True)(*args, **kwargs)
+            node.meta["example"] = operation(model, node, direct=True)(*args, **kwargs)
         except Exception as error:
-            shape = tuple(self.origin.shape)
+            shape = tuple(origin.shape)
             batch = f" without the batch axis, {shape[1:]}" if shape[:1] == (1,) and len(shape) > 1 else ""
             raise SettingError(
                 f"the model cannot read one input of shape {shape}; give the slice its shape{batch} ({error})"
             ) from error
+    return node
+
+
+def _is_known(module: nn.Module) -> bool:
+    return type(module) in handlers.MODULES or isinstance(module, handlers.FINAL_MODULES)
 
 
 def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
@@ -109,9 +112,10 @@ def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
         UnsupportedModuleError: the model cannot be traced, holds a module that is not known, or takes several inputs.
         SettingError: the model rejects the input.
     """
+    chain = _chain(model)
     try:
         with torch.no_grad():
-            return _Tracer(origin).trace(model)
+            return _Tracer(origin).trace(model) if chain is None else _chained(model, chain, origin)
     except SplineError:
         raise
     except Exception as error:
@@ -119,6 +123,29 @@ def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
             f"{type(model).__name__} cannot be traced by torch.fx ({error}); write its forward without "
             "control flow that depends on values"
         ) from error
+
+
+def _chain(module: nn.Module, path: str = "") -> list[str] | None:
+    """Paths of the modules of nested ``nn.Sequential`` in order, if these are all there is."""
+    if type(module) is not nn.Sequential:
+        return [path] if path and _is_known(module) else None
+    found: list[str] = []
+    for name, child in module._modules.items():
+        inner = None if child is None else _chain(child, f"{path}.{name}".lstrip("."))
+        if inner is None:
+            return None
+        found += inner
+    return found
+
+
+def _chained(model: nn.Module, chain: list[str], origin: Tensor) -> fx.Graph:
+    """What tracing would give, in a tenth of the time: for small networks it would take most of it."""
+    graph = fx.Graph()
+    node = _with_example(graph.placeholder("input"), model, origin)
+    for path in chain:
+        node = _with_example(graph.call_module(path, (node,)), model, origin)
+    graph.output(node)
+    return graph
 
 
 def operation(model: nn.Module, node: fx.Node, direct: bool = False) -> Any:
