@@ -188,7 +188,7 @@ def test_node_pruning_removes_a_boundary_and_weight_pruning_turns_it():
     assert axis_parallel_share(before) == 0.0
     lengths = boundary_length(turned)
     assert axis_parallel_share(turned) == pytest.approx(lengths[crossing] / lengths.sum())
-    with pytest.raises(SettingError, match="masked network"):
+    with pytest.raises(SettingError, match="kept_units"):
         compare(before, compute_partition(mlp(2, 5, 2), PLANE))
 
 
@@ -254,7 +254,7 @@ def test_drawings_show_every_polygon_edge_and_segment():
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    from splinestudy.plots.partition import draw_boundary, draw_edges, draw_regions
+    from splinelib.partition import draw_boundary, draw_edges, draw_regions
 
     partition = compute_partition(CASES["mlp-2-16-16-3"][0], PLANE, boundary=True)
     axes = Figure().add_subplot()
