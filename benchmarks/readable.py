@@ -22,7 +22,6 @@ from splinelib.partition.engine.reader import read_layout
 
 # Transformers, which have a convolution or few at their start, are not asked: attention multiplies activations.
 LEAST_CONVOLUTIONS = 8
-SIDE = 64
 
 
 class Out(nn.Module):
@@ -108,7 +107,7 @@ def measure():
         model = variants[name]().eval()
         size = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))
         start = time.perf_counter()
-        shapes = [(3, 8, 32, 32)] if "video" in family else [(3, SIDE, SIDE), size]
+        shapes = [(3, 8, 32, 32)] if "video" in family else [(3, 64, 64), (3, 96, 96), size]
         message = read(model, shapes)
         rows.append({"library": library, "family": family, "model": name, "why": message and reason(message)})
         print(library, family, name, round(time.perf_counter() - start, 1), message or "read", flush=True)

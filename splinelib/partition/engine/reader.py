@@ -112,24 +112,57 @@ class _Reading:
             raise UnsupportedModuleError(unsupported(kind, path))
         call = handlers.Call(self.layout, path, module, operation(self.model, node), node.meta["example"])
         try:
-            result = handler(call, *args, **kwargs)
+            result = self._change_in_place(node, module, handler(call, *args, **kwargs))
         except handlers.NotHandled as error:
             raise UnsupportedModuleError(f"{kind} at '{path}': {error}") from None
         except TypeError as error:
             raise UnsupportedModuleError(
                 f"{kind} at '{path}' is called in a way that is not supported: {error}"
             ) from error
-        self._redirect_in_place(node, module, result)
         return _shared(result, node)
 
-    def _redirect_in_place(self, node: fx.Node, module: nn.Module | None, result: Any) -> None:
-        """After an in-place activation its input's name stands for the result too."""
-        in_place = bool(getattr(module, "inplace", False)) or bool(node.kwargs.get("inplace", False))
-        in_place = in_place or (node.op == "call_method" and str(node.target).endswith("_"))
-        if in_place and isinstance(result, Value) and isinstance(node.args[0], fx.Node):
-            shared = len(node.args[0].users) > 1
-            whole = None if shared else result.whole
-            self.values[node.args[0]] = Value(result.lanes, result.scale, result.shift, whole)
+    def _change_in_place(self, node: fx.Node, module: nn.Module | None, result: Any) -> Any:
+        """After a step in place all names of the tensor that it changed stand for the result; returns that."""
+        changed = node.args[0] if node.args else None
+        if not (isinstance(changed, fx.Node) and isinstance(result, Value) and _in_place(node, module)):
+            return result
+        storage, before = _storage(changed), self.values[changed]
+        for other, value in self.values.items():
+            if _storage(other) != storage or all(user in self.values or user is node for user in other.users):
+                continue
+            if not isinstance(value, Value) or not isinstance(before, Value):
+                same = other is changed
+            elif np.intersect1d(value.lanes, before.lanes).size == 0:
+                continue  # another part of the same memory
+            else:
+                same = all(
+                    np.array_equal(getattr(value, name).reshape(-1), getattr(before, name).reshape(-1))
+                    for name in ("lanes", "scale", "shift")
+                )
+            if not same:
+                raise handlers.NotHandled(
+                    f"it changes in place what '{other.name}' reads again afterwards, in part or in another order; "
+                    "let it return a new tensor"
+                )
+            result = Value(result.lanes, result.scale, result.shift)
+            shape = handlers.without_batch(other.meta["example"])
+            parts = (part.reshape(shape) for part in (result.lanes, result.scale, result.shift))
+            self.values[other] = Value(*parts)
+        return result
+
+
+def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if getattr(module, "inplace", False) or node.kwargs.get("inplace", False):
+        return True
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return node.op != "call_module" and (
+        str(name).endswith("_") or name in ("iadd", "isub", "imul", "itruediv")
+    )
+
+
+def _storage(node: fx.Node) -> int | None:
+    example = node.meta.get("example")
+    return example.untyped_storage().data_ptr() if isinstance(example, Tensor) else None
 
 
 def _is_final(model: nn.Module, node: fx.Node) -> bool:

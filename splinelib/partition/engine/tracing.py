@@ -42,6 +42,22 @@ class _Known(fx.Proxy):
     def __len__(self) -> int:
         return len(self.example)
 
+    def _changed(self, function: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    # By themselves proxies take "x += y" for "x = x + y", which leaves other names of x as they were.
+    def __iadd__(self, other: Any) -> Any:
+        return self._changed(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._changed(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._changed(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._changed(operator.itruediv, other)
+
     def __iter__(self) -> Iterator[Any]:
         return (operator.getitem(self, number) for number in range(len(self.example)))
 

@@ -12,6 +12,7 @@ from splinelib.layers.channel_selection import select_channels
 from splinelib.partition.engine.handlers import activations, arithmetic, layers, pooling, shapes
 from splinelib.partition.engine.handlers.call import Call as Call
 from splinelib.partition.engine.handlers.call import NotHandled as NotHandled
+from splinelib.partition.engine.handlers.call import without_batch as without_batch
 from splinelib.partition.engine.handlers.shapes import moved as moved
 
 TRAINING_SENSITIVE = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, nn.RReLU)
