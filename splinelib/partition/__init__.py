@@ -29,6 +29,7 @@ from splinelib.partition.partition import count_regions as count_regions
 from splinelib.partition.raster import raster as raster
 from splinelib.partition.raster import raster_distance as raster_distance
 from splinelib.partition.segment import SegmentPartition as SegmentPartition
+from splinelib.partition.segment import compute_path as compute_path
 from splinelib.partition.segment import compute_segment as compute_segment
 from splinelib.partition.slices import Segment as Segment
 from splinelib.partition.slices import Slice2D as Slice2D
