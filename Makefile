@@ -1,7 +1,7 @@
 # make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03 JOBS=2)
 # make serve   open the rendered book on this machine                             (PORT=8000)
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
-# make test-long   the same and more of it: 10,000 calls with wrong arguments, counted
+# make test-long   the same and more of it: 10,000 calls with wrong arguments, counted, and 10,000 random networks
 # make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
@@ -38,6 +38,7 @@ test: $(STAMP)
 
 test-long: test
 	$(PY) tests/fuzz.py 10000
+	SPLINELIB_GRAPHS=10000 $(PY) -m pytest tests/test_partition_graphs.py
 
 $(STAMP): requirements.lock pyproject.toml
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \

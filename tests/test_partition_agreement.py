@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_partition import PLANE, mlp
+from test_partition import PLANE, mlp, randomise
 from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
@@ -75,19 +75,45 @@ ALIASES = [shortcut_of_a_module, shortcut_of_a_view, shortcut_of_a_name, shortcu
            shortcut_of_a_method, dropout_in_between]  # fmt: skip
 
 
-@pytest.mark.parametrize("function", ALIASES)
-def test_operations_in_place_on_what_is_read_again_are_refused(function):
-    model = Steps(function).double().eval()
-    with pytest.raises(UnsupportedModuleError, match=r"Steps: at the point .* off the map .*inplace=True"):
-        compute_partition(model, PLANE)
-
-
-def test_the_same_operations_on_a_copy_are_read():
-    model = Steps(lambda net, y: net.b(net.relu(y.clone())) + y).double().eval()
+def outputs_agree(model):
     partition = compute_partition(model, PLANE, outputs=True)
     centres = torch.from_numpy(partition.centroids())
     mine = torch.einsum("rkc,rc->rk", torch.from_numpy(partition.outputs), F.pad(centres, (0, 1), value=1.0))
     torch.testing.assert_close(mine, model(PLANE.at(centres)), rtol=1e-12, atol=1e-12)
+    return partition
+
+
+@pytest.mark.parametrize("function", ALIASES)
+def test_every_name_of_what_is_changed_in_place_stands_for_the_result(function):
+    assert len(outputs_agree(randomise(Steps(function), 3))) > 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda net, y: net.b(y[:, :3].relu_().repeat(1, 2)) + y,
+        lambda net, y: (lambda skip: net.b(torch.relu_(y)) + torch.cat([skip, skip], 1))(y[:, ::2]),
+        lambda net, y: (lambda skip: net.b(net.relu(y)) + skip.reshape(-1, 6))(
+            y.view(-1, 2, 3).transpose(1, 2)
+        ),
+    ],
+)
+def test_parts_of_what_is_changed_in_place_are_named(function):
+    with pytest.raises(UnsupportedModuleError, match=r"changes in place what '\w+' reads again"):
+        compute_partition(Steps(function).double().eval(), PLANE)
+
+
+def test_parts_that_lie_apart_may_be_changed():
+    def function(net, y):
+        left, right = y[:, :3], y[:, 3:]
+        return net.b(torch.cat([left.relu_(), right], 1))
+
+    assert len(outputs_agree(randomise(Steps(function), 3))) > 3
+
+
+def test_the_same_operations_on_a_copy_are_read():
+    model = Steps(lambda net, y: net.b(net.relu(y.clone())) + y).double().eval()
+    outputs_agree(model)
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)

@@ -1,12 +1,22 @@
-"""Saved partitions whose numbers do not fit together are refused before compiled code reads them."""
+"""Saved partitions whose numbers do not fit together are refused; pages and graphs hold what partitions hold."""
+
+import base64
+import json
 
 import numpy as np
 import pytest
 import torch
-from test_partition import CASES, PLANE
+from test_partition import CASES, PLANE, mlp
 
 from splinelib.errors import RecordError
-from splinelib.partition import compute_partition, load_partition, save_partition
+from splinelib.partition import (
+    compute_partition,
+    dual_graph,
+    load_partition,
+    save_partition,
+    topology,
+    write_html,
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +102,44 @@ def test_a_file_that_would_not_fit_memory_is_refused_before_it_is_unpacked(saved
         RecordError, match=r"bomb.npz takes 0\.\d+ GiB, this machine has 0.0156: make it smaller"
     ):
         load_partition(tmp_path / "bomb.npz")
+
+
+def test_the_page_holds_what_the_partition_holds(tmp_path):
+    model = mlp(2, 9, 6, 3)
+    partition = compute_partition(model, PLANE, codes=True, outputs=True, boundary=True)
+    path = tmp_path / "p.html"
+    write_html(partition, path, "</title><b>")
+    page = path.read_text(encoding="utf-8")
+    assert "http" not in page
+    assert "src=" not in page
+    assert "<b>" not in page
+    data = json.loads(page.split("const data = ", 1)[1].split(";\n", 1)[0])
+    held = {name: base64.b64decode(data[name]) for name in data if name != "layers"}
+    corners = np.frombuffer(held["vertices"], "<f4").reshape(-1, 2)
+    np.testing.assert_allclose(corners, partition.vertices, atol=1e-6)  # the slice is [-1, 1]² itself
+    np.testing.assert_array_equal(np.frombuffer(held["offsets"], "<i4"), partition.offsets)
+    np.testing.assert_array_equal(np.frombuffer(held["outputs"], "<f8"), partition.outputs.ravel())
+    bits = np.unpackbits(
+        np.frombuffer(held["codes"], np.uint8).reshape(len(partition), -1), axis=1, bitorder="little"
+    )
+    np.testing.assert_array_equal(bits[:, :15], partition.code_bits())
+    assert data["layers"] == [["1", 9], ["3", 6]]
+    assert len(held["segments"]) == 16 * len(partition.boundary.segments)
+    write_html(compute_partition(model, PLANE), path)
+    assert "segments" not in json.loads(path.read_text().split("const data = ", 1)[1].split(";\n", 1)[0])
+
+
+def test_the_dual_graph_joins_regions_with_a_common_side():
+    partition = compute_partition(mlp(2, 9, 6, 3), PLANE, codes=True)
+    shape = topology(partition)
+    graph = dual_graph(partition, shape)
+    assert graph.number_of_nodes() == len(partition)
+    assert {frozenset(e) for e in graph.edges} == {
+        frozenset((r, n)) for r, n in zip(partition.edge_region, shape.neighbour, strict=True) if n >= 0
+    }
+    bits = partition.code_bits()
+    for here, there, edge in graph.edges(data=True):
+        assert np.flatnonzero(bits[here] != bits[there]).tolist() == edge["units"]
+    inner = partition.edge_length[partition.edge_lane >= 0].sum() / 2
+    assert sum(length for *_, length in graph.edges(data="length")) == pytest.approx(inner)
+    assert sum(area for _, area in graph.nodes(data="area")) == pytest.approx(4.0)

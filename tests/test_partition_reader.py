@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from test_partition import Residual, mlp, randomise
 from torch import nn
 
 from splinelib.errors import LimitError, SettingError, UnsupportedModuleError
-from splinelib.partition import Slice2D, compute_partition, count_regions
+from splinelib.partition import Slice2D, compute_partition, count_regions, topology
 from splinestudy.models import ChannelSelection
 
 PLANE = Slice2D.axis_aligned()
@@ -87,7 +88,7 @@ def test_every_affine_and_pooling_step_gives_the_networks_outputs(step):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(nn.GELU(), "GELU"), (nn.Sigmoid(), "Sigmoid"), (nn.LayerNorm(8), "LayerNorm")]
+    ("module", "name"), [(nn.GELU(), "GELU"), (nn.SiLU(), "SiLU"), (nn.LayerNorm(8), "LayerNorm")]
 )
 def test_an_unsupported_module_is_named_with_its_path(module, name):
     block = nn.Sequential(nn.Linear(8, 8), module)
@@ -109,8 +110,8 @@ class Odd(nn.Module):
     ("function", "message"),
     [
         (lambda x: x * x, "product of two activations"),
-        (lambda x: torch.sigmoid(x), "function 'sigmoid'"),
-        (lambda x: x.softmax(1), "method 'softmax'"),
+        (lambda x: torch.sigmoid(x) + 1, "function 'sigmoid'"),
+        (lambda x: x.softmax(1) - x, "method 'softmax'"),
         (lambda x: x if x.sum() > 0 else -x, "traced by torch.fx"),
         (lambda x: (x, x), "something other than one tensor"),
         (lambda x: F.dropout(x, training=True), "dropout in training mode"),
@@ -158,6 +159,34 @@ def test_limits_say_how_far_the_search_came():
         compute_partition(model, PLANE, max_bytes=100_000)
     with pytest.raises(LimitError):
         count_regions(model, PLANE, max_regions=10, threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("limit", [100, 1000])
+def test_what_was_found_can_be_had_in_part(threads, limit):
+    model = mlp(2, 60, 60, 2)
+    options = {"codes": True, "boundary": True, "threads": threads}
+    whole = compute_partition(model, PLANE, **options)
+    part = compute_partition(model, PLANE, partial=True, **options, max_regions=limit)
+    assert limit < len(part) <= threads * (limit + 1) < len(whole)
+    assert whole.covered == pytest.approx(1, abs=1e-12)
+    assert part.covered == pytest.approx(part.area.sum() / 4)
+    assert part.covered < 0.99
+    # Each is a region of the whole, as it is there.
+    number = {key: region for region, key in enumerate(whole.key.tolist())}
+    same = [number[key] for key in part.key.tolist()]
+    np.testing.assert_array_equal(part.area, whole.area[same])
+    np.testing.assert_array_equal(part.codes, whole.codes[same])
+    assert part.boundary.length <= whole.boundary.length
+    shape = topology(part)
+    assert shape.regions == len(part)
+    assert ((shape.twin >= 0).sum() > 0) & ((shape.neighbour < 0).sum() > 0)
+    assert len(compute_partition(model, PLANE, partial=True, **options)) == len(whole)
+
+
+def test_nothing_at_all_is_no_part():
+    with pytest.raises(LimitError, match="max_bytes=1000"):
+        compute_partition(mlp(2, 60, 60, 2), PLANE, partial=True, max_bytes=1000)
 
 
 def test_an_interrupt_stops_all_threads(monkeypatch):

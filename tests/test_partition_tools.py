@@ -1,5 +1,6 @@
 """Slices, segments, measures, decision boundaries, rasters, files and drawings."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from splinelib.partition import (
     boundary_length,
     compare,
     compute_partition,
+    compute_path,
     compute_segment,
     load_partition,
     raster,
@@ -91,16 +93,32 @@ def test_slices_refuse_parallel_directions_and_mixed_shapes():
         Slice2D(torch.zeros(2) / 0, torch.ones(2), torch.ones(2), PLANE.polygon)
 
 
+def test_a_path_is_its_segments():
+    model, where = CASES["mlp-2-16-16-3"]
+    corners = where.at(where.polygon[[0, 1, 2]])
+    path = compute_path(model, corners, codes=True)
+    for found, (start, end) in zip(path, itertools.pairwise(corners), strict=True):
+        alone = compute_segment(model, Segment(start, end), codes=True)
+        np.testing.assert_array_equal(found.breaks, alone.breaks)
+        np.testing.assert_array_equal(found.codes, alone.codes)
+    assert path[0].key[-1] == path[1].key[0]
+    with pytest.raises(SettingError, match="1 points are no path"):
+        compute_path(model, corners[:1])
+    with pytest.raises(SettingError, match="no codes"):
+        compute_segment(model, Segment(*corners[:2])).code_bits()
+
+
 @pytest.mark.parametrize("name", BENDING)
 def test_a_segment_has_the_breaks_of_the_network_along_it(name):
     model, where = CASES[name]
     segment = Segment(where.at([where.polygon[0]])[0], where.at([where.polygon[2]])[0])
-    pieces = compute_segment(model, segment, outputs=True)
+    pieces = compute_segment(model, segment, codes=True, outputs=True, threads=2)
     assert pieces.breaks[0] == 0
     assert pieces.breaks[-1] == pytest.approx(1, abs=1e-15)
     assert (np.diff(pieces.breaks) > 0).all()
     middle = (pieces.breaks[1:] + pieces.breaks[:-1]) / 2
     signs = oracles.unit_signs(model, segment.at(middle))
+    np.testing.assert_array_equal(pieces.code_bits(), signs)
     assert (signs[1:] != signs[:-1]).any(axis=1).all()
     dense = oracles.unit_signs(model, segment.at((np.arange(5000) + 0.5) / 5000))
     assert {row.tobytes() for row in dense} <= {row.tobytes() for row in signs}
@@ -188,7 +206,7 @@ def test_node_pruning_removes_a_boundary_and_weight_pruning_turns_it():
     assert axis_parallel_share(before) == 0.0
     lengths = boundary_length(turned)
     assert axis_parallel_share(turned) == pytest.approx(lengths[crossing] / lengths.sum())
-    with pytest.raises(SettingError, match="masked network"):
+    with pytest.raises(SettingError, match="kept_units"):
         compare(before, compute_partition(mlp(2, 5, 2), PLANE))
 
 
@@ -254,7 +272,7 @@ def test_drawings_show_every_polygon_edge_and_segment():
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    from splinestudy.plots.partition import draw_boundary, draw_edges, draw_regions
+    from splinelib.partition import draw_boundary, draw_edges, draw_regions
 
     partition = compute_partition(CASES["mlp-2-16-16-3"][0], PLANE, boundary=True)
     axes = Figure().add_subplot()

@@ -48,7 +48,7 @@ def draw(paths: list[Path], dots_per_inch: int = 200) -> None:
     matplotlib.rcParams["svg.hashsalt"] = NAME
     from matplotlib.figure import Figure
 
-    from splinestudy.plots.partition import draw_partition
+    from splinelib.partition import draw_partition
 
     figure = Figure(figsize=(9.0, 3.5), layout="constrained", facecolor="white")
     for axes, (name, partition, accuracy) in zip(figure.subplots(1, 3), partitions(), strict=True):

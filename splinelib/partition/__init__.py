@@ -3,12 +3,18 @@
 from splinelib.partition.affine import region_map as region_map
 from splinelib.partition.decision import DecisionBoundary as DecisionBoundary
 from splinelib.partition.decision import Polyline as Polyline
+from splinelib.partition.drawing import draw_boundary as draw_boundary
+from splinelib.partition.drawing import draw_edges as draw_edges
+from splinelib.partition.drawing import draw_partition as draw_partition
+from splinelib.partition.drawing import draw_regions as draw_regions
 from splinelib.partition.engine.handlers import supported_modules as supported_modules
 from splinelib.partition.engine.program import UnitLayer as UnitLayer
 from splinelib.partition.engine.warm import warm_up as warm_up
+from splinelib.partition.export import dual_graph as dual_graph
 from splinelib.partition.export import load_partition as load_partition
 from splinelib.partition.export import save_partition as save_partition
 from splinelib.partition.export import write_geojson as write_geojson
+from splinelib.partition.kept import kept_units as kept_units
 from splinelib.partition.measures import Change as Change
 from splinelib.partition.measures import axis_parallel_share as axis_parallel_share
 from splinelib.partition.measures import bordering_regions as bordering_regions
@@ -23,6 +29,7 @@ from splinelib.partition.partition import count_regions as count_regions
 from splinelib.partition.raster import raster as raster
 from splinelib.partition.raster import raster_distance as raster_distance
 from splinelib.partition.segment import SegmentPartition as SegmentPartition
+from splinelib.partition.segment import compute_path as compute_path
 from splinelib.partition.segment import compute_segment as compute_segment
 from splinelib.partition.slices import Segment as Segment
 from splinelib.partition.slices import Slice2D as Slice2D
@@ -30,3 +37,4 @@ from splinelib.partition.topology import Topology as Topology
 from splinelib.partition.topology import topology as topology
 from splinelib.partition.trace import Trace as Trace
 from splinelib.partition.trace import trace_boundary as trace_boundary
+from splinelib.partition.viewer import write_html as write_html

@@ -1,4 +1,4 @@
-"""Partitions as files: NPZ, to read back, and JSON in the manner of GeoJSON, for other programs."""
+"""Partitions for other programs: NPZ, to read back, JSON in the manner of GeoJSON, and the graph of neighbours."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import stat
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from splinelib.partition.decision import DecisionBoundary
 from splinelib.partition.engine.program import UnitLayer
 from splinelib.partition.partition import Partition
 from splinelib.partition.slices import Slice2D
+from splinelib.partition.topology import Topology
 
 _ARRAYS = ("vertices", "offsets", "area", "key", "edge_lane", "edge_other", "lane_unit", "lane_key")
 _OPTIONAL = ("codes", "outputs")
@@ -173,6 +175,28 @@ def write_geojson(partition: Partition, path: Path | str) -> None:
             file.write(separator + _feature("LineString", line.points.tolist(), properties))
             separator = ",\n"
         file.write("\n]}\n")
+
+
+def dual_graph(partition: Partition, topology: Topology) -> Any:
+    """The regions as nodes of a ``networkx.Graph``, with an edge between every two that share a side.
+
+    Nodes are region numbers with ``area`` and ``centre``, the centroid (s, t). Edges have ``length``, that of the
+    common sides, and ``units``, on whose boundaries these lie. Needs networkx.
+    """
+    import networkx
+
+    graph, centres = networkx.Graph(), partition.centroids().tolist()
+    for region, (area, centre) in enumerate(zip(partition.area.tolist(), centres, strict=True)):
+        graph.add_node(region, area=area, centre=tuple(centre))
+    inner = np.flatnonzero(topology.neighbour > partition.edge_region)
+    columns = (partition.edge_region, topology.neighbour, partition.edge_unit, partition.edge_length)
+    for here, there, unit, length in zip(*(column[inner].tolist() for column in columns), strict=True):
+        if not graph.has_edge(here, there):
+            graph.add_edge(here, there, units=[], length=0.0)
+        edge = graph.edges[here, there]
+        edge["units"] = sorted({*edge["units"], unit})
+        edge["length"] += length
+    return graph
 
 
 def _feature(kind: str, coordinates: object, properties: dict[str, object]) -> str:

@@ -86,25 +86,39 @@ class Change:
         return float(self.length_after.sum() / self.length_before.sum())
 
 
-def compare(before: Partition, after: Partition) -> Change:
-    """Compare the partitions of one slice by a network and its pruned version with the same units.
+def compare(before: Partition, after: Partition, kept: Ints | None = None) -> Change:
+    """Compare the partitions of one slice by a network and its pruned version.
 
-    For node pruning give the masked network (rows zeroed, nothing removed), so that units keep their numbers. Units
-    whose boundary is gone are ``vanished``.
+    Units whose boundary is gone are ``vanished``.
+
+    Args:
+        kept: ``[units after]`` for each unit of the pruned network which one it is of the other's, as
+            :func:`kept_units` finds it; by default both have the same units. Units that were removed have no boundary.
 
     Raises:
         SettingError: the two networks have different units, or the partitions different slices.
+
+    >>> import torch
+    >>> from splinelib.partition import Slice2D, compute_partition, kept_units
+    >>> from splinelib.pruning import remove_units
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> where, selection = Slice2D.axis_aligned(), {"0": [1, 5]}
+    >>> smaller = remove_units(model, torch.zeros(1, 2), selection)
+    >>> kept = kept_units(model, where, selection)
+    >>> change = compare(compute_partition(model, where), compute_partition(smaller, where), kept)
+    >>> kept.tolist(), set(change.vanished.tolist()) <= {1, 5}
+    ([0, 2, 3, 4, 6, 7], True)
     """
     if not before.slice.same_as(after.slice):
         raise SettingError(
             "compare: the partitions are those of different slices; compute both on one Slice2D"
         )
     shapes = [[(layer.kind, layer.shape) for layer in p.layers] for p in (before, after)]
-    if shapes[0] != shapes[1]:
-        raise SettingError(
-            f"units {shapes[0]} before, {shapes[1]} after; compare with the masked network instead"
-        )
+    if kept is None and shapes[0] != shapes[1]:
+        raise SettingError(f"units {shapes[0]} before, {shapes[1]} after; say which were kept, by kept_units")
     lengths = boundary_length(before), boundary_length(after)
+    if kept is not None:
+        lengths = lengths[0], _in_place(lengths[1], kept, before.units)
     least = _NO_LENGTH * float(np.ptp(before.slice.polygon, axis=0).sum())
     present = [length > least for length in lengths]
     return Change(
@@ -114,3 +128,19 @@ def compare(before: Partition, after: Partition) -> Change:
         np.flatnonzero(present[0] & ~present[1]),
         np.flatnonzero(present[1] & ~present[0]),
     )
+
+
+def _in_place(lengths: Floats, kept: Ints, units: int) -> Floats:
+    """Lengths of the units that were kept at their old numbers, zero for the others."""
+    if (
+        len(kept) != len(lengths)
+        or len(np.unique(kept)) != len(kept)
+        or not ((kept >= 0) & (kept < units)).all()
+    ):
+        raise SettingError(
+            f"kept names {len(kept)} units, the pruned network has {len(lengths)}; give each a different one of the "
+            f"{units} units before"
+        )
+    found = np.zeros(units)
+    found[kept] = lengths
+    return found

@@ -1,8 +1,8 @@
 """The exact partition of a slice: what it holds, and computing it."""
 
+import functools
 import os
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,6 +61,11 @@ class Partition:
     def __len__(self) -> int:
         """Number of regions."""
         return len(self.area)
+
+    @property
+    def covered(self) -> float:
+        """Share of the slice that the regions fill: 1, up to rounding, unless it is a partition in part."""
+        return float(self.area.sum()) / self.slice.area
 
     @property
     def units(self) -> int:
@@ -136,10 +141,7 @@ class Partition:
         Raises:
             SettingError: the partition was computed without ``codes=True``.
         """
-        if self.codes is None:
-            raise SettingError("this partition holds no codes; compute it with codes=True")
-        size = sum(layer.units * layer.pieces for layer in self.layers)
-        return np.unpackbits(self.codes.view(np.uint8), axis=1, bitorder="little", count=size).astype(bool)
+        return code_bits(self.codes, self.layers)
 
     def unit_name(self, unit: int) -> str:
         """Module and index of a unit, such as ``features.2[3, 10, 7]``."""
@@ -159,6 +161,7 @@ def compute_partition(
     boundary: bool = False,
     max_regions: int = 20_000_000,
     max_bytes: int = 2 * 1024**3,
+    partial: bool = False,
     threads: int | None = None,
     progress: bool = False,
 ) -> Partition:
@@ -176,6 +179,9 @@ def compute_partition(
         boundary: compute the decision boundary; the model's output must then be one vector of scores. A single score
             is that of class 1 against 0 for class 0: its zero level set.
         max_regions, max_bytes: limits on the number of regions and on the memory for results and search.
+        partial: where a limit is reached return the regions that were found by then, as many as it allows and those
+            that tipped it (up to 16 MB a thread). Which ones hangs on the search, on several threads on chance.
+            ``Partition.covered`` says how much of the slice they fill.
         threads: by default as many as this process may use; fewer where their working memory, a part for each, would
             take more than half of ``max_bytes``.
         progress: show a bar of the area done.
@@ -183,12 +189,12 @@ def compute_partition(
     Raises:
         UnsupportedModuleError: names the module, its type and path.
         SettingError: training mode, weights that are not finite, or an input the model cannot read.
-        LimitError: a limit is exceeded; says how far the search had come. Nothing is returned.
+        LimitError: a limit is exceeded; says how far the search had come. Nothing is returned, unless ``partial``.
     """
-    threads = _threads(threads)
+    threads = thread_count(threads)
     network = compile_network(model, slice.plane, outputs or boundary, scores=boundary)
-    wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads)
-    reduce = partial(find_segments, lanes=len(network.program.slope)) if boundary else None
+    wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads, partial)
+    reduce = functools.partial(find_segments, lanes=len(network.program.slope)) if boundary else None
     pieces = search(network, slice.polygon, wanted, progress, reduce, drop_outputs=not outputs)
     place = places(pieces)
     found = join_segments(network, pieces, place) if boundary else None
@@ -221,12 +227,21 @@ def count_regions(
 ) -> int:
     """Number of regions of a slice, without keeping them: memory does not grow. Errors as :func:`compute_partition`."""
     network = compile_network(model, slice.plane, False)
-    wanted = Wanted(polygons=False, max_regions=max_regions, threads=_threads(threads))
+    wanted = Wanted(polygons=False, max_regions=max_regions, threads=thread_count(threads))
     pieces = search(network, slice.polygon, wanted, progress)
     return sum(piece.regions for piece in pieces)
 
 
-def _threads(threads: int | None) -> int:
+def code_bits(codes: NDArray[np.uint64] | None, layers: tuple[UnitLayer, ...]) -> NDArray[np.bool_]:
+    """Packed codes ``[R, words]`` as booleans ``[R, bits]``: see :meth:`Partition.code_bits`."""
+    if codes is None:
+        raise SettingError("this partition holds no codes; compute it with codes=True")
+    size = sum(layer.units * layer.pieces for layer in layers)
+    return np.unpackbits(codes.view(np.uint8), axis=1, bitorder="little", count=size).astype(bool)
+
+
+def thread_count(threads: int | None) -> int:
+    """As many threads as are asked for, by default as many as this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = available if threads is None else threads
     if threads < 1:

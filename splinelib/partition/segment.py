@@ -1,14 +1,18 @@
-"""Exact partitions of a segment: the breakpoints of a network along a straight line of inputs."""
+"""Exact partitions of a segment or a polyline: the breakpoints of a network along straight lines of inputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.program import UnitLayer, compile_network
 from splinelib.partition.engine.search import Wanted, search
+from splinelib.partition.partition import code_bits, thread_count
 from splinelib.partition.slices import Segment
 
 
@@ -23,6 +27,7 @@ class SegmentPartition:
         units: ``[R - 1]`` the unit that bends at each inner break.
         key: ``[R]`` uint64 as in :class:`Partition`.
         outputs: ``[R, K, 2]`` or None: output k is ``outputs[r, k] @ (t, 1)`` on piece r.
+        codes: ``[R, words]`` uint64 or None, as in :class:`Partition`.
     """
 
     segment: Segment
@@ -31,19 +36,32 @@ class SegmentPartition:
     units: Ints
     key: NDArray[np.uint64]
     outputs: Floats | None
+    codes: NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         """Number of pieces."""
         return len(self.key)
 
+    def code_bits(self) -> NDArray[np.bool_]:
+        """The codes as booleans ``[R, bits]``, as those of :class:`Partition`."""
+        return code_bits(self.codes, self.layers)
+
 
 def compute_segment(
-    model: nn.Module, segment: Segment, *, outputs: bool = False, max_regions: int = 10_000_000
+    model: nn.Module,
+    segment: Segment,
+    *,
+    codes: bool = False,
+    outputs: bool = False,
+    max_regions: int = 10_000_000,
+    threads: int | None = None,
+    progress: bool = False,
 ) -> SegmentPartition:
-    """The exact pieces of ``model`` along ``segment``. Errors as for :func:`compute_partition`."""
+    """The exact pieces of ``model`` along ``segment``. Settings and errors are those of :func:`compute_partition`."""
     plane = segment.plane
     network = compile_network(model, plane, outputs)
-    pieces = search(network, plane.polygon, Wanted(outputs=outputs, max_regions=max_regions))
+    wanted = Wanted(codes=codes, outputs=outputs, max_regions=max_regions, threads=thread_count(threads))
+    pieces = search(network, plane.polygon, wanted, progress)
     x, y, lane, corners = (
         np.concatenate([getattr(p.held, name) for p in pieces]) for name in ("x", "y", "lane", "corners")
     )
@@ -60,4 +78,28 @@ def compute_segment(
     maps = np.concatenate([p.held.outputs for p in pieces])[order][:, :, [0, 2]] if outputs else None
     key = np.concatenate([p.held.key for p in pieces])[order]
     breaks = np.concatenate([[0.0], right[order]])
-    return SegmentPartition(segment, network.layers, breaks, unit[order][:-1], key, maps)
+    code = np.concatenate([p.held.code for p in pieces])[order] if codes else None
+    return SegmentPartition(segment, network.layers, breaks, unit[order][:-1], key, maps, code)
+
+
+def compute_path(model: nn.Module, points: Sequence[Tensor], **settings: Any) -> list[SegmentPartition]:
+    """The exact pieces of ``model`` along the polyline through ``points``, inputs ``[*input]``, segment by segment.
+
+    A piece that goes round a corner is there on both sides, with one key. Settings are those of
+    :func:`compute_segment`.
+
+    Raises:
+        SettingError: there are fewer than two points, or two in a row coincide.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU())
+    >>> there, back = compute_path(model, torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
+    >>> bool((there.key == back.key[::-1]).all())
+    True
+    """
+    if len(points) < 2:
+        raise SettingError(f"compute_path: {len(points)} points are no path; give at least 2")
+    return [
+        compute_segment(model, Segment(start, end), **settings)
+        for start, end in zip(points, points[1:], strict=False)
+    ]

@@ -6,83 +6,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.collections import LineCollection
 
-from splinelib.partition.decision import DecisionBoundary
+from splinelib.partition.drawing import MANY, set_frame
+from splinelib.partition.drawing import draw_edges as draw_edges
+from splinelib.partition.drawing import draw_partition as draw_partition
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.partition import Partition
 from splinelib.partition.trace import Trace
 from splinestudy.analysis.contours import Contours
 from splinestudy.analysis.evolution import Evolution
 
-# Beyond this a vector file is slow to open, so the polygons (not the axes) become pixels in it.
-_MANY = 5_000
 # Trainings of more epochs are shown on a logarithmic scale: most happens at the start.
 _LONG = 20
 # Pruning ratios closer than this cannot both be written under an axis.
 _CROWDED = 0.12
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-
-
-def draw_regions(
-    axes: Axes, partition: Partition, values: Floats | None = None, cmap: str | Colormap = "viridis"
-) -> Axes:
-    """Fill every region by its value ``[R]``; without values by a colour that tells neighbours apart.
-
-    The default colours follow the regions' keys, so a region keeps its colour in every picture of the network.
-    """
-    if values is None:
-        values, cmap = (partition.key >> np.uint64(40)) / 2.0**24, "Pastel1"
-    scale = Normalize(float(np.min(values)), float(np.max(values)))
-    sizes = np.diff(partition.offsets)
-    for size in np.unique(sizes):
-        members = np.flatnonzero(sizes == size)
-        corners = partition.vertices[partition.offsets[members][:, None] + np.arange(size)]
-        polygons = PolyCollection(list(corners), cmap=cmap, norm=scale, linewidths=0, antialiaseds=False)
-        polygons.set_array(values[members])
-        polygons.set_rasterized(len(sizes) > _MANY)
-        axes.add_collection(polygons)
-    return _frame(axes, partition)
-
-
-def draw_edges(axes: Axes, partition: Partition, colours: Any = None, linewidth: float = 0.6) -> Axes:
-    """Draw the boundary of every unit, in one colour for each layer, deep layers below shallow ones.
-
-    Args:
-        colours: one colour for each layer; by default the axes' colour cycle.
-    """
-    layer = np.append(partition.unit_layer, -1)[partition.edge_unit]
-    ends = np.stack([partition.vertices, partition.vertices[partition.edge_end]], axis=1)
-    for number in reversed(range(len(partition.layers))):
-        colour = f"C{number % 10}" if colours is None else colours[number]
-        lines = LineCollection(
-            list(ends[layer == number]), colors=[colour], linewidths=linewidth, capstyle="round"
-        )
-        lines.set_label(partition.layers[number].name)
-        lines.set_rasterized(len(partition) > _MANY)
-        axes.add_collection(lines)
-    return _frame(axes, partition)
-
-
-def draw_boundary(
-    axes: Axes, boundary: DecisionBoundary, colour: Any = "black", linewidth: float = 1.6
-) -> Axes:
-    """Draw the decision boundary."""
-    axes.add_collection(
-        LineCollection(list(boundary.segments), colors=[colour], linewidths=linewidth, capstyle="round")
-    )
-    return axes
-
-
-def draw_partition(axes: Axes, partition: Partition, title: str = "") -> Axes:
-    """Regions, the boundaries of all units and, if there is one, the decision boundary: the usual picture."""
-    draw_regions(axes, partition)
-    draw_edges(axes, partition, ["#555555"] * len(partition.layers), 0.4 if len(partition) < 3_000 else 0.15)
-    if partition.boundary is not None:
-        draw_boundary(axes, partition.boundary)
-    axes.set(title=title, xticks=[], yticks=[])
-    return axes
 
 
 def draw_points(axes: Axes, points: Floats, labels: Floats) -> Axes:
@@ -166,9 +105,9 @@ def draw_contours(axes: Axes, contours: Contours, partition: Partition, colours:
     for number in reversed(range(len(partition.layers))):
         colour = f"C{number % 10}" if colours is None else colours[number]
         lines = LineCollection(list(contours.segments[layer == number]), colors=[colour], linewidths=0.6)
-        lines.set_rasterized(len(contours.segments) > _MANY)
+        lines.set_rasterized(len(contours.segments) > MANY)
         axes.add_collection(lines)
-    return _frame(axes, partition)
+    return set_frame(axes, partition)
 
 
 def draw_shares(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
@@ -211,12 +150,4 @@ def draw_classes(axes: Axes, trace: Trace, names: Sequence[str], corners: Sequen
     axes.set(aspect="equal", xticks=[], yticks=[])
     axes.margins(0.12)
     axes.axis("off")
-    return axes
-
-
-def _frame(axes: Axes, partition: Partition) -> Axes:
-    low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
-    axes.set_xlim(low[0], high[0])
-    axes.set_ylim(low[1], high[1])
-    axes.set_aspect("equal")
     return axes

@@ -1,9 +1,14 @@
 """Whether what was read is the model: its values at a few points of the slice beside the model's own."""
 
+from collections.abc import Collection
+from contextlib import nullcontext
+from typing import Any
+
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.partition.engine.geometry import OPTIONS
@@ -20,12 +25,19 @@ _SLACK = 1e3
 _SHARE = 1e-9
 
 
-def check_agreement(model: nn.Module, layout: Layout, result: Value, where: Plane) -> None:
+def check_agreement(
+    model: nn.Module,
+    layout: Layout,
+    result: Value,
+    where: Plane,
+    rising: Collection[str] = (),
+) -> None:
     """Compare the layout with the model, one input at a time, in float64.
 
     Args:
         model: what the layout was read from, float64 on the CPU.
-        result: the tensor of the layout that stands for the model's output.
+        result: the tensor of the layout that stands for the model's output, or for what the first of its steps named in
+            ``rising`` gets.
 
     Raises:
         UnsupportedModuleError: the layout holds numbers that are not finite, or the outputs differ.
@@ -37,7 +49,7 @@ def check_agreement(model: nn.Module, layout: Layout, result: Value, where: Plan
     )
     with np.errstate(over="ignore", invalid="ignore"):
         mine, error = _outputs(layout, result, inputs.flatten(1).numpy())
-    theirs = _model_outputs(model, inputs, result.shape)
+    theirs = _model_outputs(model, inputs, result.shape, rising)
     if not (np.isfinite(theirs).all() and np.isfinite(mine).all()):
         raise UnsupportedModuleError(
             f"{type(model).__name__} has outputs that are not finite at inputs of the slice; look for a negative "
@@ -54,12 +66,28 @@ def check_agreement(model: nn.Module, layout: Layout, result: Value, where: Plan
         )
 
 
-def _model_outputs(model: nn.Module, inputs: Tensor, shape: tuple[int, ...]) -> Floats:
+class _Watch(TorchFunctionMode):
+    """Keeps what the first call of certain functions gets."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names, self.seen = names, None
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.seen is None and getattr(function, "__name__", "") in self.names:
+            self.seen = args[0].clone()
+        return function(*args, **(kwargs or {}))
+
+
+def _model_outputs(
+    model: nn.Module, inputs: Tensor, shape: tuple[int, ...], rising: Collection[str]
+) -> Floats:
     """The model's outputs ``[P, *shape]``, computed one by one: what it does to a batch is not asked."""
     outputs = []
     for one in inputs:
-        with torch.no_grad():
+        with torch.no_grad(), _Watch(rising) if rising else nullcontext() as watch:
             output = model(one[None].clone())
+        output = output if watch is None else watch.seen
         if not isinstance(output, Tensor) or tuple(output.shape) != (1, *shape):
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UnsupportedModuleError(

@@ -143,8 +143,9 @@ class Layout:
 
     def elementwise(self, kind: int, shape: tuple[int, ...], name: str) -> Node:
         """A node with one lane for each element: positions are cells, or one cell for a vector."""
-        if len(shape) == 1:
-            return self.add(kind, 1, shape[0], np.arange(shape[0]), name)
+        if len(shape) < 2:
+            size = int(np.prod(shape))
+            return self.add(kind, 1, size, np.arange(size).reshape(shape), name)
         channels, positions = shape[0], int(np.prod(shape[1:]))
         lanes = np.arange(channels * positions).reshape(*shape[1:], channels)
         return self.add(kind, positions, channels, np.moveaxis(lanes, -1, 0), name)
@@ -159,6 +160,13 @@ def value_of(node: Node) -> Value:
 def lane_link(node: Node, value: Value) -> None:
     """Let every element of ``value`` flow into the same element of ``node``."""
     local = node.local(node.lanes).reshape(-1)
-    cell, row = local // node.width, local % node.width
-    node.links.append(Link(value.lanes.reshape(-1), cell, row, value.scale.reshape(-1)))
     node.const[local] += value.shift.reshape(-1)
+    kept = np.flatnonzero(value.scale)  # constants come without a lane
+    local = local[kept]
+    link = (
+        value.lanes.reshape(-1)[kept],
+        local // node.width,
+        local % node.width,
+        value.scale.reshape(-1)[kept],
+    )
+    node.links.append(Link(*link))

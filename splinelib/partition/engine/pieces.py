@@ -1,9 +1,11 @@
-"""Max-type modules as nodes: two-piece activations, clamps and max pooling."""
+"""Units as nodes: activations of two pieces, functions of several pieces, and maxima."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from splinelib.partition.engine.layout import MAX, PIECE, Floats, Ints, Layout, Link, Value, value_of
-from splinelib.partition.engine.linear_ops import add, own_node
+from splinelib.partition.engine.linear_ops import add, affine, own_node
 
 
 def activation(layout: Layout, value: Value, slope: Floats | float, name: str) -> Value:
@@ -16,38 +18,54 @@ def activation(layout: Layout, value: Value, slope: Floats | float, name: str) -
     return value_of(node)
 
 
-def clamp(layout: Layout, value: Value, low: float, high: float, name: str) -> Value:
-    """``min(max(z, low), high)`` (ReLU6, hardtanh): two kinks at one input, each a unit of its own."""
-    source = Value(value.lanes, value.scale, value.shift)
-    halves = []
-    for bound, part in ((low, "low"), (high, "high")):
-        shifted = Value(source.lanes, source.scale, source.shift - bound)
-        halves.append(activation(layout, shifted, 0.0, f"{name}.{part}"))
-    upper = Value(halves[1].lanes, -halves[1].scale, halves[1].shift)
-    lower = Value(halves[0].lanes, halves[0].scale, halves[0].shift + low)
-    return add(layout, lower, upper, name)
-
-
-def max_pool(
-    layout: Layout, value: Value, windows: list[tuple[Ints, Ints]], out: tuple[int, int], name: str
+def piecewise(
+    layout: Layout,
+    value: Value,
+    breaks: Sequence[Floats | float],
+    slopes: Sequence[float],
+    height: Floats | float,
+    name: str,
 ) -> Value:
-    """The largest element of each window, for each channel; ``windows[p] = (rows, columns)`` of output position p."""
-    channels = value.shape[0]
-    width = max(len(ys) * len(xs) for ys, xs in windows)
-    cells = len(windows) * channels
-    local = np.arange(cells).reshape(*out, channels) * width
-    node = layout.add(MAX, cells, width, np.moveaxis(local, -1, 0), name)
-    node.used = np.repeat([len(ys) * len(xs) for ys, xs in windows], channels)
-    source, cell, row, weight = [], [], [], []
-    for position, (ys, xs) in enumerate(windows):
-        block = value.lanes[:, ys[:, None], xs].reshape(channels, -1)
-        cells_here = np.repeat(position * channels + np.arange(channels), block.shape[1])
-        rows_here = np.tile(np.arange(block.shape[1]), channels)
-        source.append(block.reshape(-1))
-        cell.append(cells_here)
-        row.append(rows_here)
-        weight.append(value.scale[:, ys[:, None], xs].reshape(-1))
-        node.const[cells_here * width + rows_here] = value.shift[:, ys[:, None], xs].reshape(-1)
-    parts = [np.concatenate(part) for part in (source, cell, row)]
-    node.links.append(Link(parts[0], parts[1], parts[2], np.concatenate(weight)))
+    """A continuous function of each element: ``slopes`` between ascending ``breaks``, ``height`` at the first break.
+
+    Each break is a unit of its own.
+    """
+    source = value if len(breaks) == 1 else Value(value.lanes, value.scale, value.shift)
+    names = [name] if len(breaks) == 1 else [f"{name}.{number}" for number in range(len(breaks))]
+    one, total = np.ones(value.shape), None
+    for number, point in enumerate(breaks):
+        left, right = slopes[number : number + 2]
+        sign = -1.0 if number == 0 and right == 0 else 1.0
+        slope = left / right if number == 0 and right != 0 else 0.0
+        bent = activation(layout, affine(source, one * sign, -sign * one * point), slope, names[number])
+        factor = (-left if sign < 0 else right) if number == 0 else right - left
+        bent = affine(bent, one * factor, one * (height if number == 0 else 0.0))
+        total = bent if total is None else add(layout, total, bent, name)
+    assert total is not None
+    return total
+
+
+def largest(
+    layout: Layout, value: Value, shape: tuple[int, ...], out: Ints, source: Ints, name: str
+) -> Value:
+    """A tensor of ``shape`` whose element o is the largest of the elements ``source[m]`` for which ``out[m] = o``.
+
+    Elements are numbered as in the flattened tensors.
+    """
+    size = int(np.prod(shape))
+    # Positions first, channels last: the cells of one position lie side by side.
+    cells = (
+        np.moveaxis(np.arange(size).reshape(*shape[1:], *shape[:1]), -1, 0) if shape else np.zeros((), int)
+    )
+    cell = cells.reshape(-1)[out]
+    order = np.argsort(cell, kind="stable")
+    cell, source = cell[order], source[order]
+    used = np.bincount(cell, minlength=size)
+    row, width = np.arange(len(cell)) - (np.cumsum(used) - used)[cell], int(used.max())
+    node = layout.add(MAX, size, width, cells * width, name)
+    node.used = used
+    node.const[cell * width + row] = value.shift.reshape(-1)[source]
+    weight = value.scale.reshape(-1)[source]
+    kept = weight != 0
+    node.links.append(Link(value.lanes.reshape(-1)[source[kept]], cell[kept], row[kept], weight[kept]))
     return value_of(node)

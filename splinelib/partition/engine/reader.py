@@ -1,86 +1,43 @@
-"""Reads a model into a Layout: ``torch.fx`` gives the graph, the tables below say what each module means."""
+"""Reads a model into a Layout: :mod:`.tracing` gives the graph, the handlers' tables say what each step means."""
 
-import contextlib
 import copy
-import io
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.partition.engine import handlers
 from splinelib.partition.engine.agreement import check_agreement
 from splinelib.partition.engine.layout import LINEAR, Layout, Value, value_of
+from splinelib.partition.engine.tracing import attribute, filled, operation, trace, unsupported
 from splinelib.partition.slices import Plane
-
-
-class _Tracer(fx.Tracer):
-    """Goes into every module that the tables do not know, so only what truly stands in the way is a leaf."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            type(m) in handlers.MODULES
-            or m.__module__.startswith("torch.nn.modules.")
-            and not isinstance(m, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-        )
 
 
 def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
     """The nodes of ``model`` for inputs of the plane's shape (no batch dimension), and the output tensor.
 
-    The first node of the layout is the input, one lane for each of its elements. The model is not changed.
+    The first node of the layout is the input, one lane for each of its elements. Where the model ends in softmax,
+    sigmoid, argmax or another step that rises with its input, the output is what that step gets. The model is not
+    changed.
 
     Raises:
         UnsupportedModuleError: a module, function or structure is not piecewise affine or not known (the message
             names its type and path), or what was read is not what the model computes on the slice.
         SettingError: the model is in training mode, has weights that are not finite, or rejects the input.
     """
-    origin = where.origin
     frozen = _frozen_copy(model)
-    graph_module = _trace(frozen)
-    _check_inputs(graph_module.graph)
-    try:
-        # What goes wrong is raised; torch.fx prints it too.
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
-            ShapeProp(graph_module).propagate(origin.double()[None])
-    except Exception as error:
-        shape = tuple(origin.shape)
-        batch = f" without the batch axis, {shape[1:]}" if shape[:1] == (1,) and len(shape) > 1 else ""
-        raise SettingError(
-            f"the model cannot read one input of shape {shape}; give the slice its shape{batch}"
-        ) from error
+    reading = _Reading(frozen, where.origin.double())
     # What is not finite is found afterwards, with a message.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        layout, output = _read(graph_module.graph, frozen, origin)
-    check_agreement(frozen, layout, output, where)
-    return layout, output
-
-
-def _read(graph: fx.Graph, frozen: nn.Module, origin: Tensor) -> tuple[Layout, Value]:
-    """Every step of the graph in turn."""
-    layout = Layout()
-    values: dict[fx.Node, Any] = {}
-    output: Value | None = None
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            values[node] = _input_value(layout, node, values, origin)
-        elif node.op == "output":
-            output = _output_value(values.get(node.args[0]) if isinstance(node.args[0], fx.Node) else None)
-        else:
-            values[node] = _evaluate(layout, frozen, node, values)
-    assert output is not None
-    return layout, output
-
-
-def _check_inputs(graph: fx.Graph) -> None:
-    names = [node.name for node in graph.nodes if node.op == "placeholder"]
-    if len(names) != 1:
-        raise UnsupportedModuleError(
-            f"the model takes {len(names)} inputs ({', '.join(names)}); wrap it to take one, the others fixed"
-        )
+        output = reading.run(trace(frozen, reading.origin))
+    if reading.last is None:
+        check_agreement(frozen, reading.layout, output, where)
+    else:
+        check_agreement(frozen, reading.layout, reading.last, where, handlers.FINAL_METHODS)
+    return reading.layout, output
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -111,54 +68,121 @@ def _frozen_copy(model: nn.Module) -> nn.Module:
     return nn.Sequential(frozen) if type(frozen) in handlers.MODULES else frozen
 
 
-def _trace(model: nn.Module) -> fx.GraphModule:
-    try:
-        return fx.GraphModule(model, _Tracer().trace(model))
-    except Exception as error:
-        raise UnsupportedModuleError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({error}); write its forward without "
-            "control flow that depends on values"
-        ) from error
+@dataclass
+class _Reading:
+    """A model on its way into a layout.
+
+    Args:
+        values: what each step returned: a tensor of the layout, a constant, or several of them.
+        last: the tensor before the steps that only rise with their input, if the model ends in any.
+    """
+
+    model: nn.Module
+    origin: Tensor
+    layout: Layout = field(default_factory=Layout)
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    last: Value | None = None
+
+    def run(self, graph: fx.Graph) -> Value:
+        """Every step of the graph in turn; returns the output."""
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                lanes = np.arange(self.origin.numel()).reshape(tuple(self.origin.shape))
+                value = value_of(self.layout.add(LINEAR, 1, self.origin.numel(), lanes, "input"))
+                self.values[node] = Value(value.lanes, value.scale, value.shift)
+            elif node.op == "get_attr":
+                self.values[node] = attribute(self.model, str(node.target))
+            elif node.op != "output":
+                self.values[node] = self._step(node)
+        returned = next(iter(reversed(graph.nodes))).args[0]
+        output = self.values.get(returned) if isinstance(returned, fx.Node) else None
+        if not isinstance(output, Value):
+            raise UnsupportedModuleError(
+                "the model returns something other than one tensor; wrap it to return one"
+            )
+        return output
+
+    def _step(self, node: fx.Node) -> Any:
+        path, kind, handler, module = _find_handler(self.model, node)
+        args, kwargs = filled(node, self.values.__getitem__)
+        if _is_final(self.model, node) and isinstance(args[0], Value):
+            self.last = self.last or args[0]
+            return args[0]
+        if handler is None:
+            raise UnsupportedModuleError(unsupported(kind, path))
+        call = handlers.Call(self.layout, path, module, operation(self.model, node), node.meta["example"])
+        try:
+            result = self._change_in_place(node, module, handler(call, *args, **kwargs))
+        except handlers.NotHandled as error:
+            raise UnsupportedModuleError(f"{kind} at '{path}': {error}") from None
+        except TypeError as error:
+            raise UnsupportedModuleError(
+                f"{kind} at '{path}' is called in a way that is not supported: {error}"
+            ) from error
+        return _shared(result, node)
+
+    def _change_in_place(self, node: fx.Node, module: nn.Module | None, result: Any) -> Any:
+        """After a step in place all names of the tensor that it changed stand for the result; returns that."""
+        changed = node.args[0] if node.args else None
+        if not (isinstance(changed, fx.Node) and isinstance(result, Value) and _in_place(node, module)):
+            return result
+        storage, before = _storage(changed), self.values[changed]
+        for other, value in self.values.items():
+            if _storage(other) != storage or all(user in self.values or user is node for user in other.users):
+                continue
+            if not isinstance(value, Value) or not isinstance(before, Value):
+                same = other is changed
+            elif np.intersect1d(value.lanes, before.lanes).size == 0:
+                continue  # another part of the same memory
+            else:
+                same = all(
+                    np.array_equal(getattr(value, name).reshape(-1), getattr(before, name).reshape(-1))
+                    for name in ("lanes", "scale", "shift")
+                )
+            if not same:
+                raise handlers.NotHandled(
+                    f"it changes in place what '{other.name}' reads again afterwards, in part or in another order; "
+                    "let it return a new tensor"
+                )
+            result = Value(result.lanes, result.scale, result.shift)
+            shape = handlers.without_batch(other.meta["example"])
+            parts = (part.reshape(shape) for part in (result.lanes, result.scale, result.shift))
+            self.values[other] = Value(*parts)
+        return result
 
 
-def _input_value(layout: Layout, node: fx.Node, values: dict[fx.Node, Any], origin: Tensor) -> Value:
-    lanes = np.arange(origin.numel()).reshape(tuple(origin.shape))
-    value = value_of(layout.add(LINEAR, 1, origin.numel(), lanes, "input"))
-    return Value(value.lanes, value.scale, value.shift)
+def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if getattr(module, "inplace", False) or node.kwargs.get("inplace", False):
+        return True
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return node.op != "call_module" and (
+        str(name).endswith("_") or name in ("iadd", "isub", "imul", "itruediv")
+    )
 
 
-def _output_value(value: Any) -> Value:
-    if not isinstance(value, Value):
-        raise UnsupportedModuleError(
-            "the model returns something other than one tensor; wrap it to return one"
+def _storage(node: fx.Node) -> int | None:
+    example = node.meta.get("example")
+    return example.untyped_storage().data_ptr() if isinstance(example, Tensor) else None
+
+
+def _is_final(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a step only rises with its input, and all behind it only rises or moves numbers up to the output."""
+    if node.op == "call_module":
+        rises = isinstance(model.get_submodule(str(node.target)), handlers.FINAL_MODULES)
+    else:
+        rises = node.target in (
+            handlers.FINAL_METHODS if node.op == "call_method" else handlers.FINAL_FUNCTIONS
         )
-    return value
+    return rises and _is_end(model, node)
 
 
-def _evaluate(layout: Layout, model: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    if node.op == "get_attr":
-        return _attribute(model, str(node.target))
-    args = fx.map_arg(node.args, lambda n: values[n])
-    kwargs = fx.map_arg(node.kwargs, lambda n: values[n])
-    path, kind, handler, module = _find_handler(model, node)
-    call = handlers.Call(layout, path, _shape(node), module)
-    if not _touches_value(args) and not _touches_value(tuple(kwargs.values())):
-        return _constant(node, args, kwargs)
-    try:
-        result = handler(call, *args, **kwargs) if handler else None
-    except handlers.NotHandled as error:
-        raise UnsupportedModuleError(f"{kind} at '{path}': {error}") from None
-    except TypeError as error:
-        raise UnsupportedModuleError(
-            f"{kind} at '{path}' is called in a way that is not supported: {error}"
-        ) from error
-    if handler is None:
-        raise UnsupportedModuleError(
-            f"{kind} at '{path}' is not supported by the exact partition; supported modules are "
-            f"{', '.join(sorted(m.__name__ for m in handlers.MODULES))}"
-        )
-    _redirect_in_place(node, module, result, values)
-    return _shared(result, node)
+def _is_end(model: nn.Module, node: fx.Node) -> bool:
+    if len(node.users) != 1:
+        return False
+    (user,) = node.users
+    if user.op == "output":
+        return True
+    return _is_final(model, user) or _find_handler(model, user)[2] is handlers.moved and _is_end(model, user)
 
 
 def _find_handler(model: nn.Module, node: fx.Node) -> tuple[str, str, Any, nn.Module | None]:
@@ -173,45 +197,6 @@ def _find_handler(model: nn.Module, node: fx.Node) -> tuple[str, str, Any, nn.Mo
         return path, f"method '{node.target}'", handlers.METHODS.get(str(node.target)), None
     name = getattr(node.target, "__name__", str(node.target))
     return path, f"function '{name}'", handlers.FUNCTIONS.get(node.target), None
-
-
-def _attribute(model: nn.Module, target: str) -> Any:
-    value: Any = model
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    shape = getattr(node.meta.get("tensor_meta"), "shape", (1,))
-    return tuple(shape[1:])
-
-
-def _touches_value(item: Any) -> bool:
-    if isinstance(item, (tuple, list)):
-        return any(_touches_value(part) for part in item)
-    return isinstance(item, Value)
-
-
-def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """A step on weights or numbers alone: computed as it stands."""
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
-
-
-def _redirect_in_place(
-    node: fx.Node, module: nn.Module | None, result: Any, values: dict[fx.Node, Any]
-) -> None:
-    """After an in-place activation its input's name stands for the result too."""
-    in_place = bool(getattr(module, "inplace", False)) or bool(node.kwargs.get("inplace", False))
-    in_place = in_place or (node.op == "call_method" and str(node.target).endswith("_"))
-    if in_place and isinstance(result, Value) and isinstance(node.args[0], fx.Node):
-        shared = len(node.args[0].users) > 1
-        values[node.args[0]] = Value(
-            result.lanes, result.scale, result.shift, None if shared else result.whole
-        )
 
 
 def _shared(result: Any, node: fx.Node) -> Any:

@@ -49,7 +49,7 @@ _HEAD_START = 0.004
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to keep of each region, and the limits."""
+    """What to keep of each region, and the limits; with ``partial`` also what was found when one is reached."""
 
     polygons: bool = True
     codes: bool = False
@@ -57,6 +57,7 @@ class Wanted:
     max_regions: int = 20_000_000
     max_bytes: int = 2 * 1024**3
     threads: int = 1
+    partial: bool = False
 
 
 @dataclass(eq=False)
@@ -96,7 +97,8 @@ class _Progress:
             self.bytes += size
             self.covered += covered
             share = f"{100 * self.covered / self.area:.1f} % of the slice"
-            advice = "nothing is returned; raise the limit, or look at a smaller polygon (Slice2D.within)"
+            advice = "nothing is returned; raise the limit, look at a smaller polygon (Slice2D.within), or at a part"
+            advice += " (partial=True)"
             if self.regions > self.wanted.max_regions:
                 raise LimitError(
                     f"partition: {self.regions} regions found, covering {share}, exceed "
@@ -124,7 +126,8 @@ def search(
         drop_outputs: the outputs are for ``reduce`` only.
 
     Raises:
-        LimitError: ``wanted.max_regions`` or ``wanted.max_bytes`` is exceeded; nothing is kept.
+        LimitError: ``wanted.max_regions`` or ``wanted.max_bytes`` is exceeded, and nothing is kept: none is wanted
+            in part, or none was found.
     """
     local = np.ascontiguousarray((polygon - network.centre) / network.radius)
     area = float(kernel.polygon_area(np.ascontiguousarray(local[:, 0]), np.ascontiguousarray(local[:, 1])))
@@ -138,7 +141,11 @@ def search(
             found[thread].append(piece)
 
     with tqdm(total=100, unit="%", disable=not progress, desc="partition", leave=False) as bar:
-        _run_threads(work, wanted.threads, shared, bar)
+        try:
+            _run_threads(work, wanted.threads, shared, bar)
+        except LimitError:
+            if not wanted.partial or not any(found):
+                raise
     return [piece for pieces in found for piece in pieces]
 
 
@@ -199,11 +206,12 @@ def _thread_pieces(
         extra = reduce(chunk, count) if reduce is not None else None
         piece = _cut(network, chunk, count, corners, wanted, extra, drop_outputs)
         size = sum(array.nbytes for array in piece.held)
+        covered = network.radius**2 * float(chunk.area[:count].sum())
+        yield piece
         # The chunk itself takes memory as far as it was ever filled.
-        shared.add(count, size + max(0, size - filled), network.radius**2 * float(chunk.area[:count].sum()))
+        shared.add(count, size + max(0, size - filled), covered)
         filled = max(filled, size)
         state.register[REGIONS] = state.register[VERTICES] = 0
-        yield piece
 
 
 def _chunk_size(network: Network, wanted: Wanted) -> int:
@@ -213,7 +221,9 @@ def _chunk_size(network: Network, wanted: Wanted) -> int:
         + (network.code_bits // 8 if wanted.codes else 0)
         + (24 * network.outputs if wanted.outputs else 0)
     )
-    return max(256, min(_CHUNK_REGIONS, (16 << 20) // each))
+    size = max(256, min(_CHUNK_REGIONS, (16 << 20) // each))
+    # No more than what reaches the limit, so that this much is found in part.
+    return min(size, wanted.max_regions + 1) if wanted.partial else size
 
 
 def _cut(

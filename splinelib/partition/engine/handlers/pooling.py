@@ -1,117 +1,138 @@
-"""Pooling of images, and the mean over them."""
+"""Pooling, resizing, sums and maxima along axes."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from splinelib.partition.engine import linear_ops, pieces
-from splinelib.partition.engine.handlers.call import Call, NotHandled, pair
-from splinelib.partition.engine.handlers.shapes import reshaped
-from splinelib.partition.engine.layout import Ints, Value
+from splinelib.partition.engine.handlers.activations import extreme, maximum, minimum
+from splinelib.partition.engine.handlers.call import Call, NotHandled
+from splinelib.partition.engine.handlers.shapes import moved
+from splinelib.partition.engine.layout import Floats, Ints, Value
 
 
-def _image(value: Value) -> None:
-    if len(value.shape) != 3:
-        raise NotHandled(f"its input has shape {value.shape}; only [C, H, W] images can be pooled")
+class Extreme(NamedTuple):
+    """What ``max(dim)`` returns; which element it was is no affine function."""
+
+    values: Value
+    indices: None = None
 
 
-def _ranges(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> list[Ints]:
-    """Input positions under each output position of a pooling window, padding left out."""
-    taps = [np.arange(kernel) * dilation + o * stride - padding for o in range(out)]
-    return [t[(t >= 0) & (t < size)] for t in taps]
+def _windows(call: Call, value: Value, args: Any, kwargs: Any) -> tuple[Ints, Ints, Floats]:
+    """Which positions of a channel ``source`` each position ``out`` of the result is made from, and the weights.
 
-
-def _adaptive(size: int, out: int) -> list[Ints]:
-    return [np.arange(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
-
-
-def max_pool(
-    call: Call,
-    value: Value,
-    kernel_size: Any = None,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Value:
-    """Max pooling."""
-    _image(value)
-    m = call.module
-    if m is not None:
-        kernel_size, stride, padding, dilation = m.kernel_size, m.stride, m.padding, m.dilation
-        return_indices = m.return_indices
-    if return_indices:
+    All pooling and resizing goes axis by axis: on an image that varies along one axis only it shows what that axis
+    does, and a window is the product of those of all axes.
+    """
+    if not isinstance(call.example, Tensor):
         raise NotHandled("return_indices=True; ask for the values only")
-    k, p, d = pair(kernel_size), pair(padding), pair(dilation)
-    s = pair(stride) if stride else k
-    out = (call.shape[1], call.shape[2])
-    ys, xs = (_ranges(value.shape[i + 1], out[i], k[i], s[i], p[i], d[i]) for i in (0, 1))
-    return pieces.max_pool(call.layout, value, [(y, x) for y in ys for x in xs], out, call.path)
+    size, out = value.shape[1:], call.shape[1:]
+    if len(out) != len(size) or not size:
+        raise NotHandled(f"its input has shape {value.shape}; it reads [channels, positions]")
+
+    def run(images: Tensor) -> Floats:
+        return call.run(args, kwargs, lambda _: images.contiguous())[:, 0].numpy()
+
+    total = run(torch.ones(1, 1, *size, dtype=torch.float64))[0]
+    found, pairs = [], []
+    for axis, length in enumerate(size):
+        stripes = torch.eye(length, dtype=torch.float64).reshape(
+            length, 1, *[1] * axis, length, *[1] * (len(size) - axis - 1)
+        )
+        found.append(run(stripes.expand(length, 1, *size)))
+        others = tuple(1 + other for other in range(len(size)) if other != axis)
+        pairs.append(np.nonzero((found[-1] != 0).any(axis=others).T))
+    to, source = (np.ix_(*(pair[side] for pair in pairs)) for side in (0, 1))
+    weight = total[to] ** (1 - len(size))
+    for axis, stripes_out in enumerate(found):
+        weight = weight * stripes_out[(source[axis], *to)]
+    flat = np.ravel_multi_index(to, out), np.ravel_multi_index(source, size)
+    return flat[0].reshape(-1), flat[1].reshape(-1), weight.reshape(-1)
 
 
-def adaptive_max_pool(
-    call: Call, value: Value, output_size: Any = None, return_indices: bool = False
-) -> Value:
-    """Max pooling to a given size."""
-    _image(value)
-    out = (call.shape[1], call.shape[2])
-    ys, xs = (_adaptive(value.shape[i + 1], out[i]) for i in (0, 1))
-    return pieces.max_pool(call.layout, value, [(y, x) for y in ys for x in xs], out, call.path)
+def _for_channels(call: Call, value: Value, out: Ints, source: Ints) -> tuple[Ints, Ints]:
+    """The same places in every channel."""
+    channel = np.arange(value.shape[0])[:, None]
+    sizes = int(np.prod(call.shape[1:])), int(np.prod(value.shape[1:]))
+    return (channel * sizes[0] + out).reshape(-1), (channel * sizes[1] + source).reshape(-1)
 
 
-def avg_pool(
-    call: Call,
-    value: Value,
-    kernel_size: Any = None,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Value:
-    """Average pooling."""
-    _image(value)
-    m = call.module
-    if m is not None:
-        kernel_size, stride, padding = m.kernel_size, m.stride, m.padding
-        count_include_pad, divisor_override = m.count_include_pad, m.divisor_override
-    k, p = pair(kernel_size), pair(padding)
-    s = pair(stride) if stride else k
-    out = (call.shape[1], call.shape[2])
-    ys, xs = (_ranges(value.shape[i + 1], out[i], k[i], s[i], p[i], 1) for i in (0, 1))
-    # With padding counted, a window is cut only where it leaves the padded image.
-    sizes = [
-        [
-            min(o * s[i] - p[i] + k[i], value.shape[i + 1] + p[i]) - (o * s[i] - p[i])
-            if count_include_pad
-            else len((ys, xs)[i][o])
-            for o in range(out[i])
-        ]
-        for i in (0, 1)
-    ]
-    weights = np.array([1.0 / (divisor_override or h * w) for h in sizes[0] for w in sizes[1]])
-    windows = [(y, x) for y in ys for x in xs]
-    return linear_ops.weighted_windows(call.layout, value, windows, weights, out, call.path)
+def max_pool(call: Call, value: Value, *args: Any, **kwargs: Any) -> Value:
+    """Max pooling with any window, adaptive too."""
+    out, source, _ = _windows(call, value, (value, *args), kwargs)
+    return pieces.largest(call.layout, value, call.shape, *_for_channels(call, value, out, source), call.path)
 
 
-def adaptive_avg_pool(call: Call, value: Value, output_size: Any = None) -> Value:
-    """Average pooling to a given size."""
-    _image(value)
-    out = (call.shape[1], call.shape[2])
-    ys, xs = (_adaptive(value.shape[i + 1], out[i]) for i in (0, 1))
-    windows = [(y, x) for y in ys for x in xs]
-    weights = np.array([1.0 / (len(y) * len(x)) for y, x in windows])
-    return linear_ops.weighted_windows(call.layout, value, windows, weights, out, call.path)
+def avg_pool(call: Call, value: Value, *args: Any, **kwargs: Any) -> Value:
+    """Average pooling with any window, adaptive too, and interpolation between positions."""
+    out, source, weight = _windows(call, value, (value, *args), kwargs)
+    kept = weight != 0
+    places = _for_channels(call, value, out[kept], source[kept])
+    weights = np.tile(weight[kept], value.shape[0])
+    return linear_ops.combined(call.layout, value, call.shape, *places, weights, call.path)
 
 
-def mean(call: Call, value: Value, dim: Any = None, keepdim: bool = False) -> Value:
-    """The mean over height and width."""
-    _image(value)
-    if dim is None or sorted(d % 4 for d in np.atleast_1d(dim)) != [2, 3]:
-        raise NotHandled(f"mean over dimensions {dim}; only the mean over height and width is known")
-    window = [(np.arange(value.shape[1]), np.arange(value.shape[2]))]
-    weight = np.array([1.0 / (value.shape[1] * value.shape[2])])
-    return reshaped(
-        linear_ops.weighted_windows(call.layout, value, window, weight, (1, 1), call.path), call.shape
+def resize(call: Call, value: Value, *args: Any, **kwargs: Any) -> Value:
+    """``F.interpolate`` and ``nn.Upsample``: to the nearest position nothing is computed."""
+    mode = (
+        kwargs.get("mode", args[2] if len(args) > 2 else "nearest")
+        if call.module is None
+        else call.module.mode
     )
+    return (moved if str(mode).startswith("nearest") else avg_pool)(call, value, *args, **kwargs)
+
+
+def _reduced(value: Value, dim: Any) -> Ints:
+    """For each element of the activation the element of the reduced tensor that it belongs to."""
+    axes = [d % (len(value.shape) + 1) for d in np.atleast_1d(dim)] if dim is not None else [0]
+    if 0 in axes:
+        raise NotHandled("it goes over the batch axis; name the dimensions behind it")
+    kept = [1 if axis + 1 in axes else size for axis, size in enumerate(value.shape)]
+    return np.broadcast_to(np.arange(int(np.prod(kept))).reshape(kept), value.shape).reshape(-1)
+
+
+def _total(call: Call, value: Value, dim: Any, mean: bool) -> Value:
+    out, source = _reduced(value, dim), np.arange(value.lanes.size)
+    weight = int(np.prod(call.shape)) / len(source) if mean else 1.0
+    return linear_ops.combined(call.layout, value, call.shape, out, source, weight, call.path)
+
+
+def mean(call: Call, value: Value, dim: Any = None, keepdim: bool = False, axis: Any = None) -> Value:
+    """The mean over dimensions behind the batch."""
+    return _total(call, value, axis if dim is None else dim, True)
+
+
+def total(call: Call, value: Value, dim: Any = None, keepdim: bool = False, axis: Any = None) -> Value:
+    """The sum over dimensions behind the batch."""
+    return _total(call, value, axis if dim is None else dim, False)
+
+
+def amax(call: Call, value: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    """The largest element along dimensions behind the batch."""
+    return extreme(call, value, _reduced(value, dim), 1.0)
+
+
+def amin(call: Call, value: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    """The least element along dimensions behind the batch."""
+    return extreme(call, value, _reduced(value, dim), -1.0)
+
+
+def _along(call: Call, value: Any, dim: Any, sign: float) -> Any:
+    if dim is None:
+        raise NotHandled("it goes over the batch axis; name the dimensions behind it")
+    if isinstance(dim, (Value, Tensor)):
+        return (maximum if sign > 0 else minimum)(call, value, dim)
+    return Extreme(extreme(replace(call, example=call.example[0]), value, _reduced(value, dim), sign))
+
+
+def largest(call: Call, value: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """``torch.max``: along a dimension, or of two tensors."""
+    return _along(call, value, dim, 1.0)
+
+
+def least(call: Call, value: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """``torch.min``: along a dimension, or of two tensors."""
+    return _along(call, value, dim, -1.0)

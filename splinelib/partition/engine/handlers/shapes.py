@@ -1,72 +1,84 @@
-"""What moves or picks numbers and computes nothing."""
+"""What moves, repeats or picks numbers and computes nothing: read off from what it does to the numbers 0, 1, 2, …"""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from splinelib.partition.engine.handlers.call import Call, NotHandled
+from splinelib.partition.engine.handlers.call import Call, NotHandled, values_in, without_batch
 from splinelib.partition.engine.layout import Value
 
 
-def size(call: Call, value: Value, dim: int | None = None) -> Any:
-    """``x.size()`` with a batch of one."""
-    shape = (1, *value.shape)
-    return shape if dim is None else shape[dim]
+def identity(call: Call, value: Value, *_: Any, **__: Any) -> Value:
+    """What passes on what it gets."""
+    return value
 
 
-def attribute(call: Call, value: Value, name: str) -> Any:
-    """``x.shape``."""
-    if name != "shape":
-        raise NotHandled(f"attribute '{name}' of an activation; only its shape can be read")
-    return size(call, value)
+def dropout(call: Call, value: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
+    """``F.dropout``, switched off."""
+    if training:
+        raise NotHandled("dropout in training mode; pass training=self.training and model.eval()")
+    return value
 
 
-def reshaped(value: Value, shape: tuple[int, ...]) -> Value:
-    """The same numbers in another shape."""
-    return Value(
-        value.lanes.reshape(shape), value.scale.reshape(shape), value.shift.reshape(shape), value.whole
-    )
+def moved(call: Call, *args: Any, **kwargs: Any) -> Any:
+    """Views, permutations, parts, joins, padding: each element is one of those that came in, or a constant."""
+    values = values_in(args, kwargs)
+    return rearranged(values, lambda numbers: call.run(args, kwargs, lambda v: numbers[id(v)]))
 
 
-def reshape(call: Call, value: Value, *_: Any, **__: Any) -> Value:
-    """Flatten, reshape and view, which keep the batch dimension."""
-    if int(np.prod(call.shape)) != value.lanes.size:
-        raise NotHandled("it moves elements between the batch dimension and the others")
-    return reshaped(value, call.shape)
+def rearranged(values: list[Value], operation: Callable[[dict[int, Tensor]], Any]) -> Any:
+    """What an operation makes of activations that it only moves; it gets their stand-ins ``[1, *shape]`` by id."""
+    values = list({id(value): value for value in values}.values())
+    sizes = [value.lanes.size for value in values]
+    starts, total = np.cumsum([0, *sizes[:-1]]), sum(sizes)
+
+    def numbered(offset: int) -> Any:
+        # Small floats and whole numbers: exact. Where both runs agree, a constant was put.
+        return operation(
+            {
+                id(value): torch.arange(size, dtype=torch.float64).reshape(1, *value.shape)
+                + float(start + offset)
+                for value, start, size in zip(values, starts, sizes, strict=True)
+            }
+        )
+
+    return _picked(values, numbered(0), numbered(total))
 
 
-def getitem(call: Call, value: Value, index: Any) -> Value:
-    """``x[:, indexes]`` with fixed indexes."""
-    index = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, Value) for part in index) or index[0] not in (slice(None), Ellipsis):
-        raise NotHandled("only x[:, indexes] with fixed indexes is known")
-    fixed = tuple(part.numpy() if isinstance(part, Tensor) else part for part in index)
-    fixed = fixed if index[0] is Ellipsis else fixed[1:]
-    return Value(value.lanes[fixed], value.scale[fixed], value.shift[fixed])
+def _picked(values: list[Value], numbers: Any, later: Any) -> Any:
+    if not isinstance(numbers, Tensor):
+        return tuple(_picked(values, *both) for both in zip(numbers, later, strict=True))
+    without_batch(numbers)
+    first = numbers[0].double().numpy()
+    fixed = first == later[0].double().numpy()
+    index = np.where(fixed, 0.0, first).astype(np.int64)
+    parts = [
+        np.concatenate([getattr(v, name).reshape(-1) for v in values]) for name in ("lanes", "scale", "shift")
+    ]
+    lanes, scale, shift = (part[index] for part in parts)
+    whole = values[0].whole if len(values) == 1 else None
+    if whole is not None and (
+        fixed.any() or not np.array_equal(np.sort(index, None), np.arange(len(parts[0])))
+    ):
+        whole = None
+    return Value(lanes, np.where(fixed, 0.0, scale), np.where(fixed, first, shift), whole)
 
 
-def index_select(call: Call, value: Value, dim: int, index: Tensor) -> Value:
-    """Entries along a dimension after the batch."""
-    if dim < 1:
-        raise NotHandled(f"dim={dim}; select along a dimension after the batch")
-    kept = (slice(None),) * (dim - 1) + (index.numpy(),)
-    return Value(value.lanes[kept], value.scale[kept], value.shift[kept])
+def described(call: Call, *args: Any, **kwargs: Any) -> Any:
+    """What hangs on the shape of an activation alone, such as ``torch.zeros_like``: a constant."""
+    return call.run(args, kwargs, lambda value: torch.zeros(1, *value.shape, dtype=torch.float64))
 
 
-def select_channels(call: Call, value: Value, indexes: Tensor) -> Value:
-    """Channels that a ``ChannelSelection`` keeps."""
-    return index_select(call, value, 1, indexes)
+def getitem(call: Call, item: Any, index: Any) -> Any:
+    """Part of an activation, or one of several that a step returned."""
+    return moved(call, item, index) if isinstance(item, Value) else item[index]
 
 
-def cat(call: Call, values: Sequence[Value], dim: int = 0) -> Value:
-    """A concatenation along a dimension after the batch."""
-    if dim == 0 or not all(isinstance(v, Value) for v in values):
-        raise NotHandled("only a concatenation of activations along a dimension after the batch is known")
-    axis = dim - 1 if dim > 0 else dim
-    return Value(
-        np.concatenate([v.lanes for v in values], axis),
-        np.concatenate([v.scale for v in values], axis),
-        np.concatenate([v.shift for v in values], axis),
-    )
+def attribute(call: Call, item: Any, name: str) -> Any:
+    """The transposed activation, or one of several that a step returned by name."""
+    if isinstance(item, Value) and name not in ("T", "mT", "H", "mH", "data", "real"):
+        raise NotHandled(f"attribute '{name}' of an activation")
+    return moved(call, item, name) if isinstance(item, Value) else getattr(item, name)

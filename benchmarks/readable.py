@@ -1,0 +1,141 @@
+"""Which convolutional networks of torchvision and timm the exact partition reads: ``python -m benchmarks.readable``.
+
+One of each family, that with the fewest parameters, since what can be read depends on the steps and not on their
+number. Writes JSON and the book's table.
+"""
+
+import json
+import re
+import time
+import warnings
+
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from benchmarks.page import RESULTS, markdown_table, write_text
+from splinelib.errors import SplineError
+from splinelib.files import atomic_path
+from splinelib.partition import Slice2D
+from splinelib.partition.engine.reader import read_layout
+
+# Transformers, which have a convolution or few at their start, are not asked: attention multiplies activations.
+LEAST_CONVOLUTIONS = 8
+
+
+class Out(nn.Module):
+    """The one tensor of a segmentation network's answer."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        """What it says of each pixel."""
+        return self.model(x)["out"]
+
+
+def builders():
+    """(library, family) -> builders by name."""
+    found = {}
+    for name in torchvision.models.list_models(
+        exclude=["quantized_*", "*rcnn*", "retinanet*", "fcos*", "ssd*", "raft*"]
+    ):
+        build = torchvision.models.get_model_builder(name)
+        family = build.__module__.removeprefix("torchvision.models.")
+
+        def plain(build=build, family=family):
+            options = {"init_weights": False} if family in ("googlenet", "inception") else {}
+            options |= {"weights_backbone": None} if "segmentation" in family else {}
+            model = build(weights=None, **options)
+            return Out(model) if "segmentation" in family else model
+
+        found.setdefault(("torchvision", family), {})[name] = plain
+    for family in timm.list_modules():
+        for name in timm.list_models(module=family):
+            found.setdefault(("timm", family), {})[name] = lambda name=name: timm.create_model(name)
+    return found
+
+
+def smallest(variants):
+    """The name of the variant with the fewest parameters, or None if none is a convolutional network."""
+    sizes = {}
+    for name, build in variants.items():
+        try:
+            with torch.device("meta"):
+                model = build()
+        except Exception:  # some cannot be built without memory: their siblings stand for them
+            continue
+        if sum(isinstance(m, (nn.Conv2d, nn.Conv3d)) for m in model.modules()) >= LEAST_CONVOLUTIONS:
+            sizes[name] = sum(parameter.numel() for parameter in model.parameters())
+    return min(sizes, key=sizes.get) if sizes else None
+
+
+def read(model, shapes):
+    """None if the model is read with inputs of one of the shapes, else why it is not."""
+    why = ""
+    for shape in shapes:
+        images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+        try:
+            read_layout(model, Slice2D.through(*images).plane)
+            return None
+        except SplineError as error:
+            why = why or str(error)
+    return why
+
+
+def reason(message):
+    """A message in few words."""
+    if "cannot read one input" in message:
+        return "needs larger inputs than were tried"
+    for pattern in (
+        r"^(.*) at '.*' is not supported",
+        r"(product of two activations)",
+        r"(traced by torch\.fx)",
+    ):
+        if found := re.search(pattern, message):
+            return {"traced by torch.fx": "cannot be traced"}.get(found[1], found[1])
+    return message.split(": ", 1)[-1].split(";")[0]
+
+
+def measure():
+    torch.manual_seed(0)
+    rows = []
+    for (library, family), variants in builders().items():
+        name = smallest(variants)
+        if name is None:
+            continue
+        model = variants[name]().eval()
+        size = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))
+        start = time.perf_counter()
+        shapes = [(3, 8, 32, 32)] if "video" in family else [(3, 64, 64), (3, 96, 96), size]
+        message = read(model, shapes)
+        rows.append({"library": library, "family": family, "model": name, "why": message and reason(message)})
+        print(library, family, name, round(time.perf_counter() - start, 1), message or "read", flush=True)
+    return rows
+
+
+def table(rows):
+    """A line for those that are read, and one for each reason why others are not."""
+    whys = sorted(
+        {row["why"] for row in rows if row["why"]}, key=lambda why: -sum(r["why"] == why for r in rows)
+    )
+    lines = []
+    for why in [None, *whys]:
+        names = [", ".join(f"`{r['model']}`" for r in rows if r["why"] == why and r["library"] == library)
+                 for library in ("torchvision", "timm")]  # fmt: skip
+        lines.append(["**read**" if why is None else f"not read: {why}", *(name or "–" for name in names)])
+    return markdown_table({"": "---", "torchvision": "---", "timm": "---"}, lines)
+
+
+def main():
+    warnings.simplefilter("ignore")
+    rows = measure()
+    with atomic_path(RESULTS / "readable.json") as temporary:
+        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    write_text(table(rows), "readable.txt")
+
+
+if __name__ == "__main__":
+    main()
