@@ -17,6 +17,7 @@ from .chapters import due_chapters, find_chapters, run_chapters, stage_unrun
 from .check_site import check_site
 from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout
 from .mathjax import install_mathjax
+from .playground import write_playground
 from .render import render, report, stage
 from .teaser import draw_teaser
 
@@ -28,6 +29,7 @@ def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     """Run what is due, then render. Chapters outside ``prefix`` are shown as they last were."""
     install_mathjax(BOOK)
     draw_teaser(BOOK)
+    write_playground(BOOK)
     list_studies(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
     if due and profile != "smoke":
@@ -45,6 +47,7 @@ def test_book() -> None:
     install_mathjax(BOOK)
     stage(TEST, BOOK)
     draw_teaser(TEST)
+    write_playground(TEST)
     list_studies(TEST)
     run_chapters(find_chapters(), TEST, "smoke")
     check_site(render(TEST).parent)
