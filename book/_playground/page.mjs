@@ -15,7 +15,7 @@ const FRAME = 350; // milliseconds an epoch when the training is played
 export function playground(root, data) {
   const find = (selector) => root.querySelector(selector);
   const [canvas, epoch, criterion, count] = ["canvas", "#playground-epoch", "select", "#playground-count"].map(find);
-  const [toggle, said] = [".toggle", ".said"].map(find);
+  const [toggle, said] = [".flip", ".said"].map(find);
   const widths = data.networks[0].slice(0, -1).map((layer) => layer.bias.length);
   const units = widths.flatMap((width, layer) => Array.from({ length: width }, (_, index) => ({ layer, index })));
   const state = { byHand: new Set(), chosen: null, over: null, drawn: null, due: false, speak: 0, player: 0 };

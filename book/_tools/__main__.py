@@ -15,6 +15,7 @@ from splinestudy.runs.committed import committed_store
 
 from .chapters import due_chapters, find_chapters, run_chapters, stage_unrun
 from .check_site import check_site
+from .glance import write_glance
 from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout
 from .mathjax import install_mathjax
 from .playground import write_playground
@@ -30,6 +31,7 @@ def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     install_mathjax(BOOK)
     draw_teaser(BOOK)
     write_playground(BOOK)
+    write_glance(BOOK)
     list_studies(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
     if due and profile != "smoke":
@@ -48,6 +50,7 @@ def test_book() -> None:
     stage(TEST, BOOK)
     draw_teaser(TEST)
     write_playground(TEST)
+    write_glance(TEST)
     list_studies(TEST)
     run_chapters(find_chapters(), TEST, "smoke")
     check_site(render(TEST).parent)

@@ -18,7 +18,7 @@ from splinestudy.analysis import toy
 from splinestudy.data import Calibration
 from splinestudy.runs.methods import METHODS, make_criterion
 
-from .layout import BOOK, Layout
+from .layout import BOOK, Layout, is_current
 
 SOURCE = BOOK.source / "_playground"
 HIDDEN = (16, 16)
@@ -136,11 +136,6 @@ def exact(model: nn.Module) -> Partition:
     return compute_partition(model, Slice2D.axis_aligned(toy.DOMAIN), boundary=True, threads=1)
 
 
-def newest(paths: Sequence[Path]) -> float:
-    """When the last of these files was changed."""
-    return max(path.stat().st_mtime for path in paths)
-
-
 def draw_still(path: Path) -> None:
     """Draw the picture that stands in the playground's place on paper."""
     from matplotlib.figure import Figure
@@ -157,8 +152,7 @@ def draw_still(path: Path) -> None:
 def write_playground(layout: Layout) -> None:
     """Write the HTML and the still picture into the book, unless both are newer than what they are made by."""
     made = [layout.results / f"playground.{ending}" for ending in ("html", "png")]
-    sources = [Path(__file__), *SOURCE.iterdir()]
-    if all(path.exists() for path in made) and newest(sources) < min(path.stat().st_mtime for path in made):
+    if is_current(made, [Path(__file__), *SOURCE.iterdir()]):
         return
     layout.results.mkdir(parents=True, exist_ok=True)
     (layout.results / "playground.html").write_text(page())
