@@ -1,29 +1,22 @@
 """The rendered site in a real browser: `make check-site`, after `make book`. Needs playwright and Chromium."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from book._tools.layout import BOOK
+from book._tools.shots import OPTIONS, find_browser, find_pages, remember_theme
 
 pytestmark = pytest.mark.browser
 SITE = Path(os.environ.get("SPLINELIB_SITE") or BOOK.site)
-PAGES = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html") if "_static" not in p.parts)
-# What else a browser does at the start would reach for the network.
-OPTIONS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 
 
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as api:
-        executable = shutil.which("chromium") or shutil.which("google-chrome")
-        found = api.chromium.launch(executable_path=executable, args=OPTIONS)
+        found = api.chromium.launch(executable_path=find_browser(), args=OPTIONS)
         yield found
         found.close()
 
@@ -33,7 +26,7 @@ def visit(request, browser):
     """Open a page of the site at a width; what it says on the console, or asks of others, is an error at the end."""
     said = []
     context = browser.new_context()
-    context.add_init_script(f"for (const k of ['mode', 'theme']) localStorage.setItem(k, '{request.param}')")
+    context.add_init_script(remember_theme(request.param))
     page = context.new_page()
     # The theme logs what it did.
     page.on("console", lambda m: said.append(m.text) if m.type in ("warning", "error") else None)
@@ -52,13 +45,22 @@ def visit(request, browser):
     assert said == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", find_pages(SITE))
 def test_page_fits_a_phone_and_says_nothing_on_the_console(visit, name):
     page = visit(name, width=390)
     wide = "[document.documentElement.scrollWidth, innerWidth]"
     inner, outer = page.evaluate(wide)
     assert inner <= outer
-    assert page.locator("article h1").first.is_visible()
+    assert page.get_by_role("heading", level=1).first.is_visible()
+
+
+def test_a_first_visit_says_nothing_on_the_console_either(browser):
+    """Without a theme from an earlier visit."""
+    page, said = browser.new_page(), []
+    page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
+    page.goto((SITE / "index.html").as_uri())
+    page.close()
+    assert said == []
 
 
 def numbers(page):

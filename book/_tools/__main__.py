@@ -20,6 +20,7 @@ from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout
 from .mathjax import install_mathjax
 from .playground import write_playground
 from .render import render, report, stage
+from .shots import take_shots
 from .teaser import draw_teaser
 
 # Fetched before any notebook starts, so that a missing network shows at once and not inside a cell.
@@ -104,6 +105,7 @@ def main() -> int:
         "--jobs", type=int, help="notebooks at a time (default: by cores and free memory, at most 4)"
     )
     verbs.add_parser("test", help="all notebooks at profile smoke, rendered and checked apart")
+    verbs.add_parser("shots", help="a picture of every page of the rendered book")
     verbs.add_parser("serve", help="open the rendered book").add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     # Whoever ends the build ends its notebooks too, just as Ctrl-C does.
@@ -113,6 +115,8 @@ def main() -> int:
             build_book(options.profile, options.notebook, options.jobs)
         elif options.verb == "test":
             test_book()
+        elif options.verb == "shots":
+            take_shots(BOOK.site, BUILD / "shots")
         else:
             serve(BOOK, options.port)
     except BuildError as error:

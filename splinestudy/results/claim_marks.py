@@ -71,6 +71,12 @@ class Rule:
     commit: str = ""
 
 
+_AGAINST_ALL = Rule(
+    "Contradicted where spline is worse than at least one other method (the whole 95 % interval of the paired "
+    "difference beyond the margin), supported where it is better than or on par with every one.",
+    "76ebc7f",
+)
+
 RULES = {
     "C1": Rule(
         "Pruning a large model and a clever start each win if their gain over a random start lies above the margin at "
@@ -89,11 +95,8 @@ RULES = {
         "final one than the rule's threshold; in part where it is so in one of the two. At a constant rate: as in "
         "the chapter. Tickets: at least one of the first half on par or better than the last, and none worse."
     ),
-    "C5": Rule(
-        "Contradicted where spline is worse than at least one other method (the whole 95 % interval of the paired "
-        "difference beyond the margin), supported where it is better than or on par with every one.",
-        "76ebc7f",
-    ),
+    "C5": _AGAINST_ALL,
+    "C6": _AGAINST_ALL,
     "C7": Rule(
         "The spline early bird against every other way to a pruned network at that ratio, by the rule of C5. Cost "
         "stands beside it."
@@ -104,7 +107,6 @@ RULES = {
         "1cfbce1",
     ),
 }
-RULES["C6"] = RULES["C5"]
 
 
 def claim_marks(claim: str, store: RecordStore) -> Marks:

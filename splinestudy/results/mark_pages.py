@@ -86,6 +86,23 @@ def folds_html(claim: str, marks: Sequence[Mark], figures: str = "../figures") -
     return "\n".join(folds)
 
 
+def finding_html(claim: str, marks: Sequence[Mark]) -> str:
+    """What a chapter opens with: the claim, one word on the whole, and an example of each word; empty without marks."""
+    if not marks:
+        return ""
+    whole = overall(mark.word for mark in marks)
+    examples = [
+        next(mark for mark in marks if mark.word == word) for word in dict.fromkeys(m.word for m in marks)
+    ]
+    items = "".join(
+        f"<li>{_chip(mark.word, mark.at)} {escape(mark.case)}: {escape(mark.evidence)}.</li>"
+        for mark in examples
+    )
+    verdict = f'<a href="10_verdicts.html#{claim.lower()}">{counts(marks).capitalize()}</a>'
+    head = f"<p>{_chip(whole)} <strong>{claim}: {escape(CLAIMS[claim].text)}.</strong> {verdict}, for example:</p>"
+    return f'<div class="finding">{head}<ul>{items}</ul></div>'
+
+
 def rule_words(claim: str) -> str:
     """How the claim is judged, and since when."""
     rule = RULES[claim]
