@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from splinestudy.plots.style import columns
+from splinestudy.plots.style import columns, save_figure
 from splinestudy.results.claim_marks import CLAIMS
 from splinestudy.results.mark_pages import SIGNS, by_case, by_claim
 from splinestudy.results.marks import WORDS, Mark, Word
@@ -59,6 +60,13 @@ def mark_intervals(marks: Sequence[Mark]) -> Figure:
     for ax, mark in zip(axes, marks, strict=False):
         _draw_intervals(ax, mark, labels)
     return figure
+
+
+def save_intervals(marks: Sequence[Mark]) -> None:
+    """Write the figure of each case, by the name that the page has for it, with its numbers."""
+    for name, _, members in by_case(marks):
+        table = pd.concat([mark.intervals.assign(ratio=mark.at) for mark in members])
+        save_figure(mark_intervals(members), name, table)
 
 
 def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
