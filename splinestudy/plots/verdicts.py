@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from splinestudy.plots.style import columns, save_figure
-from splinestudy.results.claim_marks import CLAIMS
+from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.mark_pages import SIGNS, by_case, by_claim
 from splinestudy.results.marks import WORDS, Mark, Word
 

@@ -1,7 +1,6 @@
-"""The marks of each claim: networks and problems, ratio by ratio, judged by the rules that :data:`RULES` tells."""
+"""The marks of each claim: networks and problems, ratio by ratio, judged by the rules in :mod:`.claim_texts`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,49 +8,23 @@ import pandas as pd
 from splinelib.errors import SettingError
 from splinestudy import results
 from splinestudy.results import boundary, claims, initialisation, interpretation
-from splinestudy.results.comparisons import MARGIN, paired_differences, standing
-from splinestudy.results.marks import Mark, Word, case_of, intervals, keys_of, mean_row
+from splinestudy.results.comparison_marks import criterion_marks, savings_marks
+from splinestudy.results.comparisons import MARGIN, paired_differences
+from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of, mean_row
+from splinestudy.results.rules import (
+    COIN,
+    COIN_ON_IMAGES,
+    SEPARATION,
+    SETTLING,
+    TOUCHING,
+)
 from splinestudy.results.settling import settles_alone
-from splinestudy.results.ways import NARROW, SPLINE, Way
+from splinestudy.results.ways import NARROW
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.records import Record, RecordStore
 
-Marks = list[Mark]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim in one sentence, and the chapter that judges it."""
-
-    text: str
-    chapter: str
-
-
-CLAIMS = {
-    "C1": Claim(
-        "Pruning a large network and cleverly starting a small one are two sides of one coin",
-        "02_initialisation",
-    ),
-    "C2": Claim("What pruning does can be pinpointed on the partition", "01_partition"),
-    "C3": Claim("A tiny fraction of the units makes the decision boundary", "06_reading"),
-    "C4": Claim("The partition converges early in training, so tickets can be drawn early", "03_early_bird"),
-    "C5": Claim(
-        "Spline pruning is on par with or better than the state of the art, layer by layer",
-        "04_layerwise_pruning",
-    ),
-    "C6": Claim(
-        "Spline pruning is on par with or better than the state of the art, globally", "05_global_pruning"
-    ),
-    "C7": Claim(
-        "Early detection with spline pruning cuts training costs at similar or better accuracy", "09_savings"
-    ),
-    "C8": Claim("The spline view explains other criteria, such as the batch-norm scale", "06_reading"),
-}
-
 _SETTLED = 0.16
 """Below this distance a partition counts as that of the end: the released rule's own threshold."""
-
-_BIRD = Way("spline", draw="detector")
 
 _COINS: dict[str, Word] = {
     "holds": "supported",
@@ -59,54 +32,7 @@ _COINS: dict[str, Word] = {
     "open": "undecided",
     "fails": "contradicted",
 }
-_STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided", "contradicted")}
 _POINTS = (-100 * MARGIN, 100 * MARGIN)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a claim is judged, and the commit that fixed it; without one the rule was made after the records."""
-
-    text: str
-    commit: str = ""
-
-
-_AGAINST_ALL = Rule(
-    "Contradicted where spline is worse than at least one other method (the whole 95 % interval of the paired "
-    "difference beyond the margin), supported where it is better than or on par with every one.",
-    "76ebc7f",
-)
-
-RULES = {
-    "C1": Rule(
-        "Pruning a large model and a clever start each win if their gain over a random start lies above the margin at "
-        "more than half of the sizes. Supported where both win, in part where one does and the other loses.",
-        "d5ae75c",
-    ),
-    "C2": Rule(
-        "Supported where, by intervals over runs, removing nodes takes more boundaries away than zeroing weights does, "
-        "and zeroing weights turns more of their length parallel to an axis. It is counted in the toy alone."
-    ),
-    "C3": Rule(
-        "Supported where at most a tenth of the units touch the decision boundary on average.", "1cfbce1"
-    ),
-    "C4": Rule(
-        "Supported where every run draws in the first half of its schedule, and the partition is then nearer to the "
-        "final one than the rule's threshold; in part where it is so in one of the two. At a constant rate: as in "
-        "the chapter. Tickets: at least one of the first half on par or better than the last, and none worse."
-    ),
-    "C5": _AGAINST_ALL,
-    "C6": _AGAINST_ALL,
-    "C7": Rule(
-        "The spline early bird against every other way to a pruned network at that ratio, by the rule of C5. Cost "
-        "stands beside it."
-    ),
-    "C8": Rule(
-        "Supported where the whole interval of the rank correlation lies above the bound in every network, "
-        "contradicted where it lies below in every one.",
-        "1cfbce1",
-    ),
-}
 
 
 def claim_marks(claim: str, store: RecordStore) -> Marks:
@@ -126,10 +52,9 @@ def all_marks(store: RecordStore) -> Marks:
 
 
 def _coin(store: RecordStore) -> Marks:
-    gains, marks = claims.start_gains(store), []
-    planned = Study("initialisation", "reference").runs()
-    keys = keys_of(record for run in planned if (record := store.load(run)))
-    for problem, table in () if gains is None else gains.groupby("problem", sort=False):
+    plane, marks = claims.plane_records(store), []
+    keys, rule = keys_of(plane), COIN.beside(plane)
+    for problem, table in claims.start_gains(plane).groupby("problem", sort=False) if plane else ():
         _, pruned, clever = initialisation.ROLES[str(problem).split(",")[0]]
         sides = {"pruned": table[table["start"] == pruned], "clever start": table[table["start"] == clever]}
         evidence = "; ".join(
@@ -143,7 +68,9 @@ def _coin(store: RecordStore) -> Marks:
         ]
         word, band = _COINS[initialisation.one_coin(table, pruned, clever)], initialisation.MARGIN
         axis = "gain over the random start"
-        marks.append(Mark("C1", str(problem), "", word, evidence, intervals(rows), axis, (-band, band), keys))
+        marks.append(
+            Mark("C1", str(problem), "", word, evidence, intervals(rows), axis, (-band, band), keys, rule)
+        )
     if starts := claims.start_records(store):
         marks.append(_coin_on_images(starts))
     return marks
@@ -164,7 +91,18 @@ def _coin_on_images(starts: Sequence[Record]) -> Mark:
     ]
     axis = "other start − narrow network from a random one (points)"
     word, table = _COINS[claim["C1"]], intervals(rows, 100)
-    return Mark("C1", case_of(starts[0]), "", word, evidence, table, axis, _POINTS, keys_of(starts))
+    return Mark(
+        "C1",
+        case_of(starts[0]),
+        "",
+        word,
+        evidence,
+        table,
+        axis,
+        _POINTS,
+        keys_of(starts),
+        COIN_ON_IMAGES.beside(starts),
+    )
 
 
 def _pinpointed(store: RecordStore) -> Marks:
@@ -195,6 +133,7 @@ def _pinpointed(store: RecordStore) -> Marks:
                     "points",
                     (0, 0),
                     (record.key,),
+                    HERE,
                 )
             )
     return marks
@@ -229,7 +168,16 @@ def _touching(case: str, shares: Sequence[float], tiny: float, records: Sequence
     evidence = f"{100 * row[1]:.3g} % of the units touch the decision boundary"
     axis = "share of units (%)"
     return Mark(
-        "C3", case, "", word, evidence, intervals([row], 100), axis, (0, 100 * tiny), keys_of(records)
+        "C3",
+        case,
+        "",
+        word,
+        evidence,
+        intervals([row], 100),
+        axis,
+        (0, 100 * tiny),
+        keys_of(records),
+        TOUCHING.beside(records),
     )
 
 
@@ -260,7 +208,7 @@ def _drawn(records: Sequence[Record]) -> Mark:
         )
     rows = [mean_row("share of the schedule at the draw", shares)] if shares else []
     table = intervals(rows, 100)
-    return Mark("C4", case_of(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records))
+    return Mark("C4", case_of(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records), HERE)
 
 
 def _by_itself(records: Sequence[Record], study: Study) -> Mark:
@@ -277,7 +225,18 @@ def _by_itself(records: Sequence[Record], study: Study) -> Mark:
     table = intervals([mean_row("distance to the last epoch, half-way", half["to_final"].tolist())])
     case = f"{case_of(records[0])}: constant rate"
     word: Word = "supported" if settles_alone(draws, epochs) else "contradicted"
-    return Mark("C4", case, "", word, evidence, table, "code distance", (0, _SETTLED), keys_of(records))
+    return Mark(
+        "C4",
+        case,
+        "",
+        word,
+        evidence,
+        table,
+        "code distance",
+        (0, _SETTLED),
+        keys_of(records),
+        SETTLING.beside(records),
+    )
 
 
 def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> Mark:
@@ -301,57 +260,7 @@ def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> M
     case = f"{case_of(records[0])}: tickets"
     axis = "early ticket − last one (points)"
     table = intervals(rows, 100)
-    return Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, _POINTS, keys_of(records))
-
-
-def _criterion(claim: str, scope: str, sweep: str, store: RecordStore) -> Marks:
-    marks = []
-    for study in claims.studies(sweep, store):
-        found = paired_differences(results.pruning_table(study, scope))
-        marks += [_against(claim, study, ratio, part, SPLINE) for ratio, part in found.groupby("ratio")]
-    return marks
-
-
-def _against(
-    claim: str, records: Sequence[Record], ratio: float, differences: pd.DataFrame, way: Way, beside: str = ""
-) -> Mark:
-    """The mark of ``way`` against every other at one ratio."""
-    ordered = differences.sort_values("difference", ascending=False)
-    rows = [(row.against.label, row.difference, row.low, row.high) for row in ordered.itertuples()]
-    verdicts = list(ordered["verdict"])
-    said = [
-        f"{name} {verdicts.count(name)}"
-        for name in ("better", "on par", "open", "worse", "one seed")
-        if name in verdicts
-    ]
-    worst = ordered.iloc[-1]
-    evidence = f"of {len(verdicts)} other methods: {', '.join(said)}; "
-    evidence += f"{100 * worst['difference']:+.1f} points against {worst['against'].label}{beside}"
-    table, axis = intervals(rows, 100), f"{way.label} − other (points)"
-    word = _STANDINGS[standing(verdicts)]
-    return Mark(
-        claim, case_of(records[0]), f"{ratio:.2g}", word, evidence, table, axis, _POINTS, keys_of(records)
-    )
-
-
-def _savings(store: RecordStore) -> Marks:
-    marks = []
-    for study in claims.savings_studies(store):
-        table = results.whole_table(study)
-        pruned = table[[not way.row.name.startswith("narrow") and (way == _BIRD or not _is_bird(way))
-                        for way in table["way"]]]  # fmt: skip
-        birds = results.savings_summary(table[table["way"] == _BIRD]).set_index("ratio")
-        for ratio, part in paired_differences(pruned, way=_BIRD).groupby("ratio"):
-            bird = birds.loc[ratio]
-            beside = f"; {bird['saving']:.2f} times cheaper than dense training, "
-            beside += f"{100 * bird['loss']:.1f} points below it"
-            marks.append(_against("C7", study, ratio, part, _BIRD, beside))
-    return marks
-
-
-def _is_bird(way: Way) -> bool:
-    """Whether a ticket is the spline detector's, in whatever variant."""
-    return way.is_early_bird and way.method == _BIRD.method
+    return Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, _POINTS, keys_of(records), HERE)
 
 
 def _explained(store: RecordStore) -> Marks:
@@ -372,7 +281,20 @@ def _explained(store: RecordStore) -> Marks:
         evidence = f"rank correlation {part['rho'].mean():+.2f} over {len(part)} networks"
         case = f"{case_of(read[0])}: {name}"
         axis = "rank correlation of scale and class separation"
-        marks.append(Mark("C8", case, "", word, evidence, intervals(rows), axis, (strong, 1), keys_of(read)))
+        marks.append(
+            Mark(
+                "C8",
+                case,
+                "",
+                word,
+                evidence,
+                intervals(rows),
+                axis,
+                (strong, 1),
+                keys_of(read),
+                SEPARATION.beside(read),
+            )
+        )
     return marks
 
 
@@ -381,8 +303,8 @@ _MARKS: dict[str, Callable[[RecordStore], Marks]] = {
     "C2": _pinpointed,
     "C3": _contributing,
     "C4": _settling,
-    "C5": lambda store: _criterion("C5", "layerwise", "methods", store),
-    "C6": lambda store: _criterion("C6", "global", "methods_flops", store),
-    "C7": _savings,
+    "C5": lambda store: criterion_marks("C5", "layerwise", store),
+    "C6": lambda store: criterion_marks("C6", "global", store),
+    "C7": savings_marks,
     "C8": _explained,
 }

@@ -1,10 +1,11 @@
 """Marks as HTML: at a glance, as a matrix, and each with its intervals, rule, records and command."""
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from splinestudy.results.claim_marks import CLAIMS, RULES
+from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.marks import Mark, Word, counts, overall
 from splinestudy.runs.committed import owners
 
@@ -80,7 +81,7 @@ def folds_html(claim: str, marks: Sequence[Mark], figures: str = "../figures") -
         folds.append(
             f'<details class="case"><summary>{escape(case)} {" ".join(_chip(mark.word) for mark in members)}</summary>'
             f'<div id="{anchor}"><img src="{figures}/{anchor}.svg" alt="{escape(alt)}" loading="lazy">'
-            f"<ul>{evidence}</ul><p>Figure: {files}. {_records(keys)}</p>"
+            f"<ul>{evidence}</ul><p>Rule: {_plain(members[0].rule)}. Figure: {files}. {_records(keys)}</p>"
             f"<pre>{escape(chr(10).join(commands))}</pre></div></details>"
         )
     return "\n".join(folds)
@@ -103,11 +104,9 @@ def finding_html(claim: str, marks: Sequence[Mark]) -> str:
     return f'<div class="finding">{head}<ul>{items}</ul></div>'
 
 
-def rule_words(claim: str) -> str:
-    """How the claim is judged, and since when."""
-    rule = RULES[claim]
-    since = f"fixed by commit {rule.commit}" if rule.commit else "made after the records, so it is post hoc"
-    return f"{rule.text} (This rule was {since}.)"
+def _plain(rule: str) -> str:
+    """A rule's date, which is written for Markdown, as HTML."""
+    return re.sub(r"\*(.+?)\*", r"<em>\1</em>", re.sub(r"`(.+?)`", r"<code>\1</code>", escape(rule)))
 
 
 def _records(keys: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ class Mark:
         axis: what the intervals are of, with their unit.
         band: between these a difference counts as none; or a value within it is what the claim says.
         records: keys of the records.
+        rule: when the rule was fixed, and how many of the records were there before.
     """
 
     claim: str
@@ -44,6 +45,13 @@ class Mark:
     axis: str
     band: tuple[float, float]
     records: tuple[str, ...] = field(repr=False)
+    rule: str
+
+
+Marks = list[Mark]
+
+HERE = "*post hoc*, made for these marks, after all records"
+"""Of a rule that no sentence of the claims had before."""
 
 
 def overall(words: Iterable[Word]) -> Word:
