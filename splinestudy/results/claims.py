@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
 from splinestudy import results

@@ -6,7 +6,7 @@ import pandas as pd
 
 from splinelib.pruning.selection import Scope
 from splinestudy import results
-from splinestudy.results import claims, simultaneous
+from splinestudy.results import claims, protocol_rows, simultaneous
 from splinestudy.results.claim_rows import VERDICTS
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of
@@ -21,7 +21,7 @@ _STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided",
 def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     """The networks of the protocol, then the studies before it."""
     marks = []
-    for _, records, found in claims.judged(scope, store):
+    for _, records, found in protocol_rows.judged(scope, store):
         rule = PROTOCOL.beside(records)
         for ratio, part in found.groupby("ratio"):
             marks.append(_against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN))
