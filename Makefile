@@ -4,6 +4,8 @@
 # make test-long   the same and more of it: 10,000 calls with wrong arguments, counted, and 10,000 random networks
 # make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
 # make check-data   get the published data sets and hold them against known counts, means and labels
+# make check-site   the rendered book in a real browser (playwright and Chromium): phone, dark mode, playground, console
+# make shots   a picture of every page, wide and narrow, light and dark, under build/shots
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
 # make clean   remove what `make book` and `make test` made; keeps .venv, the data cache and the live runs
 
@@ -20,7 +22,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
-.PHONY: book serve test test-long bench check-data lock clean
+.PHONY: book serve test test-long bench check-data check-site shots lock clean
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
@@ -67,6 +69,10 @@ bench: $(STAMP)
 
 check-data: $(STAMP)
 	$(PY) -m pytest -m realdata tests/test_data.py
+
+check-site shots: $(STAMP)
+	@$(PY) -c 'import playwright' 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check playwright
+	$(if $(filter shots,$@),$(PY) -m book._tools shots,$(PY) -m pytest -m browser tests/test_site_in_browser.py)
 
 lock:
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | \

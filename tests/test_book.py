@@ -88,6 +88,33 @@ def test_notebook_figures_have_caption_name_and_alt(path):
             assert f'"{settings["figure"]["name"]}"' in cell.source
 
 
+# What may hold a digit without being a result: names, claims, formulas, code, where links lead.
+NAMES = re.compile(
+    r"```.*?```|`[^`]*`|\$[^$]*\$|\]\([^)]*\)|\b(?:VGG|PreResNet|ResNet|CIFAR|LeNet)-\d+\b|×\d+(?:/\d+)?|\b[CL]\d\b",
+    re.DOTALL,
+)
+
+
+def discussion(path):
+    """The text under the heading of that name, up to the next one; empty without it."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return next(
+        (part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith("Discussion")), ""
+    )
+
+
+@each_notebook
+def test_discussions_hold_no_number_that_no_cell_computed(path):
+    typed = re.findall(r"\d[\d.,]*", NAMES.sub("", discussion(path)))
+    assert typed == [], f"{path.name}: compute these in a cell, or leave them to figures and tables"
+
+
+def test_typed_numbers_would_be_found():
+    text = "VGG-16 ×1/8 on CIFAR-10 loses 3.5 points at `0.5` ([C5](04_x.ipynb)), $d < 2$, by 40 %"
+    assert re.findall(r"\d[\d.,]*", NAMES.sub("", text)) == ["3.5", "40"]
+
+
 # --- the book's source --------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,12 @@ from splinestudy.runs.committed import committed_store
 
 from .chapters import due_chapters, find_chapters, run_chapters, stage_unrun
 from .check_site import check_site
+from .glance import write_glance
 from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout
 from .mathjax import install_mathjax
+from .playground import write_playground
 from .render import render, report, stage
+from .shots import take_shots
 from .teaser import draw_teaser
 
 # Fetched before any notebook starts, so that a missing network shows at once and not inside a cell.
@@ -28,6 +31,8 @@ def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     """Run what is due, then render. Chapters outside ``prefix`` are shown as they last were."""
     install_mathjax(BOOK)
     draw_teaser(BOOK)
+    write_playground(BOOK)
+    write_glance(BOOK)
     list_studies(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
     if due and profile != "smoke":
@@ -45,6 +50,8 @@ def test_book() -> None:
     install_mathjax(BOOK)
     stage(TEST, BOOK)
     draw_teaser(TEST)
+    write_playground(TEST)
+    write_glance(TEST)
     list_studies(TEST)
     run_chapters(find_chapters(), TEST, "smoke")
     check_site(render(TEST).parent)
@@ -98,6 +105,7 @@ def main() -> int:
         "--jobs", type=int, help="notebooks at a time (default: by cores and free memory, at most 4)"
     )
     verbs.add_parser("test", help="all notebooks at profile smoke, rendered and checked apart")
+    verbs.add_parser("shots", help="a picture of every page of the rendered book")
     verbs.add_parser("serve", help="open the rendered book").add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     # Whoever ends the build ends its notebooks too, just as Ctrl-C does.
@@ -107,6 +115,8 @@ def main() -> int:
             build_book(options.profile, options.notebook, options.jobs)
         elif options.verb == "test":
             test_book()
+        elif options.verb == "shots":
+            take_shots(BOOK.site, BUILD / "shots")
         else:
             serve(BOOK, options.port)
     except BuildError as error:

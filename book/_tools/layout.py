@@ -1,6 +1,7 @@
 """Where the pipeline reads and writes, and how long-running steps report."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,13 @@ TEST = Layout(
     store=BUILD / "test" / "runs",
     data=BUILD / "test" / "data",
 )
+
+
+def is_current(made: Sequence[Path], sources: Sequence[Path]) -> bool:
+    """Whether all files of ``made`` are there and newer than all ``sources``."""
+    if not all(path.exists() for path in made):
+        return False
+    return min(path.stat().st_mtime for path in made) > max(path.stat().st_mtime for path in sources)
 
 
 def shown(path: Path) -> str:

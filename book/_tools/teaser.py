@@ -6,7 +6,7 @@ from pathlib import Path
 from splinelib.partition import Partition
 from splinestudy.analysis import toy
 
-from .layout import BOOK, Layout
+from .layout import BOOK, Layout, is_current
 
 NAME = "fig-teaser"
 SETTINGS = toy.ToySettings(runs=1, hidden=24)
@@ -28,7 +28,7 @@ def partitions() -> Iterator[tuple[str, Partition, float]]:
 def draw_teaser(layout: Layout) -> None:
     """Write the picture into the book (page and downloads) unless it is newer than this script."""
     page = layout.results / "teaser.png"
-    if page.exists() and page.stat().st_mtime > Path(__file__).stat().st_mtime:
+    if is_current([page], [Path(__file__)]):
         return
     layout.results.mkdir(parents=True, exist_ok=True)
     layout.figures.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.runs.records import Record
 
-_VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
+VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
 
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
@@ -113,7 +113,7 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
     parts = []
     for ratio, group in differences.groupby("ratio"):
         found = group["verdict"].value_counts()
-        counts = [f"{word} {found[word]}" for word in _VERDICTS if word in found]
+        counts = [f"{word} {found[word]}" for word in VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
         parts.append(
             f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "

@@ -1,6 +1,8 @@
 """The ledger of claims: what the committed records say about each, chapter by chapter, in rows for one table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import pandas as pd
 
 from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
@@ -87,14 +89,23 @@ def studies(sweep: str, store: RecordStore) -> list[list[Record]]:
     return [records for records in by_network(sweep, store) if records]
 
 
-def _coin(store: RecordStore) -> Rows:
+def plane_records(store: RecordStore) -> list[Record]:
+    """The committed records of the starts on k-means, regression and the toy; none unless all three are there."""
     planned = {run.kind: run for run in Study("initialisation", "reference").runs()}
     found = [store.load(planned[kind]) for kind in ("kmeans", "regression", "toy_init")]
+    return [record for record in found if record] if all(found) else []
+
+
+def start_gains(plane: Sequence[Record]) -> pd.DataFrame:
+    """Gains of the starts over a random one, from :func:`plane_records`."""
+    means, fits, toy = map(table, plane)
+    return initialisation.all_gains(means, fits, toy.assign(success=toy["accuracy"] >= SUCCESS))
+
+
+def _coin(store: RecordStore) -> Rows:
     rows = []
-    plane = [record for record in found if record]
-    if len(plane) == len(found):
-        means, fits, toy = map(table, plane)
-        gains = initialisation.all_gains(means, fits, toy.assign(success=toy["accuracy"] >= SUCCESS))
+    if plane := plane_records(store):
+        gains = start_gains(plane)
         profiles = dict.fromkeys(("k-means", "regression", "toy"), "reference")
         rows += [(row, COIN.beside(plane)) for row in initialisation.first_claim(gains, profiles)]
     if starts := start_records(store):
@@ -130,7 +141,7 @@ def _contributing(store: RecordStore) -> Rows:
         profile = f"profile {found[0].provenance['profile']}"
         touching = boundary.touching_claim(boundary.boundary_table(found), profile)
         rows += [row | {"rule": TOUCHING.beside(found)} for row in touching]
-    if read := _read(store):
+    if read := readings(store):
         rows.append(interpretation.touching_claim(read) | {"rule": TOUCHING.beside(read)})
     return rows
 
@@ -177,7 +188,7 @@ def _savings(store: RecordStore) -> Rows:
 
 
 def _explained(store: RecordStore) -> Rows:
-    read = _read(store)
+    read = readings(store)
     if not read:
         return []
     channels = interpretation.rows_table(read, "channels")
@@ -185,7 +196,7 @@ def _explained(store: RecordStore) -> Rows:
     return [claim | {"rule": SEPARATION.beside(read)}]
 
 
-def _read(store: RecordStore) -> list[Record]:
+def readings(store: RecordStore) -> list[Record]:
     """The committed readings of trained networks."""
     planned = Study("interpretation", "reference", {"width": 1 / 8}).runs()
     return [record for run in planned if run.kind == "reading" and (record := store.load(run))]

@@ -188,12 +188,10 @@ def settling_claim(
 
 def _by_itself(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float) -> str:
     """The verdict of :func:`settling_claim`, in words, from the draws at a constant rate."""
-    first_half = draws["epoch"] < draws["epochs"] / 2
-    early = draws.loc[first_half, ["seed", "schedule", "epoch"]]
-    then = epochs.merge(early, on=["seed", "schedule", "epoch"])[["to_final", "moved"]].mean()
-    settles = bool(first_half.mean() > 0.5 and then["to_final"] < threshold)
+    first_half, then = _early_draws(draws, epochs)
+    settles = settles_alone(draws, epochs, threshold)
     drawn = ", ".join("never" if np.isnan(epoch) else f"{epoch:.0f}" for epoch in draws["epoch"])
-    if early.empty:
+    if not first_half.any():
         half_way = epochs[epochs["epoch"] == epochs["epoch"].max() // 2]
         moved = half_way.loc[half_way["schedule"] == "constant", "moved"].mean()
         beside = f"; half-way {100 * moved:.0f} % of all bits will still change"
@@ -206,6 +204,19 @@ def _by_itself(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float) -> s
         f"at a constant learning rate drawn at epoch {drawn}, in the first half in {int(first_half.sum())} of "
         f"{len(draws)} runs{beside}: the partition {'settles' if settles else 'does not settle'} by itself"
     )
+
+
+def settles_alone(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float = 0.16) -> bool:
+    """The rule of :func:`settling_claim`, from the draws at a constant rate."""
+    first_half, then = _early_draws(draws, epochs)
+    return bool(first_half.mean() > 0.5 and then["to_final"] < threshold)
+
+
+def _early_draws(draws: pd.DataFrame, epochs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Which draws fall in the first half of the schedule, and the mean state of the partition at these."""
+    first_half = draws["epoch"] < draws["epochs"] / 2
+    early = draws.loc[first_half, ["seed", "schedule", "epoch"]]
+    return first_half, epochs.merge(early, on=["seed", "schedule", "epoch"])[["to_final", "moved"]].mean()
 
 
 def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, str]:

@@ -1,0 +1,85 @@
+"""Verdicts: the matrix of all marks, and the intervals behind each."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from splinestudy.plots.style import columns, save_figure
+from splinestudy.results.claim_texts import CLAIMS
+from splinestudy.results.mark_pages import SIGNS, by_case, by_claim
+from splinestudy.results.marks import WORDS, Mark, Word
+
+COLOURS: dict[Word, str] = {
+    "supported": "#00734f",
+    "in part": "#8a5a00",
+    "undecided": "#5f6368",
+    "contradicted": "#a83c00",
+}
+_MARKERS: dict[Word, str] = {"supported": "o", "in part": "s", "undecided": "D", "contradicted": "X"}
+
+
+def mark_matrix(marks: Sequence[Mark]) -> Figure:
+    """All marks: a row for each case, a sign for each ratio, with its number beside it."""
+    cases = [(members[0].claim, case, members) for _, case, members in by_case(marks)]
+    heads = list(by_claim(marks))
+    figure, axes = plt.subplots(figsize=(8, 0.25 * (len(cases) + len(heads)) + 0.8))
+    row, ticks, names = 0, [], []
+    for claim in heads:
+        head = f"{claim}  {CLAIMS[claim].text}"
+        axes.text(
+            -0.62, row, head, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9
+        )
+        for _, case, members in [entry for entry in cases if entry[0] == claim]:
+            row += 1
+            ticks.append(row)
+            names.append(case)
+            for place, mark in enumerate(members):
+                axes.plot(place, row, _MARKERS[mark.word], color=COLOURS[mark.word], markersize=8)
+                axes.annotate(
+                    mark.at, (place, row), (8, 0), textcoords="offset points", va="center", fontsize=8
+                )
+        row += 1
+    for word in WORDS:
+        axes.plot([], [], _MARKERS[word], color=COLOURS[word], label=f"{word} ({SIGNS[word]} in the table)")
+    axes.set_yticks(ticks, names, fontsize=8)
+    axes.set(xticks=[], xlim=(-0.6, 6.4), ylim=(row - 0.4, -0.8))
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(WORDS), fontsize=8)
+    return figure
+
+
+def mark_intervals(marks: Sequence[Mark]) -> Figure:
+    """The intervals behind the marks of one case, a column for each ratio; grey: the band of the rule."""
+    labels = list(dict.fromkeys(label for mark in marks for label in mark.intervals["label"]))
+    figure, axes = columns(len(marks), 1.5 + 0.26 * len(labels))
+    for ax, mark in zip(axes, marks, strict=False):
+        _draw_intervals(ax, mark, labels)
+    return figure
+
+
+def save_intervals(marks: Sequence[Mark]) -> None:
+    """Write the figure of each case, by the name that the page has for it, with its numbers."""
+    for name, _, members in by_case(marks):
+        table = pd.concat([mark.intervals.assign(ratio=mark.at) for mark in members])
+        save_figure(mark_intervals(members), name, table)
+
+
+def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
+    axes.axvspan(*mark.band, color="#999999", alpha=0.25, zorder=0)
+    if mark.band[0] <= 0:
+        axes.axvline(0, color="black", linewidth=1)
+    for row in mark.intervals.itertuples():
+        reach = None if np.isnan(row.low) else [[row.value - row.low], [row.high - row.value]]
+        decided = row.low > mark.band[1] or row.high < mark.band[0]
+        colour = COLOURS[mark.word if decided else "undecided"]
+        place = labels.index(row.label)
+        axes.errorbar(row.value, place, xerr=reach, fmt="o", color=colour, capsize=3, markersize=4)
+    axes.set_yticks(range(len(labels)), labels, fontsize="small")
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.set_title(f"{mark.at + ': ' if mark.at else ''}{mark.word}")
+    axes.set_xlabel(mark.axis, fontsize="small")

@@ -1,0 +1,310 @@
+"""The marks of each claim: networks and problems, ratio by ratio, judged by the rules in :mod:`.claim_texts`."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from splinelib.errors import SettingError
+from splinestudy import results
+from splinestudy.results import boundary, claims, initialisation, interpretation
+from splinestudy.results.comparison_marks import criterion_marks, savings_marks
+from splinestudy.results.comparisons import MARGIN, paired_differences
+from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of, mean_row
+from splinestudy.results.rules import (
+    COIN,
+    COIN_ON_IMAGES,
+    SEPARATION,
+    SETTLING,
+    TOUCHING,
+)
+from splinestudy.results.settling import settles_alone
+from splinestudy.results.ways import NARROW
+from splinestudy.runs.committed import Study, committed
+from splinestudy.runs.records import Record, RecordStore
+
+_SETTLED = 0.16
+"""Below this distance a partition counts as that of the end: the released rule's own threshold."""
+
+_COINS: dict[str, Word] = {
+    "holds": "supported",
+    "half": "in part",
+    "open": "undecided",
+    "fails": "contradicted",
+}
+_POINTS = (-100 * MARGIN, 100 * MARGIN)
+
+
+def claim_marks(claim: str, store: RecordStore) -> Marks:
+    """The marks of one claim, case by case and ratio by ratio; none without records.
+
+    Raises:
+        SettingError: for another claim than ``"C1"`` to ``"C8"``.
+    """
+    if claim not in _MARKS:
+        raise SettingError(f"claim is {claim!r}: choose one of {', '.join(_MARKS)}")
+    return _MARKS[claim](store)
+
+
+def all_marks(store: RecordStore) -> Marks:
+    """The marks of all claims, in their order."""
+    return [mark for claim in _MARKS for mark in claim_marks(claim, store)]
+
+
+def _coin(store: RecordStore) -> Marks:
+    plane, marks = claims.plane_records(store), []
+    keys, rule = keys_of(plane), COIN.beside(plane)
+    for problem, table in claims.start_gains(plane).groupby("problem", sort=False) if plane else ():
+        _, pruned, clever = initialisation.ROLES[str(problem).split(",")[0]]
+        sides = {"pruned": table[table["start"] == pruned], "clever start": table[table["start"] == clever]}
+        evidence = "; ".join(
+            f"{side} better at {sum(part['verdict'] == 'better')} of {len(part)} sizes"
+            for side, part in sides.items()
+        )
+        rows = [
+            (f"{side}, size {row.size:g}", row.gain, row.low, row.high)
+            for side, part in sides.items()
+            for row in part.itertuples()
+        ]
+        word, band = _COINS[initialisation.one_coin(table, pruned, clever)], initialisation.MARGIN
+        axis = "gain over the random start"
+        marks.append(
+            Mark("C1", str(problem), "", word, evidence, intervals(rows), axis, (-band, band), keys, rule)
+        )
+    if starts := claims.start_records(store):
+        marks.append(_coin_on_images(starts))
+    return marks
+
+
+def _coin_on_images(starts: Sequence[Record]) -> Mark:
+    found = paired_differences(results.starts_table(starts), way=NARROW)
+    claim = initialisation.image_claim(found, "")
+    means = -100 * found.groupby("against")["difference"].mean()
+    best = {side: means.reindex(list(ways)).max() for side, ways in initialisation.IMAGE_ROLES.items()}
+    evidence = (
+        ", ".join(f"best {side} {gain:+.1f} points" for side, gain in best.items()) + " (mean over ratios)"
+    )
+    roles = [way for ways in initialisation.IMAGE_ROLES.values() for way in ways]
+    rows = [
+        (f"{row.against.label}, {row.ratio:g}", -row.difference, -row.high, -row.low)
+        for row in found[found["against"].isin(roles)].sort_values(["against", "ratio"]).itertuples()
+    ]
+    axis = "other start − narrow network from a random one (points)"
+    word, table = _COINS[claim["C1"]], intervals(rows, 100)
+    return Mark(
+        "C1",
+        case_of(starts[0]),
+        "",
+        word,
+        evidence,
+        table,
+        axis,
+        _POINTS,
+        keys_of(starts),
+        COIN_ON_IMAGES.beside(starts),
+    )
+
+
+def _pinpointed(store: RecordStore) -> Marks:
+    marks = []
+    for record in committed(Study("toy", "reference"), store):
+        table = pd.DataFrame(record.results["pruning"]).rename(columns={"run": "seed"})
+        table["axis_parallel"] = table["axis_parallel"].astype(float)
+        gone = paired_differences(table, "vanished", "node", "kind")
+        turned = paired_differences(table, "axis_parallel", "weight", "kind")
+        for one, other in zip(gone.itertuples(), turned.itertuples(), strict=True):
+            rows = [("nodes minus weights: boundaries gone", one.difference, one.low, one.high)]
+            rows += [("weights minus nodes: length parallel", other.difference, other.low, other.high)]
+            lows, highs = (one.low, other.low), (one.high, other.high)
+            word: Word = "supported" if min(lows) > 0 else "contradicted" if min(highs) < 0 else "undecided"
+            evidence = (
+                f"nodes take {100 * one.difference:.0f} points more of the boundaries away, "
+                f"weights turn {100 * other.difference:.0f} points more of the length"
+            )
+            table_ = intervals(rows, 100)
+            marks.append(
+                Mark(
+                    "C2",
+                    "toy in the plane",
+                    f"{one.ratio:g}",
+                    word,
+                    evidence,
+                    table_,
+                    "points",
+                    (0, 0),
+                    (record.key,),
+                    HERE,
+                )
+            )
+    return marks
+
+
+def _contributing(store: RecordStore) -> Marks:
+    marks = []
+    found = committed(Study("boundary", "reference", {"width": 1 / 8}), store, "boundary")
+    if found:
+        table = boundary.boundary_table(found)
+        for name, group in table[table["layer"] == "all"].groupby("network", sort=False):
+            members = [r for r in found if boundary.boundary_table([r])["network"].iloc[0] == name]
+            marks.append(
+                _touching(f"{case_of(members[0])}: on slices", group["touching"], boundary.TINY, members)
+            )
+    if read := claims.readings(store):
+        sampled, windows = (interpretation.rows_table(read, name) for name in ("touching", "windows"))
+        shares = [
+            float(np.average(part["units_touching"], weights=part["units"]))
+            for _, part in sampled.groupby("seed")
+        ]
+        inside = windows.loc[windows["layer"] == "all"].groupby("seed")["touching"].mean()
+        case = case_of(read[0])
+        marks.append(_touching(f"{case}: channels, whole space", shares, interpretation.TINY, read))
+        marks.append(_touching(f"{case}: positions, one small window", inside, interpretation.TINY, read))
+    return marks
+
+
+def _touching(case: str, shares: Sequence[float], tiny: float, records: Sequence[Record]) -> Mark:
+    row = mean_row("units that touch the decision boundary", list(shares))
+    word: Word = "supported" if row[1] <= tiny else "contradicted"
+    evidence = f"{100 * row[1]:.3g} % of the units touch the decision boundary"
+    axis = "share of units (%)"
+    return Mark(
+        "C3",
+        case,
+        "",
+        word,
+        evidence,
+        intervals([row], 100),
+        axis,
+        (0, 100 * tiny),
+        keys_of(records),
+        TOUCHING.beside(records),
+    )
+
+
+def _settling(store: RecordStore) -> Marks:
+    marks = [_drawn(group) for group in claims.dense_studies(store)]
+    for study in (Study("settling", "study", {"images": 20_000}), Study("settling", "breadth")):
+        if found := committed(study, store, "settling"):
+            marks.append(_by_itself(found, study))
+    if tickets := committed(Study("tickets", "study"), store, "prune"):
+        early = results.early_tickets(results.pruning_table(tickets, "layerwise"))
+        marks += [_tickets(ratio, part, tickets) for ratio, part in early.groupby("ratio")]
+    return marks
+
+
+def _drawn(records: Sequence[Record]) -> Mark:
+    draws = [record.results["spline"]["epoch"] for record in records]
+    ends = [len(record.results["epochs"]) for record in records]
+    early = all(draw is not None and draw + 1 <= end / 2 for draw, end in zip(draws, ends, strict=True))
+    distances = [np.array(record.results["spline"]["distances"])[-1] for record in records]
+    then = [row[draw] for row, draw in zip(distances, draws, strict=True) if draw is not None]
+    near = bool(then) and float(np.mean(then)) < _SETTLED
+    word: Word = "supported" if early and near else "in part" if early or near else "contradicted"
+    shares = [(draw + 1) / end for draw, end in zip(draws, ends, strict=True) if draw is not None]
+    evidence = f"drawn in {len(shares)} of {len(draws)} runs"
+    if shares:
+        evidence += (
+            f", at {100 * np.mean(shares):.0f} % of the schedule, then {np.mean(then):.2f} from the end"
+        )
+    rows = [mean_row("share of the schedule at the draw", shares)] if shares else []
+    table = intervals(rows, 100)
+    return Mark("C4", case_of(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records), HERE)
+
+
+def _by_itself(records: Sequence[Record], study: Study) -> Mark:
+    profile = study.settings()
+    draws, epochs = results.draw_table(records, profile), results.schedule_table(records, profile)
+    draws = draws[draws["schedule"] == "constant"]
+    end = epochs["epoch"].max()
+    half = epochs[(epochs["schedule"] == "constant") & (epochs["epoch"] == end // 2)]
+    early = int((draws["epoch"] < draws["epochs"] / 2).sum())
+    evidence = (
+        f"drawn in the first half in {early} of {len(draws)} runs; "
+        f"half-way {100 * half['moved'].mean():.0f} % of the bits will still change"
+    )
+    table = intervals([mean_row("distance to the last epoch, half-way", half["to_final"].tolist())])
+    case = f"{case_of(records[0])}: constant rate"
+    word: Word = "supported" if settles_alone(draws, epochs) else "contradicted"
+    return Mark(
+        "C4",
+        case,
+        "",
+        word,
+        evidence,
+        table,
+        "code distance",
+        (0, _SETTLED),
+        keys_of(records),
+        SETTLING.beside(records),
+    )
+
+
+def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> Mark:
+    last = max(record.settings["dense"]["train"]["epochs"] for record in records)
+    first = early[early["dense_epochs"] <= last / 2]
+    verdicts = set(first["verdict"])
+    good = bool(verdicts & {"better", "on par"})
+    word: Word = "undecided"
+    if "worse" in verdicts:
+        word = "in part" if good else "contradicted" if verdicts == {"worse"} else "undecided"
+    elif good:
+        word = "supported"
+    best = first.loc[first["difference"].idxmax()]
+    evidence = (
+        f"the best ticket of the first half ends {100 * best['difference']:+.1f} points from the last one"
+    )
+    rows = [
+        (f"ticket of epoch {row.dense_epochs}", row.difference, row.low, row.high)
+        for row in early.itertuples()
+    ]
+    case = f"{case_of(records[0])}: tickets"
+    axis = "early ticket − last one (points)"
+    table = intervals(rows, 100)
+    return Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, _POINTS, keys_of(records), HERE)
+
+
+def _explained(store: RecordStore) -> Marks:
+    read = claims.readings(store)
+    if not read:
+        return []
+    found = interpretation.correlation_table(interpretation.rows_table(read, "channels"))
+    pooled, marks = found[found["layer"] == "all"], []
+    for measure, name in (("separation", "as released"), ("standardised", "scale divided out")):
+        part = pooled[pooled["measure"] == measure]
+        strong = interpretation.STRONG
+        word: Word = "undecided"
+        if (part["low"] > strong).all():
+            word = "supported"
+        elif (part["high"] < strong).all():
+            word = "contradicted"
+        rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
+        evidence = f"rank correlation {part['rho'].mean():+.2f} over {len(part)} networks"
+        case = f"{case_of(read[0])}: {name}"
+        axis = "rank correlation of scale and class separation"
+        marks.append(
+            Mark(
+                "C8",
+                case,
+                "",
+                word,
+                evidence,
+                intervals(rows),
+                axis,
+                (strong, 1),
+                keys_of(read),
+                SEPARATION.beside(read),
+            )
+        )
+    return marks
+
+
+_MARKS: dict[str, Callable[[RecordStore], Marks]] = {
+    "C1": _coin,
+    "C2": _pinpointed,
+    "C3": _contributing,
+    "C4": _settling,
+    "C5": lambda store: criterion_marks("C5", "layerwise", store),
+    "C6": lambda store: criterion_marks("C6", "global", store),
+    "C7": savings_marks,
+    "C8": _explained,
+}

@@ -1,0 +1,116 @@
+"""A mark: what records say of a claim in one case, in one word, with the intervals that it was read from."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.runs.records import Record
+
+Word = Literal["supported", "in part", "undecided", "contradicted"]
+WORDS: tuple[Word, ...] = get_args(Word)
+
+_ARCHS = {"vgg16_bn": "VGG-16", "simple_cnn": "SimpleCNN", "alexnet": "AlexNet", "preresnet": "PreResNet-"}
+_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """What records say of a claim in one case.
+
+    Attributes:
+        claim: ``"C1"`` to ``"C8"``.
+        case: the network with its data, or the problem, as people write it.
+        at: the ratio where the claim is judged at several, ``""`` where it is not.
+        word: the verdict.
+        evidence: one line, made from the numbers.
+        intervals: what the verdict was read from: columns label, value, low, high.
+        axis: what the intervals are of, with their unit.
+        band: between these a difference counts as none; or a value within it is what the claim says.
+        records: keys of the records.
+        rule: when the rule was fixed, and how many of the records were there before.
+    """
+
+    claim: str
+    case: str
+    at: str
+    word: Word
+    evidence: str
+    intervals: pd.DataFrame = field(repr=False)
+    axis: str
+    band: tuple[float, float]
+    records: tuple[str, ...] = field(repr=False)
+    rule: str
+
+
+Marks = list[Mark]
+
+HERE = "*post hoc*, made for these marks, after all records"
+"""Of a rule that no sentence of the claims had before."""
+
+
+def overall(words: Iterable[Word]) -> Word:
+    """One word for several cases.
+
+    *supported* if they all are, *contradicted* if some are and none is supported even in part, *undecided* if nothing
+    else is among them, and otherwise *in part*.
+
+    >>> overall(["supported", "undecided"]), overall(["contradicted", "undecided"])
+    ('in part', 'contradicted')
+    """
+    found = set(words)
+    if found == {"supported"}:
+        return "supported"
+    if found <= {"undecided"}:
+        return "undecided"
+    return "in part" if found & {"supported", "in part"} else "contradicted"
+
+
+def counts(marks: Sequence[Mark]) -> str:
+    """How many cases got which word, in words."""
+    found = [mark.word for mark in marks]
+    said = [f"{word} in {found.count(word)}" for word in WORDS if word in found]
+    return f"{', '.join(said)} of {len(marks)} cases"
+
+
+def case_of(record: Record) -> str:
+    """The network and data behind a record of any kind of run, as people write them."""
+    settings = record.settings
+    dense = settings.get("dense") or settings.get("training") or settings
+    return network_case(dense["arch"], dense["width"], dense["dataset"])
+
+
+def network_case(arch: str, width: float, dataset: str) -> str:
+    """A network's name, width and data as people write them.
+
+    >>> network_case("preresnet20", 0.5, "cifar10")
+    'PreResNet-20 ×1/2, CIFAR-10'
+    """
+    name = next((arch.replace(known, shown) for known, shown in _ARCHS.items() if known in arch), arch)
+    return f"{name} ×{Fraction(width).limit_denominator(64)}, {_DATA.get(dataset, dataset)}"
+
+
+def keys_of(records: Iterable[Record]) -> tuple[str, ...]:
+    """The records' keys in order."""
+    return tuple(sorted(record.key for record in records))
+
+
+def intervals(rows: Iterable[tuple[str, float, float, float]], unit: float = 1) -> pd.DataFrame:
+    """Rows of label, value, low, high as a table, with the numbers times ``unit``."""
+    table = pd.DataFrame(list(rows), columns=["label", "value", "low", "high"])
+    numbers = ["value", "low", "high"]
+    return table.assign(**(unit * table[numbers].astype(float)))
+
+
+def mean_row(label: str, values: Sequence[float]) -> tuple[str, float, float, float]:
+    """The mean of ``values`` with its 95 % interval by Student's t, NaN for a single one, as a row of intervals."""
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return label, mean, np.nan, np.nan
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * float(np.std(values, ddof=1)) / count**0.5
+    return label, mean, mean - reach, mean + reach

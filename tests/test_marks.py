@@ -1,0 +1,99 @@
+"""Marks of claims: their words by hand, and what their pages say of them."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from splinelib.errors import SettingError
+from splinestudy.results import claim_marks, mark_pages
+from splinestudy.results.claim_texts import CLAIMS
+from splinestudy.results.claims import claim_rows
+from splinestudy.results.marks import WORDS, counts, mean_row, overall
+from splinestudy.runs.committed import committed_store, owners
+
+STORE = committed_store()
+MARKS = claim_marks.all_marks(STORE)
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (["supported", "supported"], "supported"),
+        (["supported", "undecided"], "in part"),
+        (["supported", "contradicted"], "in part"),
+        (["in part", "contradicted"], "in part"),
+        (["contradicted", "undecided"], "contradicted"),
+        (["undecided"], "undecided"),
+        ([], "undecided"),
+    ],
+)
+def test_one_word_for_several(words, whole):
+    assert overall(words) == whole
+
+
+def test_mean_has_the_interval_of_student_s_t():
+    values = [0.1, 0.4, 0.2, 0.35]
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose(mean_row("x", values)[1:], [np.mean(values), interval.low, interval.high])
+    assert np.isnan(mean_row("x", [0.5])[2:]).all()
+
+
+def test_every_claim_has_marks_with_intervals_and_committed_records():
+    assert list(mark_pages.by_claim(MARKS)) == list(CLAIMS)
+    owned = owners()
+    for mark in MARKS:
+        assert mark.word in WORDS
+        assert len(mark.intervals) or mark.word == "contradicted"  # a rule that never drew
+        assert "nan" not in mark.evidence
+        assert mark.records
+        assert set(mark.records) <= set(owned)
+
+
+def test_without_records_there_are_no_marks(tmp_path):
+    assert claim_marks.all_marks(committed_store(tmp_path)) == []
+    with pytest.raises(SettingError, match="claim is 'C9'"):
+        claim_marks.claim_marks("C9", STORE)
+
+
+@pytest.mark.parametrize("claim", ["C5", "C6"])
+def test_marks_say_what_the_sentences_say(claim):
+    """The words of the sentences are made on another way."""
+    said = [
+        (float(ratio), word)
+        for row in claim_rows(claim, STORE)
+        for ratio, word in re.findall(r"at ([\d.]+) \*(\w+)\*", row["ours"])
+    ]
+    assert said == [(float(mark.at), mark.word) for mark in MARKS if mark.claim == claim]
+
+
+def test_words_follow_from_the_intervals_that_are_shown():
+    for mark in MARKS:
+        if mark.claim in ("C5", "C6", "C7"):
+            low, high = mark.band
+            worse = (mark.intervals["high"] < low).any()
+            decided = ((mark.intervals["low"] > low) & mark.intervals["low"].notna()).all()
+            assert (mark.word == "contradicted") == worse
+            assert mark.word != "supported" or decided
+
+
+def test_glance_has_a_row_a_claim_and_the_matrix_a_chip_a_mark():
+    glance = mark_pages.glance_html(MARKS)
+    assert glance.count('<th scope="row">') == len(CLAIMS)
+    for group in mark_pages.by_claim(MARKS).values():
+        assert counts(group).capitalize() in glance
+    matrix = mark_pages.matrix_html(MARKS)
+    assert matrix.count('<a class="mark') == len(MARKS)
+    anchors = set(re.findall(r'href="#([\w-]+)"', matrix))
+    folds = "".join(mark_pages.folds_html(claim, MARKS) for claim in CLAIMS)
+    assert anchors == set(re.findall(r'<div id="([\w-]+)"', folds))
+    assert folds.count("python -m splinestudy sweep") >= len(anchors)
+
+
+def test_every_fold_says_when_its_rule_was_fixed():
+    for claim in CLAIMS:
+        folds = mark_pages.folds_html(claim, MARKS)
+        assert folds.count("Rule: ") == folds.count("<details")
+        assert "`" not in folds
+    assert {bool(re.search("post hoc|protocol", mark.rule)) for mark in MARKS} == {True}

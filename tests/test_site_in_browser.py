@@ -1,0 +1,174 @@
+"""The rendered site in a real browser: `make check-site`, after `make book`. Needs playwright and Chromium."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from book._tools.layout import BOOK
+from book._tools.shots import OPTIONS, find_browser, find_pages, remember_theme
+
+pytestmark = pytest.mark.browser
+SITE = Path(os.environ.get("SPLINELIB_SITE") or BOOK.site)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as api:
+        found = api.chromium.launch(executable_path=find_browser(), args=OPTIONS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def visit(request, browser):
+    """Open a page of the site at a width; what it says on the console, or asks of others, is an error at the end."""
+    said = []
+    context = browser.new_context()
+    context.add_init_script(remember_theme(request.param))
+    page = context.new_page()
+    # The theme logs what it did.
+    page.on("console", lambda m: said.append(m.text) if m.type in ("warning", "error") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request", lambda r: said.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None
+    )
+
+    def open_page(name, width=1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto((SITE / name).as_uri())
+        return page
+
+    yield open_page
+    context.close()
+    assert said == []
+
+
+@pytest.mark.parametrize("name", find_pages(SITE))
+def test_page_fits_a_phone_and_says_nothing_on_the_console(visit, name):
+    page = visit(name, width=390)
+    wide = "[document.documentElement.scrollWidth, innerWidth]"
+    inner, outer = page.evaluate(wide)
+    assert inner <= outer
+    assert page.get_by_role("heading", level=1).first.is_visible()
+
+
+def test_a_first_visit_says_nothing_on_the_console_either(browser):
+    """Without a theme from an earlier visit."""
+    page, said = browser.new_page(), []
+    page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
+    page.goto((SITE / "index.html").as_uri())
+    page.close()
+    assert said == []
+
+
+def numbers(page):
+    """What the playground's table says of the network now: units, regions, length, accuracy."""
+    cells = page.locator("#playground tbody tr td:last-child").all_inner_texts()
+    return [float(text.removesuffix(" %")) for text in cells]
+
+
+def test_unit_is_removed_by_mouse_and_put_back(visit):
+    page = visit("playground.html")
+    whole = numbers(page)
+    box = page.locator("#playground canvas").bounding_box()
+    # Some boundary is near to the middle of the picture.
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    button = page.locator("#playground .flip")
+    assert button.inner_text().startswith("Remove unit")
+    button.click()
+    page.wait_for_timeout(100)
+    assert numbers(page)[0] == whole[0] - 1
+    assert numbers(page)[1] < whole[1]
+    assert button.inner_text().startswith("Put back unit")
+    button.click()
+    page.wait_for_timeout(100)
+    assert numbers(page) == whole
+
+
+def test_playground_by_keyboard_and_what_is_read_out(visit):
+    page = visit("playground.html")
+    whole = numbers(page)
+    page.locator("#playground .units button").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Delete")
+    page.wait_for_timeout(700)
+    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused == "unit 2 of layer 1, removed"
+    assert numbers(page)[0] == whole[0] - 1
+    said = page.locator("#playground [role=status]").inner_text()
+    assert f"{numbers(page)[1]:.0f} regions" in said
+    assert "Unit 2 of layer 1 is removed" in said
+    page.locator("#playground-count").focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(100)
+    assert numbers(page)[0] in (15, 17)  # half of each layer, and unit 2 the other way round
+    assert page.locator("#playground-count").get_attribute("aria-valuetext") == "50 %"
+    page.get_by_role("button", name="Put all back").click()
+    page.wait_for_timeout(100)
+    assert numbers(page) == whole
+
+
+def test_epochs_and_criteria_change_the_partition(visit):
+    page = visit("playground.html")
+    page.locator("#playground-count").fill("8")
+    seen = []
+    for name in ("spline", "l1", "random"):
+        page.locator("#playground-criterion").select_option(name)
+        page.wait_for_timeout(100)
+        seen.append(numbers(page)[1])
+    assert len(set(seen)) == 3
+    page.locator("#playground-epoch").fill("0")
+    page.wait_for_timeout(100)
+    assert numbers(page)[3] < 90
+
+
+def test_frames_are_drawn_sixty_times_a_second(visit):
+    """The time from a change to picture and table; the least of many, since other processes take time away."""
+    page = visit("playground.html")
+    spent = page.evaluate("""() => new Promise((done) => {
+        const slider = document.querySelector("#playground-count");
+        const times = [];
+        const turn = (i) => {
+            slider.value = i % 16;
+            slider.dispatchEvent(new Event("input"));
+            requestAnimationFrame(() => {
+                const start = performance.now();
+                setTimeout(() => {
+                    times.push(performance.now() - start);
+                    i < 40 ? turn(i + 1) : done(Math.min(...times));
+                });
+            });
+        };
+        turn(0);
+    })""")
+    assert spent < 1000 / 60
+
+
+def test_on_paper_a_picture_stands_in_the_playground_s_place(visit):
+    page = visit("playground.html")
+    still = page.locator(".playground-still")
+    assert not still.is_visible()
+    page.emulate_media(media="print")
+    assert still.is_visible()
+    assert not page.locator("#playground").is_visible()
+
+
+def test_mark_opens_what_is_behind_it(visit):
+    page = visit("results/10_verdicts.html")
+    mark = page.locator("table.marks a.mark").last
+    fold = page.locator(mark.get_attribute("href"))
+    assert not fold.is_visible()
+    mark.click()
+    assert fold.is_visible()
+    assert "Records (" in fold.inner_text()
+    assert "python -m splinestudy sweep" in fold.inner_text()
+
+
+def test_every_claim_has_a_mark_at_a_glance(visit):
+    page = visit("index.html")
+    rows = page.locator("table.glance tbody tr")
+    assert rows.count() == 8
+    assert rows.locator(".mark").count() == 8
