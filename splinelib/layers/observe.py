@@ -288,7 +288,7 @@ class _Observer:
     def mixer(self, source: _Source) -> str:
         """Where the channels of a source first depend on one another, as far as a simple module does it."""
         for name, values in self.passed:
-            one = torch.zeros_like(values)
+            one = torch.zeros(values.shape, dtype=values.dtype, device=values.device)
             one.view(-1)[-1] = 1
             (slope,) = torch.autograd.grad(values, source.tensor, one, retain_graph=True, allow_unused=True)
             if slope is not None and _rows(slope, source.axis).sum() > 1:
