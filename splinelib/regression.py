@@ -78,7 +78,12 @@ def covariances(equations: Equations) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def covariance(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    """Covariance [problems, d, d] and mean [problems, d] of rows [problems, n, d], in float64."""
+    """Covariance [problems, d, d] and mean [problems, d] of rows [problems, n, d] that come in chunks, in float64.
+
+    >>> gram, mean = covariance(iter([torch.tensor([[[0.0], [2.0]]])]))
+    >>> gram.item(), mean.item()
+    (1.0, 1.0)
+    """
     gram, _, mean, _ = covariances((rows, rows[..., :0]) for rows in chunks)
     return gram, mean
 

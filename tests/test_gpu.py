@@ -53,4 +53,4 @@ def test_an_archive_of_nothing_is_empty(tmp_path):
 )
 def test_settings_that_make_no_sense_are_named(wrong, tmp_path, capsys):
     assert main(["gpu", "--out", str(tmp_path), *wrong]) == 2
-    assert "error: --minutes is" in capsys.readouterr().err
+    assert f"error: {wrong[-2]} is" in capsys.readouterr().err

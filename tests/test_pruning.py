@@ -431,13 +431,35 @@ def test_a_model_that_counts_on_its_width_is_named():
         def __init__(self):
             super().__init__()
             self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
-            self.register_buffer("gain", torch.arange(6.0))
+
+        def forward(self, x):
+            return self.head(self.first(x).relu().view(-1, 6))
+
+    with (
+        pytest.warns(UserWarning, match="left whole: 'first'"),
+        pytest.raises(
+            UnsupportedModuleError, match="'first': behind 'first' the network counts on its width"
+        ),
+    ):
+        remove_units(Fixed(), torch.ones(2, 3), {"first": [1]})
+
+
+def test_numbers_beside_the_modules_are_cut_with_the_units(generator):
+    class Gains(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+            self.register_buffer("gain", torch.arange(1.0, 7.0))
 
         def forward(self, x):
             return self.head(self.first(x).relu() * self.gain)
 
-    with pytest.raises(UnsupportedModuleError, match="Fixed does not run without units of .'first'"):
-        remove_units(Fixed(), torch.zeros(2, 3), {"first": [1]})
+    model, inputs = Gains(), torch.randn(5, 3, generator=generator)
+    smaller = remove_units(model, inputs, {"first": [1, 4]})
+    assert smaller.gain.tolist() == [1, 3, 4, 6]
+    hidden = model.first(inputs).relu() * model.gain
+    hidden[:, [1, 4]] = 0
+    torch.testing.assert_close(smaller(inputs), model.head(hidden))
 
 
 @pytest.mark.parametrize(
@@ -454,6 +476,12 @@ def test_a_model_that_counts_on_its_width_is_named():
 def test_selections_that_do_not_fit_are_named(surgery, selection, named, generator):
     with pytest.raises(SettingError, match=named):
         surgery(tiny_cnn(generator), torch.zeros(2, 2, 6, 6), selection)
+
+
+@pytest.mark.parametrize("units", [[2.7], torch.tensor([0, 0]), torch.tensor([1.0]), "12", 3])
+def test_selections_hold_distinct_whole_numbers(units, generator):
+    with pytest.raises(SettingError, match="selection is|distinct"):
+        remove_units(tiny_cnn(generator), torch.zeros(2, 2, 6, 6), {"0": units})
 
 
 def test_selections_may_hold_numpy_and_torch_numbers(generator):
@@ -520,27 +548,6 @@ def test_importance_is_the_normalised_score(generator):
         else:
             wanted = Spline(offset="geometric").layer_score(*scores[name])
             torch.testing.assert_close(importance(group), wanted / wanted.mean())
-
-
-def test_a_layer_whose_channels_are_rearranged_is_left_whole_and_the_others_go():
-    model = nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1),
-        nn.PixelShuffle(2),
-        nn.Conv2d(4, 6, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(6, 3, 1),
-    ).eval()
-    images = torch.randn(2, 3, 8, 8)
-    with pytest.warns(
-        UserWarning, match=r"layer '0' is left whole: '2' has 4 channels where unit 15 would be its"
-    ):
-        layers = read_layers(model, images)
-    assert [layer.name for layer in layers] == ["2"]
-    for compensate in ("none", "merge", "least_squares"):
-        with pytest.warns(UserWarning, match="layer '0' is left whole"):
-            smaller = prune(model, images, 0.5, compensate=compensate, data=images)
-        assert [smaller[0].out_channels, smaller[2].out_channels, smaller[4].in_channels] == [16, 3, 3]
-        assert smaller(images).shape == model(images).shape
 
 
 def test_frozen_parameters_stay_frozen():

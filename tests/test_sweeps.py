@@ -27,6 +27,7 @@ from splinestudy.runs.profiles import PROFILES, dense_runs, get_profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import RecordStore, run_key, settings_dict
 from splinestudy.runs.shrinking import SoftPruning, choose_units, shrink
+from splinestudy.training import loop
 from splinestudy.training.loop import evaluate, train
 
 SCORES, COMPENSATED = len(names_of("score")), sum(row.compensated for row in METHODS.values())
@@ -464,7 +465,7 @@ def test_a_killed_sweep_loses_at_most_the_run_under_way(complete, tmp_path, monk
     finished = store.path(DENSE_0).read_bytes()
     assert store.load(DENSE_1) is None
     computed, steps = [], []
-    kinds, trainer = {kind.kind: kind.compute for kind in (DenseRun, PruneRun)}, train.__globals__["Trainer"]
+    kinds, trainer = {kind.kind: kind.compute for kind in (DenseRun, PruneRun)}, loop.Trainer
     step = trainer._step
     stand_in(monkeypatch, lambda run, *rest: computed.append(run) or kinds[run.kind](run, *rest))
     monkeypatch.setattr(trainer, "_step", lambda *batch: steps.append(len(computed)) or step(*batch))

@@ -20,6 +20,7 @@ from splinestudy.runs.prune import dense_epochs
 from splinestudy.runs.records import RecordStore, run_key
 from splinestudy.runs.schedules import SCHEDULES, schedule_name
 from splinestudy.runs.settling import Canvas, SettlingRun, SettlingWatch, make_canvas
+from splinestudy.training import loop
 from splinestudy.training.energy import EnergyMeter
 from splinestudy.training.loop import train
 from splinestudy.training.trainer import TrainSettings
@@ -63,8 +64,8 @@ def test_a_moment_is_trained_once(tmp_path, monkeypatch):
     data, moments = tiny_dataset(), RecordStore(tmp_path)
     partly_trained(DENSE, 1, data, moments, CPU)
     steps = []
-    step = train.__globals__["Trainer"]._step
-    monkeypatch.setattr(train.__globals__["Trainer"], "_step", lambda *batch: steps.append(1) or step(*batch))
+    step = loop.Trainer._step
+    monkeypatch.setattr(loop.Trainer, "_step", lambda *batch: steps.append(1) or step(*batch))
     partly_trained(DENSE, 2, data, moments, CPU)  # goes on from the first
     assert len(steps) == 6
     partly_trained(DENSE, 2, data, moments, CPU)
@@ -406,7 +407,7 @@ def count_five_joules(monkeypatch):
         def joules(self):
             return 5.0
 
-    monkeypatch.setitem(train.__globals__["Trainer"].run_epoch.__globals__, "EnergyMeter", Meter)
+    monkeypatch.setitem(loop.Trainer.run_epoch.__globals__, "EnergyMeter", Meter)
 
 
 def test_joules_join_the_rows_where_they_are_counted(monkeypatch):

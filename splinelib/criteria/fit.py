@@ -17,10 +17,10 @@ def check_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
     modules: dict[str, Any] = dict(model.named_modules())
     for layer in layers:
         names = [layer.name, *(writer.module for writer in layer.writers), *layer.readers]
-        width = {
-            getattr(modules.get(layer.name), name, None) for name in ("out_features", "out_channels")
-        } - {None}
-        if not modules.keys() >= set(names) or (width and width != {layer.units}):
+        module = modules.get(layer.name)
+        width: list[int] = [getattr(module, name, layer.units) for name in ("out_features", "out_channels")]
+        # A unit may be several channels, one of each block that a network divides a layer into.
+        if not modules.keys() >= set(names) or any(channels % layer.units for channels in width):
             raise SettingError(
                 f"layer {layer.name!r} of {layer.units} units is none of this {type(model).__name__}: give what "
                 "read_layers says of the model that is scored"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.channel_selection import ChannelSelection
@@ -357,7 +358,9 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
     observer = _Observer(model, inputs)
     found = observer.found
     with observer.watching(model):
-        found.outputs, found.idle = probe(model, inputs, observer.answer)
+        # Copies, since hooks of others (counters of operations) do not bear gradients of leaves.
+        copies = tree_map_only(Tensor, torch.clone, inputs)
+        found.outputs, found.idle = probe(model, copies, observer.answer)
     for tensor in tensors_in(found.outputs):
         if tensor.is_floating_point():
             observer.touch(tensor, "")

@@ -7,6 +7,7 @@ for comparison). :func:`splinelib.prune` is the whole way in one call.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,10 +67,10 @@ def lost_channels(
     model: nn.Module, layers: Sequence[Layer], selection: Selection
 ) -> dict[tuple[str, bool, int], list[int]]:
     """The channels that every module loses with the selected units, by its name, whether it writes them, and axis."""
-    _check_selection(layers, selection)
+    selection = _checked(layers, selection)
     lost: dict[tuple[str, bool, int], set[int]] = {}
     for layer in layers:
-        units = [int(unit) for unit in selection.get(layer.name, ())]
+        units = selection.get(layer.name, [])
         for part in layer.parts if units else ():
             channels = part.of(units)
             _check_groups(model, layer, part, channels, units)
@@ -138,7 +139,13 @@ def _silence(module: Any, channels: list[int], writes: bool) -> None:
             tensor.movedim(axis, 0)[channels] = 0
 
 
-def _check_selection(layers: Sequence[Layer], selection: Selection) -> None:
+def _checked(layers: Sequence[Layer], selection: Any) -> Selection:
+    """The selection in Python's own numbers, if these are distinct units of the layers."""
+    check("selection", selection, dict)
+    selection = {
+        name: units.tolist() if isinstance(units, Tensor | np.ndarray) else units
+        for name, units in selection.items()
+    }
     check("selection", selection, Selection)
     sizes = {layer.name: layer.units for layer in layers}
     for name, units in selection.items():
@@ -152,3 +159,4 @@ def _check_selection(layers: Sequence[Layer], selection: Selection) -> None:
             )
         if len(units) == sizes[name]:
             raise SettingError(f"all {len(units)} units of layer {name!r} are selected: keep at least one")
+    return {name: [int(unit) for unit in units] for name, units in selection.items()}
