@@ -36,6 +36,8 @@ def glance_html(marks: Sequence[Mark]) -> str:
         example = next(mark for mark in group if mark.word == word or word == "in part")
         at = f" at {example.at}" if example.at else ""
         evidence = f"{counts(group).capitalize()}. {example.case}{at}: {example.evidence}."
+        if first := [mark for mark in group if mark.rule.startswith("protocol")]:
+            evidence += f" By the protocol alone, whose rule came first: {counts(first)}."
         rows.append(
             f'<tr><th scope="row"><a href="results/10_verdicts.html#{claim.lower()}">{claim}</a></th>'
             f'<td><a href="results/{CLAIMS[claim].chapter}.html">{escape(CLAIMS[claim].text)}</a>'
