@@ -1,6 +1,9 @@
 import logging
+import os
 import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tiny_runs import tiny_dataset
@@ -13,6 +16,7 @@ from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import get_profile
+from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import RecordStore
 
 SWEEP = ["sweep", "layerwise", "--profile", "smoke", "--seeds", "0", "--criteria", "spline"]
@@ -177,3 +181,19 @@ def test_jobs_are_the_same_command_in_several_processes(codes, status, tmp_path,
 def test_data_says_what_is_there(caplog, tiny):
     assert main(["data", "digits"]) == 0
     assert "digits: 48 training and 24 test images" in caplog.text
+
+
+def test_two_workers_of_a_slurm_array_compute_a_run_once(tmp_path, capsys):
+    """The script as SLURM runs it, by two shells that know their task from nothing."""
+    assert main(["slurm", "smoke", "toy", "--store", str(tmp_path / "store of all"), "--workers", "2"]) == 0
+    script = capsys.readouterr().out
+    assert "#SBATCH --array=1-2" in script
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(SOURCE)}
+    workers = [
+        subprocess.Popen(["bash", "-c", script], env=env, stderr=subprocess.PIPE, text=True) for _ in "12"
+    ]
+    said = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    (record,) = RecordStore(tmp_path / "store of all").load_all("toy")
+    assert record.provenance["profile"] == "smoke"
