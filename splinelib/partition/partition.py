@@ -64,7 +64,7 @@ class Partition:
 
     @property
     def covered(self) -> float:
-        """The share of the slice that the regions fill, which is 1, up to rounding, unless it is a partition in part."""
+        """How much of the slice the regions fill, all but rounding, unless it is a partition in part."""
         return float(self.area.sum()) / self.slice.area
 
     @property
