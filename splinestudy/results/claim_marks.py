@@ -8,7 +8,7 @@ import pandas as pd
 from splinelib.errors import SettingError
 from splinestudy import results
 from splinestudy.results import boundary, claims, initialisation, interpretation
-from splinestudy.results.comparison_marks import criterion_marks, savings_marks
+from splinestudy.results.comparison_marks import criterion_marks, savings_marks, ticket_marks
 from splinestudy.results.comparisons import MARGIN, paired_differences
 from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of, mean_row
 from splinestudy.results.rules import (
@@ -182,7 +182,8 @@ def _touching(case: str, shares: Sequence[float], tiny: float, records: Sequence
 
 
 def _settling(store: RecordStore) -> Marks:
-    marks = [_drawn(group) for group in claims.dense_studies(store)]
+    marks = ticket_marks(store)
+    marks += [_drawn(group) for group in claims.dense_studies(store)]
     for study in (Study("settling", "study", {"images": 20_000}), Study("settling", "breadth")):
         if found := committed(study, store, "settling"):
             marks.append(_by_itself(found, study))

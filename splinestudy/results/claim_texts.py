@@ -13,10 +13,9 @@ class Claim:
 
 
 _AGAINST_ALL = (
-    "Contradicted where spline is worse than at least one other method (the whole 95 % interval of the "
-    "paired difference beyond the margin), supported where it is better than or on par with every one. In "
-    "the protocol the methods are those of the paper's time, and the intervals hold for all of them "
-    "together."
+    "Contradicted where spline is worse than at least one method of the paper's time (the whole 95 % "
+    "interval of the difference beyond the margin), supported where it is better than or on par with every "
+    "one. In the protocol the intervals hold for all methods together."
 )
 
 CLAIMS = {
@@ -44,7 +43,8 @@ CLAIMS = {
         "03_early_bird",
         "Supported where every run draws in the first half of its schedule, and the partition is then nearer "
         "to the final one than the rule's threshold; in part where one of the two is so. At a constant rate: "
-        "as in the chapter. Tickets: at least one of the first half is on par with or better than the last, "
+        "as in the chapter. Tickets: in the protocol, the one that the detector draws is on par with or better "
+        "than that of the end; elsewhere at least one of the first half is on par with or better than the last, "
         "and none is worse.",
     ),
     "C5": Claim(
@@ -60,7 +60,8 @@ CLAIMS = {
     "C7": Claim(
         "Early detection with spline pruning cuts training costs at similar or better accuracy",
         "09_savings",
-        "The spline early bird against every other way to a pruned network at that ratio, as under C5. Cost "
+        "The spline early bird against every way of the paper's time to a pruned network at that ratio, as "
+        "under C5. In the protocol its training must be cheaper than each of theirs, too; elsewhere cost "
         "stands beside it.",
     ),
     "C8": Claim(

@@ -1,6 +1,7 @@
 """The marks of the claims that set one method against others: C5, C6 and C7."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -10,25 +11,25 @@ from splinestudy.results import claims, protocol_rows, simultaneous
 from splinestudy.results.claim_rows import VERDICTS
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of
-from splinestudy.results.rules import PROTOCOL, STANDING
+from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE
+from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record, RecordStore
 
-_BIRD = Way("spline", draw="detector")
 _STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided", "contradicted")}
 
 
 def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
-    """The networks of the protocol, then the studies before it."""
+    """The networks of the protocol, then the studies before it; all against the methods of the paper's time."""
     marks = []
     for _, records, found in protocol_rows.judged(scope, store):
         rule = PROTOCOL.beside(records)
         for ratio, part in found.groupby("ratio"):
             marks.append(_against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN))
     for study in claims.studies("methods" if scope == "layerwise" else "methods_flops", store):
-        found = paired_differences(results.pruning_table(study, scope))
-        rule = STANDING.beside(study)
-        marks += [_against(claim, study, ratio, part, SPLINE, rule) for ratio, part in found.groupby("ratio")]
+        table = results.pruning_table(study, scope)
+        found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])
+        marks += [_against(claim, study, ratio, part, SPLINE, HERE) for ratio, part in found.groupby("ratio")]
     return marks
 
 
@@ -57,22 +58,50 @@ def _against(
     return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule)
 
 
-def savings_marks(store: RecordStore) -> Marks:
-    """The spline early bird against every other way to a pruned network, network by network and ratio by ratio."""
+def ticket_marks(store: RecordStore) -> Marks:
+    """The ticket of the detector's draw against that of the end, by the protocol."""
     marks = []
-    for study in claims.savings_studies(store):
-        table = results.whole_table(study)
-        pruned = table[[not way.row.name.startswith("narrow") and (way == _BIRD or not _is_bird(way))
-                        for way in table["way"]]]  # fmt: skip
-        birds = results.savings_summary(table[table["way"] == _BIRD]).set_index("ratio")
-        for ratio, part in paired_differences(pruned, way=_BIRD).groupby("ratio"):
-            bird = birds.loc[ratio]
-            beside = f"; {bird['saving']:.2f} times cheaper than dense training, "
-            beside += f"{100 * bird['loss']:.1f} points below it"
-            marks.append(_against("C7", study, ratio, part, _BIRD, HERE, beside=beside))
+    for study, _, tickets, found in protocol_rows.judged_tickets(store):
+        for ratio, part in found.groupby("ratio"):
+            end = part[part["against"] == study.settings().epochs]
+            word: Word = "undecided"
+            if len(end):
+                word = _STANDINGS[standing(end["verdict"])]
+            rows = [
+                (f"after {row.against:.0f} epochs", row.difference, row.low, row.high)
+                for row in part.itertuples()
+            ]
+            best = part.loc[part["difference"].idxmin()]
+            evidence = (
+                f"the detector's ticket ends {100 * best['difference']:+.1f} points from the best other one"
+            )
+            band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
+            axis = "ticket of the draw − ticket of another moment (points)"
+            case, rule = f"{case_of(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)
+            table, keys = intervals(rows, 100), keys_of(tickets)
+            marks.append(Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule))
     return marks
 
 
-def _is_bird(way: Way) -> bool:
-    """Whether a ticket is the spline detector's, in whatever variant."""
-    return way.is_early_bird and way.method == _BIRD.method
+def savings_marks(store: RecordStore) -> Marks:
+    """The spline early bird against every way of the paper's time: by the protocol, then in the studies before it."""
+    marks = []
+    for records, found in protocol_rows.judged_savings(store):
+        for ratio, part in found.groupby("ratio"):
+            beside = f"; its training takes {1 / part['saving'].max():.2f} to {1 / part['saving'].min():.2f} of theirs"
+            rule = PROTOCOL.beside(records)
+            margin = 100 * simultaneous.MARGIN
+            mark = _against("C7", records, ratio, part, BIRD, rule, margin, beside)
+            # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
+            dearer = bool((part["saving"] <= 1).any())
+            marks.append(replace(mark, word="contradicted") if dearer else mark)
+    for study in claims.savings_studies(store):
+        table = results.whole_table(study)
+        birds = results.savings_summary(table[table["way"] == BIRD]).set_index("ratio")
+        ways = table[table["way"].isin(WAYS_TO_THE_SHAPE) | (table["way"] == BIRD)]
+        for ratio, part in paired_differences(ways, way=BIRD).groupby("ratio"):
+            bird = birds.loc[ratio]
+            beside = f"; {bird['saving']:.2f} times cheaper than dense training, "
+            beside += f"{100 * bird['loss']:.1f} points below it"
+            marks.append(_against("C7", study, ratio, part, BIRD, HERE, beside=beside))
+    return marks

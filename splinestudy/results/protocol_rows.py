@@ -76,11 +76,7 @@ def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
 def ticket_rows(store: RecordStore) -> Rows:
     """C4: the ticket that the detector draws against that of the end and of moments between, each trained as long."""
     rows = []
-    for study, dense, pruned in _early(store):
-        tickets = [record for record in pruned if not record.settings.get("onward")]
-        found = judge_tickets(whole_table(tickets))
-        if found.empty:
-            continue
+    for study, dense, tickets, found in judged_tickets(store):
         drawn = detection_summary(detection_table(dense)).iloc[0]
         share = f"{100 * drawn['share_of_schedule']:.0f} % of the schedule" if drawn["drawn"] else "no epoch"
         worth = "; ".join(_worth(float(ratio), part, study) for ratio, part in found.groupby("ratio"))
@@ -91,6 +87,17 @@ def ticket_rows(store: RecordStore) -> Rows:
         }
         rows.append(_row(words, "tickets", tickets))
     return rows
+
+
+def judged_tickets(store: RecordStore) -> list[tuple[Study, list[Record], list[Record], pd.DataFrame]]:
+    """Every network of the protocol with dense records, tickets and :func:`.judge_tickets` of them, if it has any."""
+    found = []
+    for study, dense, pruned in early_studies(store):
+        tickets = [record for record in pruned if not record.settings.get("onward")]
+        judgement = judge_tickets(whole_table(tickets))
+        if not judgement.empty:
+            found.append((study, dense, tickets, judgement))
+    return found
 
 
 def _worth(ratio: float, part: pd.DataFrame, study: Study) -> str:
@@ -112,7 +119,21 @@ def _moment(epoch: float, study: Study) -> str:
 def saving_rows(store: RecordStore) -> Rows:
     """C7: all training of the spline early bird against that of every way of the paper's time to the same shape."""
     rows = []
-    for study, _, pruned in _early(store):
+    for records, found in judged_savings(store):
+        words = "; ".join(_saving(float(ratio), part) for ratio, part in found.groupby("ratio"))
+        claim = {
+            "claim": "C7",
+            "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
+            "ours": f"{BIRD.label}: {words}",
+        }
+        rows.append(_row(claim, "against every way of the paper's time", records))
+    return rows
+
+
+def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame]]:
+    """Every network of the protocol that has early birds, with all its records and :func:`.judge_saving` of them."""
+    found = []
+    for study, _, pruned in early_studies(store):
         birds = [record for record in pruned if record.settings.get("onward")]
         others = [
             record
@@ -121,17 +142,10 @@ def saving_rows(store: RecordStore) -> Rows:
             and other.sweep in ("paper_era", "core")
             for record in committed(other, store, "prune")
         ]
-        found = judge_saving(pruning_table([*birds, *others], "layerwise"))
-        if found.empty:
-            continue
-        words = "; ".join(_saving(float(ratio), part) for ratio, part in found.groupby("ratio"))
-        claim = {
-            "claim": "C7",
-            "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
-            "ours": f"{BIRD.label}: {words}",
-        }
-        rows.append(_row(claim, "against every way of the paper's time", [*birds, *others]))
-    return rows
+        judgement = judge_saving(pruning_table([*birds, *others], "layerwise"))
+        if not judgement.empty:
+            found.append(([*birds, *others], judgement))
+    return found
 
 
 def _saving(ratio: float, part: pd.DataFrame) -> str:
@@ -144,7 +158,7 @@ def _saving(ratio: float, part: pd.DataFrame) -> str:
     )
 
 
-def _early(store: RecordStore) -> list[tuple[Study, list[Record], list[Record]]]:
+def early_studies(store: RecordStore) -> list[tuple[Study, list[Record], list[Record]]]:
     """Studies of early birds with their dense and pruned records."""
     found = [
         (study, committed(study, store, "dense"), committed(study, store, "prune"))
