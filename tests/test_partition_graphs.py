@@ -12,7 +12,7 @@ from oracles_graphs import Graph, pieces
 from splinelib.errors import LimitError, UnsupportedModuleError
 from splinelib.partition import Slice2D, compute_partition, topology
 
-GRAPHS = int(os.environ.get("SPLINELIB_GRAPHS", "60"))
+GRAPHS = int(os.environ.get("SPLINELIB_GRAPHS", "30"))
 PART = 20
 
 
