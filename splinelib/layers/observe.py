@@ -210,9 +210,8 @@ class _Observer:
             rows = by_channel(labels, source.axis)
             several = by_channel(mixed, source.axis).any(1)
             own = found.numbers(source.side, len(rows))
-            pairs = torch.stack([torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows), rows])
-            pairs = pairs[:, (rows >= 0) & ~several[:, None]].unique(dim=1).cpu().numpy()
-            found.join(own[pairs[0]], numbers[pairs[1]])
+            above, below = _pairs(rows, (rows >= 0) & ~several[:, None], len(numbers))
+            found.join(own[above], numbers[below])
             return bool(several.any()) and len(rows) > 1
         elif source.name == "input":
             found.stays.append((numbers[labels[labels >= 0].unique().cpu().numpy()], ""))
@@ -253,9 +252,8 @@ class _Observer:
         rows = by_channel(_labels(one, other, count), axis)
         if bool((rows == -2).any()):
             return False
-        pairs = torch.stack([rows, torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows)])
-        pairs = pairs[:, rows >= 0].unique(dim=1).cpu().numpy()
-        self.found.join(self.found.numbers(source.side, count)[pairs[0]], numbers[pairs[1]])  # type: ignore[arg-type]
+        below, above = _pairs(rows, rows >= 0, count)
+        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])  # type: ignore[arg-type]
         return True
 
     def untangle(
@@ -326,6 +324,15 @@ def _labels(plain: Tensor, coded: Tensor, count: int) -> Tensor:
     pure = ((ratio - channel).abs() < _WHOLE) & (channel >= 1) & (channel <= count)
     labels = torch.where(pure, channel - 1, -2.0).nan_to_num(nan=-2.0).long()
     return labels.masked_fill((plain == 0) & (coded == 0), -1)
+
+
+def _pairs(labels: Tensor, chosen: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair of a row of ``labels`` [rows, n], below ``count``, and a label that it holds where ``chosen``, once."""
+    met = torch.zeros(len(labels), count, dtype=torch.bool, device=labels.device)
+    row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
+    met[row[chosen], labels[chosen]] = True
+    one, other = met.nonzero(as_tuple=True)
+    return one.cpu().numpy(), other.cpu().numpy()
 
 
 def _rows(slope: Tensor, axis: int) -> np.ndarray:
