@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def by_network(sweep: str, store: RecordStore, kind: str = "prune") -> list[list
     return [committed(Study(sweep, profile, overrides), store, kind) for profile, overrides in NETWORKS]
 
 
+@cache
 def owners() -> dict[str, tuple[Study, Run]]:
     """Every run that a committed record may have with its study, the first that plans it, by the run's key."""
     owned: dict[str, tuple[Study, Run]] = {}
