@@ -3,6 +3,7 @@
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
 # make test-long   the same and more of it: 10,000 calls with wrong arguments, counted, and 10,000 random networks
 # make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
+# make zoo     prune the convolutional families of torchvision and timm, each held against an oracle: the book's table
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make check-site   the rendered book in a real browser (playwright and Chromium): phone, dark mode, playground, console
 # make shots   a picture of every page, wide and narrow, light and dark, under build/shots
@@ -22,7 +23,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
-.PHONY: book serve test test-long bench check-data check-site shots lock clean
+.PHONY: book serve test test-long bench zoo check-data check-site shots lock clean
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
@@ -66,6 +67,9 @@ bench: $(STAMP)
 	$(PY) -m benchmarks.step_time
 	$(PY) -m benchmarks.partition_page
 	$(PY) -m benchmarks.cost_page
+
+zoo: $(STAMP)
+	$(PY) -m benchmarks.zoo
 
 check-data: $(STAMP)
 	$(PY) -m pytest -m realdata tests/test_data.py

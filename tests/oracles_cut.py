@@ -1,7 +1,7 @@
 """What a network gives without some units, from hooks on the whole network: no map of indices, no smaller module.
 
-Which channels of a reader a unit feeds is seen by adding noise to what the writers write of it, while every other
-convolution and linear module repeats its output. Those channels are then zeroed where readers read them.
+Which channels of a reader the units feed is seen by adding noise to what the writers write of them, while otherwise
+every convolution and linear module repeats its output. Those channels are then zeroed where readers read them.
 """
 
 import contextlib
@@ -57,41 +57,63 @@ def hooked(model, before=None, after=None):
             handle.remove()
 
 
-def fed_channels(model, inputs, layer, units, draws=3):
-    """Input channels that the units feed, by module: of readers, and of norms over channels."""
+def own(output):
+    """A copy, since what follows may change it in place."""
+    return output.clone() if isinstance(output, torch.Tensor) else output
+
+
+@contextlib.contextmanager
+def repeating(model, outputs):
+    """Convolutions and linear modules give these outputs, by name, and compute nothing."""
+    frozen = [(model.get_submodule(name), output) for name, output in outputs.items()]
+    try:
+        for module, output in frozen:
+            module.forward = lambda *_, output=output: own(output)
+        yield
+    finally:
+        for module, _ in frozen:
+            module.__dict__.pop("forward", None)
+
+
+def fed_channels(model, inputs, layers, selection, draws=6):
+    """Input channels that selected units feed, by module: of readers, and of norms over channels."""
     frozen, read, fed = {}, {}, {}
 
     def freeze(name, module, values, output):
         if over_channels(module):
             return values
-        frozen[name] = output
+        if reads_all(module) or isinstance(module, nn.Embedding):
+            frozen[name] = own(output)
         return output
 
     def remember(name, module, values):
-        read[name] = values
+        read[name] = values.clone()
         return values
 
     with evaluating(model), hooked(model, remember, freeze):
         run(model, inputs)
     plain = dict(read)
-    writers = {writer.module: layer.written(writer.module) for writer in layer.writers}
+    noisy = {}
+    for layer in layers:
+        for writer in layer.writers if selection.get(layer.name) else ():
+            places = layer.written(writer.module)
+            if places is not None:
+                noisy.setdefault(writer.module, []).append(places[selection[layer.name]].flatten())
 
     def disturb(name, module, values, output):
         if over_channels(module):
             return values
-        if not reads_all(module) and not isinstance(module, nn.Embedding):
+        if name not in frozen or name not in noisy:
             return output
-        if writers.get(name) is None:
-            return frozen[name]
         noise = torch.zeros_like(output)
-        place = writers[name][units].flatten()
+        place = torch.cat(noisy[name])
         where = axis(module, output)
         shape = list(output.shape)
         shape[where] = len(place)
-        return frozen[name] + noise.index_copy(where, place, 10 * torch.randn(shape, dtype=output.dtype))
+        return output + noise.index_copy(where, place, 10 * torch.randn(shape, dtype=output.dtype))
 
     for _ in range(draws):
-        with evaluating(model), hooked(model, remember, disturb):
+        with evaluating(model), repeating(model, frozen), hooked(model, remember, disturb):
             run(model, inputs)
         for name, values in read.items():
             module = model.get_submodule(name)
@@ -104,11 +126,7 @@ def fed_channels(model, inputs, layer, units, draws=3):
 
 def without_units(model, inputs, layers, selection):
     """What the network gives if nothing reads the selected units; norms over channels see the others alone."""
-    gone = {}
-    for layer in layers:
-        if selection.get(layer.name):
-            for name, channels in fed_channels(model, inputs, layer, selection[layer.name]).items():
-                gone[name] = gone.get(name, False) | channels
+    gone = fed_channels(model, inputs, layers, selection)
 
     def silence(name, module, values):
         if not reads_all(module) or not gone[name].any():

@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from benchmarks import cost_page, detection, page, step_time
+from benchmarks import cost_page, detection, page, step_time, zoo
 from benchmarks.machine import CPU, least
-from splinelib import code_distance, sign_codes
+from splinelib import code_distance, remove_units, sign_codes
 from splinestudy.models import build_model
 
 BITS_OF_ALL = 2**22  # more than any layer here has, so codes are not sampled
@@ -139,3 +139,35 @@ def test_page_shows_what_was_measured(static, monkeypatch):
         assert f"_static/{name}.svg" in (static / f"{name}.txt").read_text()
         assert (static / f"{name}.svg").stat().st_size > 0
     assert f"| layers with a code | {rows['vgg16_bn']['layers']} |" in (static / "detection.txt").read_text()
+
+
+def test_zoo_tells_right_pruning_from_wrong(monkeypatch):
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 2, 1)
+    )
+    model, images = model.double().eval(), torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    row = zoo.measure(model, images)
+    assert (row["writers"], row["modules"], row["units"], row["left"]) == (1, 2, 8, 0)
+    assert [(cut["units"], cut["right"]) for cut in row["cuts"]] == [(4, True)] * 4
+    assert "4 of 8" in zoo.line(row | {"model": "tiny"})
+
+    def removing_others(model, inputs, layers, selection, compensation, data):
+        others = {name: sorted({*range(8)} - {*units}) for name, units in selection.items()}
+        return remove_units(model, inputs, others, layers)
+
+    monkeypatch.setattr(zoo, "remove_compensated", removing_others)
+    assert [cut["right"] for cut in zoo.measure(model, images)["cuts"]] == [False, True, False, True]
+
+
+def test_zoo_says_why_a_layer_is_left_whole():
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = torch.nn.Linear(3, 6), torch.nn.Linear(6, 4), torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x).reshape(-1, 6)).relu())
+
+    row = zoo.measure(Counting().double(), torch.randn(5, 3, dtype=torch.float64))
+    assert row["left"] == 1
+    assert "counts on its width" in row["why"]

@@ -132,6 +132,17 @@ RIGHT = {
         IMAGES,
         {"a": 4},
     ),
+    "activations in place": (
+        lambda: Chain(
+            Conv(3, 5, 3),
+            nn.Hardswish(inplace=True),
+            Conv(5, 6, 3),
+            nn.Hardswish(inplace=True),
+            Conv(6, 2, 1),
+        ),
+        IMAGES,
+        {"0": 5, "2": 6},
+    ),
     "chunk": (lambda: Net(chunked, c=Conv(3, 8, 3), a=Conv(4, 2, 1), b=Conv(4, 2, 1)), IMAGES, {"c": 4}),
     "split in three": (
         lambda: Net(
