@@ -110,7 +110,8 @@ def fed_channels(model, inputs, layers, selection, draws=6):
         where = axis(module, output)
         shape = list(output.shape)
         shape[where] = len(place)
-        return output + noise.index_copy(where, place, 10 * torch.randn(shape, dtype=output.dtype))
+        size = 10 * (1 + output.abs().max())  # enough to wake what an activation cuts off
+        return output + noise.index_copy(where, place, size * torch.randn(shape, dtype=output.dtype))
 
     for _ in range(draws):
         with evaluating(model), repeating(model, frozen), hooked(model, remember, disturb):
