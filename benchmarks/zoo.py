@@ -126,7 +126,7 @@ def line(row):
         " / ".join(("{:.0e}" if cut["right"] else "**{:.0e}**").format(cut["error"]) for cut in plain),
         "runs" if merged else "**fails**",
         f"{row['seconds'] + plain[0]['seconds']:.1f}",
-        f"{row['left']}, the first: {row['why'].split(' (')[0]}" if row["left"] else "–",
+        f"{row['left']}, the first: {row['why']}" if row["left"] else "–",
     ]
 
 
