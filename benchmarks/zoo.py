@@ -32,8 +32,9 @@ MODELS = {
 }
 RATIO, LIMIT = 0.5, 60  # share of the units that goes; CPU seconds after which a step is given up
 TOLERANCE = 1e-6  # largest error that counts as rounding
-COLUMNS = dict.fromkeys(("network", "modules cut", "units removed", "parameters left", "error"), "---:")
-COLUMNS |= {"network": "---", "merging": "---", "seconds": "---:", "left whole": "---"}
+COLUMNS = {"network": "---"} | dict.fromkeys(
+    ("modules cut", "units removed", "parameters left", "error", "seconds", "left whole"), "---:"
+)
 LEFT = re.compile(r"left whole: ('[^']*'(?:, '[^']*')*): (.*)", re.DOTALL)  # names and reason
 
 
@@ -115,19 +116,24 @@ def check(model, inputs, layers, selection, compensation):
 
 def line(row):
     if "raised" in row:
-        return [f"`{row['model']}`", *["–"] * 6, f"**{row['raised']}**"]
+        return [row["model"], *["–"] * 6]
     plain = [cut for cut in row["cuts"] if cut["compensation"] == "none"]
-    merged = all(cut["right"] for cut in row["cuts"] if cut["compensation"] == "merge")
+    error = f"{max(cut['error'] for cut in plain):.0e}"
     return [
-        f"`{row['model']}`",
+        row["model"],
         f"{row['writers']} of {row['modules']}",
         f"{plain[0]['units']} of {row['units']}",
         " / ".join(f"{cut['parameters']:.0%}" for cut in plain),
-        " / ".join(("{:.0e}" if cut["right"] else "**{:.0e}**").format(cut["error"]) for cut in plain),
-        "runs" if merged else "**fails**",
+        error if all(cut["right"] for cut in row["cuts"]) else f"**{error}**",
         f"{row['seconds'] + plain[0]['seconds']:.1f}",
-        f"{row['left']}, the first: {row['why']}" if row["left"] else "–",
+        str(row["left"] or "–"),
     ]
+
+
+def reasons(row):
+    if "raised" in row:
+        return [f"* **{row['model']}** is not read: {row['raised']}"]
+    return [f"* {row['model']}, the first of {row['left']}: {row['why']}"] if row["left"] else []
 
 
 def save(rows):
@@ -135,7 +141,8 @@ def save(rows):
         temporary.write_text(json.dumps(rows, indent=1) + "\n")
     right = sum("cuts" in row and all(cut["right"] for cut in row["cuts"]) for row in rows)
     table = markdown_table(COLUMNS, [line(row) for row in rows])
-    write_text([f"{right} of {len(rows)} are right.", "", *table], "zoo.txt")
+    why = ["", "Left whole:", "", *(text for row in rows for text in reasons(row))]
+    write_text([f"{right} of {len(rows)} are right.", "", *table, *(why if why[3:] else [])], "zoo.txt")
 
 
 def main():
