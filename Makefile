@@ -76,7 +76,7 @@ check-data: $(STAMP)
 
 check-site shots: $(STAMP)
 	@$(PY) -c 'import playwright' 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check playwright
-	$(if $(filter shots,$@),$(PY) -m book._tools shots,$(PY) -m pytest -m browser tests/test_site_in_browser.py)
+	$(if $(filter shots,$@),$(PY) -m book._tools shots,$(PY) -m pytest -m browser tests/test_site_in_browser.py tests/test_playground.py)
 
 lock:
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | \

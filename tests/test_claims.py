@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from datetime import datetime
 
@@ -33,6 +34,8 @@ def test_rules_name_a_commit_and_its_time():
 
 
 def _git(*arguments):
+    if shutil.which("git") is None:
+        return None
     done = subprocess.run(["git", *arguments], cwd=SOURCE, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
 

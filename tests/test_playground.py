@@ -142,6 +142,7 @@ def test_pruned_networks_are_those_that_the_library_cuts(criterion):
         assert answer["classes"] == smaller(points).argmax(1).tolist()
 
 
+@pytest.mark.browser  # a speed, so it is left to `make check-site`, like the frames of the page itself
 def test_sixty_frames_a_second_with_sixty_four_units():
     model = MODELS["sixty-four units"]
     assert len(playground.exact(model)) > 1000
