@@ -110,6 +110,20 @@ def test_discussions_hold_no_number_that_no_cell_computed(path):
     assert typed == [], f"{path.name}: compute these in a cell, or leave them to figures and tables"
 
 
+# Levels of confidence and quantiles, and the margin of a rule: they define, and no record gives them.
+DEFINED = re.compile(r"\b9[05] %|margin [\d.]+ points|(?:above|below) [+−-]?[\d.]+ points")
+MEASURED = re.compile(r"\d[\d.,]* ?%|\d+\.\d+ points|\b(?:three|four|five|six|ten) points\b")
+
+
+@each_notebook
+def test_text_holds_no_share_or_difference_that_no_cell_computed(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    typed = [
+        found for cell in cells for found in MEASURED.findall(DEFINED.sub("", NAMES.sub("", cell.source)))
+    ]
+    assert typed == [], f"{path.name}: compute these in a cell"
+
+
 def test_typed_numbers_would_be_found():
     text = "VGG-16 ×1/8 on CIFAR-10 loses 3.5 points at `0.5` ([C5](04_x.ipynb)), $d < 2$, by 40 %"
     assert re.findall(r"\d[\d.,]*", NAMES.sub("", text)) == ["3.5", "40"]

@@ -1,0 +1,75 @@
+"""Sentences of the chapter *Beyond the paper*, made from its tables."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from splinestudy.results.ways import SPLINE
+
+SMALL = 0.05
+"""A mean loss of accuracy up to this counts as small where single layers are cut."""
+
+
+def harm_by_layer(table: pd.DataFrame) -> str:
+    """Where cutting one layer alone does harm, and from where on it does little.
+
+    ``table`` is a :func:`.sensitivity_table` of one network. The two layers are those where the spline criterion does
+    most harm.
+    """
+    lost = table.assign(lost=table["dense_accuracy"] - table["accuracy"])
+    means = lost.groupby(["way", "position"])[["accuracy", "lost"]].mean()
+    first, second = sorted(means.loc[SPLINE, "lost"].nlargest(2).index)
+    cuts = ", ".join(
+        f"{_percent(means.loc[(way, at), 'accuracy'] for at in (first, second))} by *{way.label}*"
+        for way in table["way"].unique()
+    )
+    worst = means["lost"].groupby("position").max()
+    calm = next((at for at in worst.index if (worst.loc[at:] <= SMALL).all()), None)
+    after = (
+        "nowhere do all cuts behind cost little"
+        if calm is None
+        else f"from layer {calm} on no cut costs more than {100 * worst.loc[calm:].max():.1f} points on average"
+    )
+    return (
+        f"The cut of layer {first} or {second} alone takes {100 * table['dense_accuracy'].mean():.0f} % to {cuts}; "
+        f"{after}."
+    )
+
+
+def settled_variants(differences: pd.DataFrame) -> str:
+    """Which variants differ from the default at every ratio, by intervals that leave out 0.
+
+    ``differences`` has columns way, difference, low, high, of variant minus default.
+    """
+    found = []
+    for way, part in differences.groupby("way", sort=False):
+        for word, beyond in (("better", part["low"] > 0), ("worse", part["high"] < 0)):
+            if beyond.all():
+                low, high = sorted(100 * part["difference"].abs())[:: max(1, len(part) - 1)][:2]
+                found.append(f"*{way.label}* is {word} than the default by {low:.1f} to {high:.1f} points")
+    return (
+        f"Settled at every ratio: {'; '.join(found)}." if found else "No variant is settled at every ratio."
+    )
+
+
+def gains_by_images(summary: pd.DataFrame, size: str) -> str:
+    """What more calibration images add, method by method and ratio by ratio.
+
+    ``summary`` has columns ratio, way, ``size`` (how many images) and best_accuracy_mean.
+    """
+    lines = []
+    for (ratio, way), part in summary.groupby(["ratio", "way"]):
+        ordered = part.sort_values(size)
+        steps = ordered["best_accuracy_mean"].diff().iloc[1:]
+        gains = ", ".join(
+            f"{100 * gain:+.1f} points with {count:,}"
+            for gain, count in zip(steps, ordered[size].iloc[1:], strict=True)
+        )
+        start, count = ordered.iloc[0], ordered[size].iloc[0]
+        accuracy = f"{100 * start['best_accuracy_mean']:.0f} % with {count:,} images"
+        lines.append(f"* *{way.label}* at {ratio:g}: {accuracy}, {gains}")
+    return "\n".join(lines)
+
+
+def _percent(values: Iterable[float]) -> str:
+    return " and ".join(f"{100 * value:.0f}" for value in values) + " %"
