@@ -30,7 +30,8 @@ from torch import nn
 
 from benchmarks.machine import least, machine, peak_memory, timed
 from splinelib.early_bird.canvas import two_image_canvas
-from splinelib.early_bird.codes import _CHUNK, code_distance, pairwise_distances, sign_codes
+from splinelib.early_bird.codes import _CHUNK, sign_codes
+from splinelib.early_bird.distances import code_distance, pairwise_distances
 from splinelib.files import atomic_path
 from splinelib.hooks import evaluating
 from splinestudy.models import build_model

@@ -16,8 +16,8 @@ from torch.overrides import _get_current_function_mode_stack
 from splinelib import code_distance, sign_codes
 from splinelib.early_bird import PackedCode
 from splinelib.early_bird import codes as codes_module
-from splinelib.early_bird.codes import (
-    _sample,
+from splinelib.early_bird.codes import _sample
+from splinelib.early_bird.distances import (
     distance_per_rate,
     distances_to_final,
     pack_bits,

@@ -15,7 +15,7 @@ from torch.overrides import _get_current_function_mode_stack
 from splinelib import MaskEarlyBird, SplineEarlyBird
 from splinelib.early_bird import PackedCode, codes
 from splinelib.early_bird import detectors as earlybird
-from splinelib.early_bird.codes import pack_bits, pairwise_distances
+from splinelib.early_bird.distances import pack_bits, pairwise_distances
 from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
 
 CANVAS = torch.zeros(1, 2)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from splinelib.early_bird.codes import code_distance, sign_codes
+from splinelib.early_bird.codes import sign_codes
+from splinelib.early_bird.distances import code_distance
 from splinelib.errors import SettingError
 from splinelib.partition import Slice2D, area_distance
 from splinestudy.analysis import toy

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, Seed, check_fields
+from splinelib.criteria.brain_surgeon import Elimination, Problem
 from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import falling_scores
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
@@ -21,84 +22,7 @@ from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
 _MOST_INPUTS = (
     10_000  # of a reader: its covariance, float64, takes 0.8 GB with so many, and several copies are held
 )
-_STEPS = 32  # units after whose removal an inverse is brought up to date
 _CONSTANT = 1e-6  # share of its mean square up to which the variance of an output is float32 rounding
-
-
-@dataclass
-class _Problem:
-    """What one group of a reader's outputs does with the units it reads (an ordinary reader is one group), on data.
-
-    Each of ``units`` [count] is a block of equally many columns: inputs have ``covariance`` [d, d] and ``mean`` [d],
-    and ``weight`` [d, out] is what the reader does with them.
-    """
-
-    units: Tensor
-    covariance: Tensor
-    mean: Tensor
-    weight: Tensor
-
-    @property
-    def size(self) -> int:
-        """Columns of a unit."""
-        return len(self.weight) // len(self.units)
-
-
-class _Elimination:
-    """A problem while units fall: the weights are re-solved after every removal.
-
-    Removing a unit is a step of optimal brain surgeon, by blocks. The inverse follows later, for many units in one
-    product: until then the steps are held, and only its diagonal blocks, which the costs need, are kept up to date.
-
-    Attributes:
-        units: those left [left].
-        costs: what removing each of them would cost after re-solving: added mean squared error, as a share of
-            ``energy``.
-    """
-
-    def __init__(self, problem: _Problem, inverse: Tensor, energy: float) -> None:
-        self._size, self._energy = problem.size, energy
-        self._held, self._left = problem.units, torch.ones_like(problem.units, dtype=torch.bool)
-        self._weight, self._inverse = problem.weight.clone(), inverse
-        self._steps = self._columns = inverse[:, :0]
-        place = torch.arange(len(problem.units), device=inverse.device)
-        self._blocks = inverse.unflatten(1, (-1, self._size)).unflatten(0, (-1, self._size))[place, :, place]
-        self._measure()
-
-    def _by_unit(self, values: Tensor) -> Tensor:
-        """[units, size, ...] of ``values`` [units · size, ...]."""
-        return values.unflatten(0, (-1, self._size))
-
-    def _measure(self) -> None:
-        weight = self._by_unit(self._weight)
-        each = torch.linalg.solve(self._blocks, weight @ weight.mT).diagonal(dim1=1, dim2=2).sum(1)
-        self.units, self.costs = self._held[self._left], each[self._left] / self._energy
-
-    def remove(self, unit: int) -> None:
-        """Take away ``unit`` and re-solve."""
-        place = int(torch.where(self._held == unit)[0])
-        gone = slice(place * self._size, (place + 1) * self._size)
-        column = self._inverse[:, gone] - self._steps @ self._columns[gone].T
-        step = torch.linalg.solve(column[gone], column.T).T
-        self._weight -= step @ self._weight[gone]
-        self._blocks -= self._by_unit(step) @ self._by_unit(column).mT
-        self._blocks[place] = torch.eye(
-            self._size, dtype=step.dtype, device=step.device
-        )  # of no unit any more
-        self._steps, self._columns = torch.cat([self._steps, step], 1), torch.cat([self._columns, column], 1)
-        self._left[place] = False
-        if self._steps.shape[1] >= _STEPS * self._size:
-            self._catch_up()
-        self._measure()
-
-    def _catch_up(self) -> None:
-        """Apply the held steps to the inverse, and forget the units that are gone."""
-        rows = self._left.repeat_interleave(self._size)
-        inverse = self._inverse[rows][:, rows].addmm_(self._steps[rows], self._columns[rows].T, alpha=-1)
-        self._inverse, self._weight = inverse, self._weight[rows]
-        self._held, self._blocks = self._held[self._left], self._blocks[self._left]
-        self._left = torch.ones_like(self._held, dtype=torch.bool)
-        self._steps = self._columns = inverse[:, :0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +41,7 @@ class _OnReaders:
         check_images(model, self.images)
         found = [_solvable_readers(model, layer) for layer in layers]
         names = {name for columns in found for name, _ in columns}
-        problems: dict[tuple[int, str], list[_Problem]] = {}
+        problems: dict[tuple[int, str], list[Problem]] = {}
         scores: dict[int, Tensor] = {}
 
         def handle(name: str, inputs: Iterable[Tensor]) -> None:
@@ -138,12 +62,12 @@ class _OnReaders:
                 visit(model, group, self.images, handle)
         return [scores[place] for place in range(len(layers))]
 
-    def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
+    def _fall(self, readers: list[tuple[str, list[Problem]]], units: int) -> tuple[list[int], list[float]]:
         """The units in the order in which they fall, but for the last one, and at what cost each does."""
         raise NotImplementedError
 
 
-def _problems(module: Any, index: Tensor, gram: Tensor, mean: Tensor) -> list[_Problem]:
+def _problems(module: Any, index: Tensor, gram: Tensor, mean: Tensor) -> list[Problem]:
     """What each group of a reader's outputs does with the units, of which row by row ``index`` has the channels."""
     weight = group_weights(module).double()
     channels = module.weight.shape[1]  # of a group
@@ -155,7 +79,7 @@ def _problems(module: Any, index: Tensor, gram: Tensor, mean: Tensor) -> list[_P
         order = spots.flatten().to(weight.device)
         units = units.to(weight.device)
         problems.append(
-            _Problem(units, gram[group][order][:, order], mean[group][order], weight[group][order])
+            Problem(units, gram[group][order][:, order], mean[group][order], weight[group][order])
         )
     return problems
 
@@ -211,7 +135,7 @@ class ReconstructionCost(_OnReaders):
 
     ridge: NonNegative = RIDGE
 
-    def _eliminations(self, name: str, problems: list[_Problem]) -> list[_Elimination]:
+    def _eliminations(self, name: str, problems: list[Problem]) -> list[Elimination]:
         energy = sum(float((p.weight * (p.covariance @ p.weight)).sum()) for p in problems)
         constant = sum(float((p.mean @ p.weight).square().sum()) for p in problems)
         if energy <= _CONSTANT * constant:
@@ -227,13 +151,12 @@ class ReconstructionCost(_OnReaders):
                 "give more images or a larger ridge"
             ) from error
         return [
-            _Elimination(problem, inverse, energy)
-            for problem, inverse in zip(problems, inverses, strict=True)
+            Elimination(problem, inverse, energy) for problem, inverse in zip(problems, inverses, strict=True)
         ]
 
-    def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
+    def _fall(self, readers: list[tuple[str, list[Problem]]], units: int) -> tuple[list[int], list[float]]:
         eliminations = [one for name, problems in readers for one in self._eliminations(name, problems)]
-        reading: list[list[_Elimination]] = [[] for _ in range(units)]
+        reading: list[list[Elimination]] = [[] for _ in range(units)]
         for one in eliminations:
             for unit in one.units.tolist():
                 reading[unit].append(one)
@@ -269,7 +192,7 @@ class ThiNet(_OnReaders):
     1
     """
 
-    def _fall(self, readers: list[tuple[str, list[_Problem]]], units: int) -> tuple[list[int], list[float]]:
+    def _fall(self, readers: list[tuple[str, list[Problem]]], units: int) -> tuple[list[int], list[float]]:
         products = torch.zeros(units, units, dtype=torch.float64, device=self.images.device)
         for _, problems in readers:
             parts = [_products(problem) for problem in problems]
@@ -288,7 +211,7 @@ class ThiNet(_OnReaders):
         return order, cost
 
 
-def _products(problem: _Problem) -> Tensor:
+def _products(problem: Problem) -> Tensor:
     """Inner products [units, units] on data of what the units contribute to the reader's outputs."""
     gram = problem.covariance + torch.outer(problem.mean, problem.mean)
     shape = (len(problem.units), problem.size)

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Count, Share, Within, check, check_finite, checked, shown
-from splinelib.early_bird.codes import PackedCode, Places, pack_bits, pairwise_distances, sign_codes
+from splinelib.early_bird.codes import Places, sign_codes
+from splinelib.early_bird.distances import PackedCode, pack_bits, pairwise_distances
 from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
 
 Threshold = Annotated[float, Within("(0, 1]")]

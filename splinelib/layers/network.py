@@ -16,7 +16,8 @@ from torch import nn
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs, duplicate, evaluating, run
 from splinelib.layers.layer import Layer
-from splinelib.layers.observe import Observed, observe
+from splinelib.layers.observe import observe
+from splinelib.layers.observed import Observed
 from splinelib.layers.probe import light
 from splinelib.layers.tracing import traced_order
 from splinelib.layers.trial import Trial

@@ -8,7 +8,7 @@ runs is read: views, permutations, shuffles, gates, padding, what lies in code o
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,84 +18,28 @@ from torch.utils._pytree import tree_map_only
 
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.kinds import Kind, channel_axis, kind_of
+from splinelib.layers.kinds import Kind, axis_of, channel_axis, kind_of
+from splinelib.layers.labels import distinct_pairs, fed_channel, reached
+from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides
 from splinelib.layers.probe import Call, answers, noise, probe
 
-Side = tuple[str, str | int]
-"""Channels that a module reads ("in") or writes ("out"), "in" for both where they are coupled; or a tensor's axis."""
-
-_WHOLE = (
-    1e-5  # how far a quotient of gradients may be from a whole number: float64 leaves 1e-11 of 10^4 channels
-)
-_EXACT = (
-    2**27
-)  # numbers in all gradients of single channels together, above which all that mixes counts as one
+_EXACT = 2**27
+"""Numbers in all gradients of single channels together, above which all that mixes counts as one."""
 
 
 @dataclass
 class _Source:
-    """A tensor that others are computed from."""
+    """A tensor that others are computed from.
 
-    tensor: Tensor
-    side: (
-        Side | None
-    )  # None for the network's inputs and for tensors that stand alone, whose axis is not known
-    axis: int = 0
-    name: str = ""
-    stays: str | None = (
-        None  # why what it feeds cannot go, if it is the weight of a module used past its forward pass
-    )
-
-
-@dataclass
-class Observed:
-    """Channels of all modules, numbered, what feeds what, and what must stay.
-
-    Attributes:
-        first: number of the first channel of each side, in the order in which they were met.
-        width: how many channels each side has.
-        edges: pairs of channels that go together.
-        stays: channels that must stay, and why (empty: they are those of the network's inputs, outputs or streams).
-        met: what each call read, as a fingerprint of every channel, and the shapes that it answered with.
-        feeds: names of the modules that each call's input depends on; of a single answer that is read untouched, it.
-        outputs: what the network gave, of both passes.
+    ``side`` is None for the network's inputs and for tensors that stand alone, whose axis is not known. ``stays`` says
+    why what it feeds cannot go, if it is the weight of a module used past its forward pass.
     """
 
-    first: dict[Side, int] = field(default_factory=dict)
-    width: dict[Side, int] = field(default_factory=dict)
-    edges: list[np.ndarray] = field(default_factory=list)
-    stays: list[tuple[np.ndarray, str]] = field(default_factory=list)
-    met: dict[tuple[str, int, bool], tuple[list[Tensor], list[Any], Any]] = field(default_factory=dict)
-    sources: dict[str, list[tuple[list[str], bool]]] = field(default_factory=dict)
-    outputs: list[Any] = field(default_factory=list)
-    idle: set[str] = field(default_factory=set)
-
-    def numbers(self, side: Side, width: int) -> np.ndarray:
-        """Numbers of a side's channels."""
-        if side not in self.first:
-            self.first[side] = sum(self.width.values())
-            self.width[side] = width
-        return self.first[side] + np.arange(self.width[side])
-
-    def join(self, one: np.ndarray, other: np.ndarray) -> None:
-        """Note that channels go together, pair by pair."""
-        self.edges.append(np.stack([one, other]))
-
-
-def sides(name: str, kind: Kind) -> tuple[Side, Side]:
-    """The sides that a module reads and writes."""
-    return (name, "in"), (name, "in" if kind.coupled else "out")
-
-
-def by_channel(values: Tensor, axis: int) -> Tensor:
-    """Rows [channels, all else]."""
-    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
-
-
-def fingerprint(values: Tensor, axis: int) -> Tensor:
-    """A number for each channel [channels] that tells its values, in their order."""
-    rows = by_channel(values.detach(), axis)
-    return rows @ noise("fingerprint", rows.shape[1:], rows.device)
+    tensor: Tensor
+    side: Side | None
+    axis: int = 0
+    name: str = ""
+    stays: str | None = None
 
 
 class _Observer:
@@ -104,7 +48,7 @@ class _Observer:
         self.passed: list[tuple[str, Tensor]] = []  # what modules of no known kind gave, the simple ones
         self.sources: list[_Source] = [
             _Source(t.requires_grad_(), None, name="input")
-            for t in tensors_in(_listed(inputs))
+            for t in tensors_in(inputs)
             if t.is_floating_point()
         ]
         known = {
@@ -185,9 +129,9 @@ class _Observer:
             for source, one, other in zip(self.sources, plain, coded, strict=True):
                 if one is not None and bool(one.any() | other.any()):
                     feeding.append(source)
-                    if self.link(source, _labels(one, other, len(numbers)), numbers) and not self.link_back(
-                        source, values, weight, axis, numbers
-                    ):
+                    if self.link(
+                        source, fed_channel(one, other, len(numbers)), numbers
+                    ) and not self.link_back(source, values, weight, axis, numbers):
                         tangled.append(source)
             if tangled:
                 self.untangle(values, weight, axis, tangled, numbers)
@@ -210,7 +154,7 @@ class _Observer:
             rows = by_channel(labels, source.axis)
             several = by_channel(mixed, source.axis).any(1)
             own = found.numbers(source.side, len(rows))
-            above, below = _pairs(rows, (rows >= 0) & ~several[:, None], len(numbers))
+            above, below = distinct_pairs(rows, (rows >= 0) & ~several[:, None], len(numbers))
             found.join(own[above], numbers[below])
             return bool(several.any()) and len(rows) > 1
         elif source.name == "input":
@@ -249,10 +193,10 @@ class _Observer:
             )
         except RuntimeError:  # an operation that has no second derivative
             return False
-        rows = by_channel(_labels(one, other, count), axis)
+        rows = by_channel(fed_channel(one, other, count), axis)
         if bool((rows == -2).any()):
             return False
-        below, above = _pairs(rows, rows >= 0, count)
+        below, above = distinct_pairs(rows, rows >= 0, count)
         self.found.join(self.found.numbers(source.side, count)[above], numbers[below])  # type: ignore[arg-type]
         return True
 
@@ -272,7 +216,7 @@ class _Observer:
                 chosen, tensors, weight.select(axis, channel), retain_graph=True, allow_unused=True
             )
             fed = [
-                np.zeros(size, bool) if slope is None else _rows(slope, source.axis)
+                np.zeros(size, bool) if slope is None else reached(slope, source.axis)
                 for slope, source, size in zip(slopes, sources, sizes, strict=True)
             ]
             for mask, ids in zip(fed, own, strict=True):
@@ -290,7 +234,7 @@ class _Observer:
             one = torch.zeros(values.shape, dtype=values.dtype, device=values.device)
             one.view(-1)[-1] = 1
             (slope,) = torch.autograd.grad(values, source.tensor, one, retain_graph=True, allow_unused=True)
-            if slope is not None and _rows(slope, source.axis).sum() > 1:
+            if slope is not None and reached(slope, source.axis).sum() > 1:
                 return f"in {name}"
         return f"behind {source.name!r}"
 
@@ -302,41 +246,11 @@ class _Observer:
         for source, slope in zip(self.sources, self.gradients(values, weight.to(values.device)), strict=True):
             if slope is not None and source.side is not None:
                 own = self.found.numbers(source.side, slope.shape[source.axis])
-                self.found.stays.append((own[_rows(slope, source.axis)], why))
+                self.found.stays.append((own[reached(slope, source.axis)], why))
 
 
 def _traced(values: Any) -> bool:
     return isinstance(values, Tensor) and values.requires_grad and values.numel() > 0
-
-
-def _listed(inputs: Inputs) -> Any:
-    return (
-        inputs
-        if isinstance(inputs, Tensor)
-        else list(inputs.values() if hasattr(inputs, "values") else inputs)
-    )
-
-
-def _labels(plain: Tensor, coded: Tensor, count: int) -> Tensor:
-    """The one channel that each element feeds, int64; -1 where it feeds none, -2 where several."""
-    ratio = coded / plain
-    channel = ratio.round()
-    pure = ((ratio - channel).abs() < _WHOLE) & (channel >= 1) & (channel <= count)
-    labels = torch.where(pure, channel - 1, -2.0).nan_to_num(nan=-2.0).long()
-    return labels.masked_fill((plain == 0) & (coded == 0), -1)
-
-
-def _pairs(labels: Tensor, chosen: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair of a row of ``labels`` [rows, n], below ``count``, and a label that it holds where ``chosen``, once."""
-    met = torch.zeros(len(labels), count, dtype=torch.bool, device=labels.device)
-    row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
-    met[row[chosen], labels[chosen]] = True
-    one, other = met.nonzero(as_tuple=True)
-    return one.cpu().numpy(), other.cpu().numpy()
-
-
-def _rows(slope: Tensor, axis: int) -> np.ndarray:
-    return (by_channel(slope, axis) != 0).any(1).cpu().numpy()
 
 
 def _same(answer: Tensor, values: Tensor) -> bool:
@@ -377,8 +291,6 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
 
 def _tie(model: nn.Module, found: Observed) -> None:
     """Join the channels of modules that share a weight."""
-    from splinelib.layers.kinds import axis_of
-
     users: dict[tuple[int, int | None], np.ndarray] = {}
     for name, module in model.named_modules():
         kind = kind_of(module)

@@ -11,7 +11,7 @@ from splinelib.hooks import Inputs, evaluating, run
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.kinds import AFFINE, BATCH_NORM, kind_of
 from splinelib.layers.layer import Layer, Writer
-from splinelib.layers.observe import Side
+from splinelib.layers.observed import Side
 from splinelib.layers.units import Order
 
 if TYPE_CHECKING:

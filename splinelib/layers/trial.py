@@ -11,7 +11,7 @@ from splinelib.hooks import Inputs, duplicate, tensors_in
 from splinelib.layers.cutting import Lost, cut
 from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, over_channels, stock
 from splinelib.layers.layer import Layer
-from splinelib.layers.observe import Observed, fingerprint
+from splinelib.layers.observed import Observed, fingerprint
 from splinelib.layers.probe import Call, answers, probe
 
 _ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands

@@ -12,7 +12,7 @@ from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.groups import channel_groups
 from splinelib.layers.kinds import AFFINE, BATCH_NORM, kind_of
 from splinelib.layers.layer import Layer, Part, Writer
-from splinelib.layers.observe import Observed, Side, sides
+from splinelib.layers.observed import Observed, Side, sides
 
 Order = dict[str, list[Side]]
 """For the modules that may name a layer, first choice first: the sides of the layer in their order, as far as known."""

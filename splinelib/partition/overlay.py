@@ -24,10 +24,9 @@ class _Both(nn.Module):
 def area_distance(first: nn.Module, second: nn.Module, slice: Slice2D) -> Floats:
     """Share of the slice's area on which a unit's bit differs, averaged over each layer's units: float64 [layers].
 
-    This is what the distance of codes on a canvas (:func:`splinelib.early_bird.codes.code_distance`) estimates where
-    the canvas's
-    points fill the slice evenly. The partition of both networks together refines each of theirs, so no point is
-    sampled. Regions of the common partition number up to those of both and their crossings.
+    This is what the distance of codes on a canvas (:func:`splinelib.early_bird.distances.code_distance`) estimates
+    where the canvas's points fill the slice evenly. The partition of both networks together refines each of theirs, so
+    no point is sampled. Regions of the common partition number up to those of both and their crossings.
 
     Raises:
         SettingError: the networks do not have the same layers, or are in training mode.

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from splinelib.early_bird.codes import code_distance, sign_codes
+from splinelib.early_bird.codes import sign_codes
+from splinelib.early_bird.distances import code_distance
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.overlay import area_distance
 from splinelib.partition.slices import Slice2D

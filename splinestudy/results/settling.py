@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from splinelib.early_bird.codes import distance_per_rate
 from splinelib.early_bird.detectors import first_settled
+from splinelib.early_bird.distances import distance_per_rate
 from splinelib.errors import SettingError
 from splinestudy.data.catalogue import ENTRIES
 from splinestudy.results.claim_rows import network_name

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from splinelib.early_bird.canvas import noise_canvas, two_image_canvas
-from splinelib.early_bird.codes import distances_to_final, settled_share
 from splinelib.early_bird.detectors import SplineEarlyBird
+from splinelib.early_bird.distances import distances_to_final, settled_share
 from splinelib.errors import SettingError
 from splinelib.pruning.least_squares import reestimate_norms
 from splinestudy.data import Dataset, calibration, canvas_pair, normalize, subset

@@ -1,0 +1,33 @@
+"""Which channel feeds which element, read off two gradients (:mod:`splinelib.layers.observe`)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splinelib.layers.observed import by_channel
+
+_WHOLE = 1e-5
+"""How far a quotient of gradients may be from a whole number: float64 leaves 1e-11 of 10^4 channels."""
+
+
+def fed_channel(plain: Tensor, coded: Tensor, count: int) -> Tensor:
+    """The one channel that each element feeds, int64; -1 where it feeds none, -2 where several."""
+    ratio = coded / plain
+    channel = ratio.round()
+    pure = ((ratio - channel).abs() < _WHOLE) & (channel >= 1) & (channel <= count)
+    found = torch.where(pure, channel - 1, -2.0).nan_to_num(nan=-2.0).long()
+    return found.masked_fill((plain == 0) & (coded == 0), -1)
+
+
+def distinct_pairs(values: Tensor, chosen: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair of a row of ``values`` [rows, n], below ``count``, and a label that it holds where ``chosen``, once."""
+    met = torch.zeros(len(values), count, dtype=torch.bool, device=values.device)
+    row = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
+    met[row[chosen], values[chosen]] = True
+    one, other = met.nonzero(as_tuple=True)
+    return one.cpu().numpy(), other.cpu().numpy()
+
+
+def reached(slope: Tensor, axis: int) -> np.ndarray:
+    """Which channels of an axis a gradient reaches, [channels]."""
+    return (by_channel(slope, axis) != 0).any(1).cpu().numpy()

@@ -1,0 +1,65 @@
+"""What is observed of a model: its channels, numbered, and which of them go together."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from splinelib.layers.kinds import Kind
+from splinelib.layers.probe import noise
+
+Side = tuple[str, str | int]
+"""Channels that a module reads ("in") or writes ("out"), "in" for both where they are coupled; or a tensor's axis."""
+
+
+@dataclass
+class Observed:
+    """Channels of all modules, numbered, what feeds what, and what must stay.
+
+    Attributes:
+        first: number of the first channel of each side, in the order in which they were met.
+        width: how many channels each side has.
+        edges: pairs of channels that go together.
+        stays: channels that must stay, and why (empty: they are those of the network's inputs, outputs or streams).
+        met: what each call read, as a fingerprint of every channel, and the shapes that it answered with.
+        sources: for every call, the modules that its input depends on, and whether it is one answer, read untouched.
+        outputs: what the network gave, of both passes.
+        idle: modules that did not run.
+    """
+
+    first: dict[Side, int] = field(default_factory=dict)
+    width: dict[Side, int] = field(default_factory=dict)
+    edges: list[np.ndarray] = field(default_factory=list)
+    stays: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    met: dict[tuple[str, int, bool], tuple[list[Tensor], list[Any], Any]] = field(default_factory=dict)
+    sources: dict[str, list[tuple[list[str], bool]]] = field(default_factory=dict)
+    outputs: list[Any] = field(default_factory=list)
+    idle: set[str] = field(default_factory=set)
+
+    def numbers(self, side: Side, width: int) -> np.ndarray:
+        """Numbers of a side's channels."""
+        if side not in self.first:
+            self.first[side] = sum(self.width.values())
+            self.width[side] = width
+        return self.first[side] + np.arange(self.width[side])
+
+    def join(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Note that channels go together, pair by pair."""
+        self.edges.append(np.stack([one, other]))
+
+
+def sides(name: str, kind: Kind) -> tuple[Side, Side]:
+    """The sides that a module reads and writes."""
+    return (name, "in"), (name, "in" if kind.coupled else "out")
+
+
+def by_channel(values: Tensor, axis: int) -> Tensor:
+    """Rows [channels, all else]."""
+    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
+
+
+def fingerprint(values: Tensor, axis: int) -> Tensor:
+    """A number for each channel [channels] that tells its values, in their order."""
+    rows = by_channel(values.detach(), axis)
+    return rows @ noise("fingerprint", rows.shape[1:], rows.device)
