@@ -182,7 +182,7 @@ def record(seed, share=0.9, slope=1.0):
     overlap = [{"ratio": 0.3, "criteria": ["x", "y"], "jaccard": [[1, 0.1 * seed], [0.1 * seed, 1]]}]
     results = {"channels": channels, "touching": touching, "windows": windows, "removal": removal}
     results |= {"overlap": overlap, "accuracy": 0.9}
-    dense = {"seed": seed, "dataset": "digits", "arch": "vgg16_bn", "width": 0.5}
+    dense = {"seed": seed, "dataset": "digits", "arch": "vgg16_bn", "width": 0.5, "images": None}
     return Record("reading", "k", {"dense": dense}, results, {"profile": "smoke"})
 
 

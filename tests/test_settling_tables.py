@@ -123,7 +123,7 @@ def test_runs_of_another_profile_are_named(settling):
     with pytest.raises(SettingError, match=r"epochs=8.* on none of standard, constant, .* own profile"):
         schedule_name(run, dataclasses.replace(PROFILE, epochs=9))
     for table in (tables.schedule_table, tables.draw_table, tables.canvas_table, tables.matrices_by_schedule):
-        with pytest.raises(SettingError, match=r"record \w+ \(vgg16_bn ×0.125, cifar10, 100 images\) is not"):
+        with pytest.raises(SettingError, match=r"record \w+ \(VGG-16 ×1/8, CIFAR-10, 100 images\) is not"):
             table(settling, other)
 
 
@@ -177,7 +177,7 @@ def test_the_claim_does_not_judge_what_was_not_run(settling):
         "at a constant learning rate: not run; standard: epoch 3.0 (first drop at 4)"
     )
     assert "settle" not in claim["ours"]
-    assert claim["records"] == "vgg16_bn ×0.125, cifar10, 100 images, profile tiny, 2 seeds a schedule"
+    assert claim["records"] == "VGG-16 ×1/8, CIFAR-10, 100 images, profile tiny, 2 seeds a schedule"
 
 
 def test_schedules_can_be_chosen():

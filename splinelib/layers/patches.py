@@ -39,7 +39,7 @@ def together(model: nn.Module, names: Sequence[str], images: Tensor) -> list[lis
         nonlocal largest
         largest = max(largest, values[0].numel() * values.element_size())
 
-    observe(model, dict.fromkeys(names, note), dict.fromkeys(names, note), images[:2])
+    watch_first(model, dict.fromkeys(names, note), dict.fromkeys(names, note), images[:2])
     fits = _LIVE * largest * len(images) <= HELD
     return [list(names)] if fits else [[name] for name in names]
 
@@ -66,7 +66,7 @@ def visit(model: nn.Module, names: Sequence[str], images: Tensor, handle: Handle
         handle(names[0], (read(model, names[0], chunk) for chunk in images.split(CHUNK)))
     else:
         observers = {name: partial(_split, handle, name) for name in names}
-        observe(model, observers, {}, images)
+        watch_first(model, observers, {}, images)
 
 
 def _split(handle: Handle, name: str, values: Tensor) -> None:
@@ -77,7 +77,7 @@ class _Enough(Exception):
     """Ends a forward pass once every module looked at has run."""
 
 
-def observe(
+def watch_first(
     model: nn.Module, inputs: Mapping[str, Observer], outputs: Mapping[str, Observer], images: Tensor
 ) -> None:
     """Show each observer what its module reads, or writes, when it first runs; nothing behind the last of them runs."""
@@ -101,7 +101,7 @@ def observe(
 def read(model: nn.Module, name: str, images: Tensor) -> Tensor:
     """What module ``name`` first reads for a batch of images; nothing behind it runs."""
     caught: list[Tensor] = []
-    observe(model, {name: lambda values: caught.append(values.clone())}, {}, images)
+    watch_first(model, {name: lambda values: caught.append(values.clone())}, {}, images)
     return caught[0]
 
 

@@ -24,7 +24,6 @@ from splinelib.layers.patches import (
     by_group,
     group_weights,
     in_order,
-    observe,
     output_positions,
     outputs_at,
     patches,
@@ -32,6 +31,7 @@ from splinelib.layers.patches import (
     solvable,
     together,
     visit,
+    watch_first,
 )
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.surgery import Selection, lost_channels
@@ -220,7 +220,7 @@ class _Goals:
         self._outputs: dict[str, list[Tensor]] = {name: [] for name in names if name not in norms}
         for chunk in images.split(CHUNK):
             read = {name: moments.add for name, moments in self._moments.items()}
-            observe(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk)
+            watch_first(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk)
 
     def _note(self, name: str, outputs: Tensor) -> None:
         """Keep what the dense module writes for one more chunk of images, at some positions."""

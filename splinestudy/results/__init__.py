@@ -3,7 +3,6 @@
 from splinestudy.results.claim_rows import claim_table as claim_table
 from splinestudy.results.claim_rows import describe as describe
 from splinestudy.results.claim_rows import detection_claim as detection_claim
-from splinestudy.results.claim_rows import network_name as network_name
 from splinestudy.results.claim_rows import pruning_claim as pruning_claim
 from splinestudy.results.claim_rows import study_claim as study_claim
 from splinestudy.results.comparisons import MARGIN as MARGIN
@@ -19,6 +18,7 @@ from splinestudy.results.early_bird import epoch_table as epoch_table
 from splinestudy.results.early_bird import layer_table as layer_table
 from splinestudy.results.early_bird import mean_matrix as mean_matrix
 from splinestudy.results.early_bird import threshold_outcomes as threshold_outcomes
+from splinestudy.results.names import network_name as network_name
 from splinestudy.results.pruning import is_start as is_start
 from splinestudy.results.pruning import one_shot_table as one_shot_table
 from splinestudy.results.pruning import pruning_table as pruning_table

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from splinestudy.results.names import network_name
 from splinestudy.runs.records import Record
 
 TINY = 0.1
@@ -16,7 +17,7 @@ def boundary_table(records: Sequence[Record]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for record in records:
         dense = record.settings["dense"]
-        name = f"{dense['arch']} ×{dense['width']:g}, {dense['dataset']}"
+        name = network_name(record)
         regions = record.results["regions"]
         rows += [
             {"network": name, "seed": dense["seed"], "regions": regions[row["slice"]], **row}

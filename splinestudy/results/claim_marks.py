@@ -10,7 +10,8 @@ from splinestudy import results
 from splinestudy.results import boundary, claims, initialisation, interpretation
 from splinestudy.results.comparison_marks import criterion_marks, savings_marks, ticket_marks
 from splinestudy.results.comparisons import MARGIN, paired_differences
-from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of, mean_row
+from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of, mean_row
+from splinestudy.results.names import network_name
 from splinestudy.results.rules import (
     COIN,
     COIN_ON_IMAGES,
@@ -93,7 +94,7 @@ def _coin_on_images(starts: Sequence[Record]) -> Mark:
     word, table = _COINS[claim["C1"]], intervals(rows, 100)
     return Mark(
         "C1",
-        case_of(starts[0]),
+        network_name(starts[0]),
         "",
         word,
         evidence,
@@ -147,7 +148,7 @@ def _contributing(store: RecordStore) -> Marks:
         for name, group in table[table["layer"] == "all"].groupby("network", sort=False):
             members = [r for r in found if boundary.boundary_table([r])["network"].iloc[0] == name]
             marks.append(
-                _touching(f"{case_of(members[0])}: on slices", group["touching"], boundary.TINY, members)
+                _touching(f"{network_name(members[0])}: on slices", group["touching"], boundary.TINY, members)
             )
     if read := claims.readings(store):
         sampled, windows = (interpretation.rows_table(read, name) for name in ("touching", "windows"))
@@ -156,7 +157,7 @@ def _contributing(store: RecordStore) -> Marks:
             for _, part in sampled.groupby("seed")
         ]
         inside = windows.loc[windows["layer"] == "all"].groupby("seed")["touching"].mean()
-        case = case_of(read[0])
+        case = network_name(read[0])
         marks.append(_touching(f"{case}: channels, whole space", shares, interpretation.TINY, read))
         marks.append(_touching(f"{case}: positions, one small window", inside, interpretation.TINY, read))
     return marks
@@ -209,7 +210,9 @@ def _drawn(records: Sequence[Record]) -> Mark:
         )
     rows = [mean_row("share of the schedule at the draw", shares)] if shares else []
     table = intervals(rows, 100)
-    return Mark("C4", case_of(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records), HERE)
+    return Mark(
+        "C4", network_name(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records), HERE
+    )
 
 
 def _by_itself(records: Sequence[Record], study: Study) -> Mark:
@@ -224,7 +227,7 @@ def _by_itself(records: Sequence[Record], study: Study) -> Mark:
         f"half-way {100 * half['moved'].mean():.0f} % of the bits will still change"
     )
     table = intervals([mean_row("distance to the last epoch, half-way", half["to_final"].tolist())])
-    case = f"{case_of(records[0])}: constant rate"
+    case = f"{network_name(records[0])}: constant rate"
     word: Word = "supported" if settles_alone(draws, epochs) else "contradicted"
     return Mark(
         "C4",
@@ -258,7 +261,7 @@ def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> M
         (f"ticket of epoch {row.dense_epochs}", row.difference, row.low, row.high)
         for row in early.itertuples()
     ]
-    case = f"{case_of(records[0])}: tickets"
+    case = f"{network_name(records[0])}: tickets"
     axis = "early ticket − last one (points)"
     table = intervals(rows, 100)
     return Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, _POINTS, keys_of(records), HERE)
@@ -280,7 +283,7 @@ def _explained(store: RecordStore) -> Marks:
             word = "contradicted"
         rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
         evidence = f"rank correlation {part['rho'].mean():+.2f} over {len(part)} networks"
-        case = f"{case_of(read[0])}: {name}"
+        case = f"{network_name(read[0])}: {name}"
         axis = "rank correlation of scale and class separation"
         marks.append(
             Mark(

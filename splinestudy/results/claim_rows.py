@@ -1,13 +1,13 @@
 """Claims beside what records show, in words made from their numbers alone."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
+from splinestudy.results.names import arch_name, data_name, dense_settings, network_name
 from splinestudy.runs.records import Record
 
 VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
@@ -78,28 +78,16 @@ def describe(records: Sequence[Record]) -> str:
     if not records:
         return "no records"
     first = records[0]
-    dense = _dense(first)
-    seeds = sorted({_dense(record)["seed"] for record in records})
+    dense = dense_settings(first)
+    seeds = sorted({dense_settings(record)["seed"] for record in records})
     images = "all" if dense["images"] is None else f"{dense['images']:,}"
+    name = arch_name(dense["arch"], dense["width"])
     hardware = ", ".join(sorted({record.provenance["hardware"] for record in records}))
     return (
-        f"profile {first.provenance['profile']}: {dense['dataset']} ({images} training images), {dense['arch']} "
-        f"×{dense['width']:g}, {dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
+        f"profile {first.provenance['profile']}: {data_name(dense['dataset'])} ({images} training images), {name}, "
+        f"{dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
         f"{len(records)} runs on {hardware}, finished {max(r.provenance['finished'] for r in records)[:10]}"
     )
-
-
-def network_name(record: Record) -> str:
-    """The network behind a record and its data, as ``vgg16_bn ×0.25, cifar10``."""
-    dense = _dense(record)
-    images = "" if dense["images"] is None else f", {dense['images']:,} images"
-    return f"{dense['arch']} ×{dense['width']:g}, {dense['dataset']}{images}"
-
-
-def _dense(record: Record) -> dict[str, Any]:
-    """The settings of data, network and dense training behind a record of any kind of run."""
-    settings = record.settings
-    return settings.get("dense") or settings.get("training") or settings
 
 
 def _unequal(judged: pd.DataFrame) -> str:

@@ -10,7 +10,8 @@ from splinestudy import results
 from splinestudy.results import claims, protocol_rows, simultaneous
 from splinestudy.results.claim_rows import VERDICTS
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
-from splinestudy.results.marks import HERE, Mark, Marks, Word, case_of, intervals, keys_of
+from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
+from splinestudy.results.names import network_name
 from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
@@ -52,7 +53,7 @@ def _against(
     evidence = f"of {len(verdicts)} other methods: {', '.join(said)}; "
     evidence += f"{100 * worst['difference']:+.1f} points against {worst['against'].label}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
-    case = case_of(records[0]) + (" (protocol)" if "unequal" in differences else "")
+    case = network_name(records[0]) + (" (protocol)" if "unequal" in differences else "")
     word = _STANDINGS[standing(verdicts)]
     keys, band = keys_of(records), (-margin, margin)
     return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule)
@@ -77,7 +78,7 @@ def ticket_marks(store: RecordStore) -> Marks:
             )
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
-            case, rule = f"{case_of(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)
+            case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)
             table, keys = intervals(rows, 100), keys_of(tickets)
             marks.append(Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule))
     return marks

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,9 +13,6 @@ from splinestudy.runs.records import Record
 
 Word = Literal["supported", "in part", "undecided", "contradicted"]
 WORDS: tuple[Word, ...] = get_args(Word)
-
-_ARCHS = {"vgg16_bn": "VGG-16", "simple_cnn": "SimpleCNN", "alexnet": "AlexNet", "preresnet": "PreResNet-"}
-_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,23 +72,6 @@ def counts(marks: Sequence[Mark]) -> str:
     found = [mark.word for mark in marks]
     said = [f"{word} in {found.count(word)}" for word in WORDS if word in found]
     return f"{', '.join(said)} of {len(marks)} cases"
-
-
-def case_of(record: Record) -> str:
-    """The network and data behind a record of any kind of run, as people write them."""
-    settings = record.settings
-    dense = settings.get("dense") or settings.get("training") or settings
-    return network_case(dense["arch"], dense["width"], dense["dataset"])
-
-
-def network_case(arch: str, width: float, dataset: str) -> str:
-    """A network's name, width and data as people write them.
-
-    >>> network_case("preresnet20", 0.5, "cifar10")
-    'PreResNet-20 ×1/2, CIFAR-10'
-    """
-    name = next((arch.replace(known, shown) for known, shown in _ARCHS.items() if known in arch), arch)
-    return f"{name} ×{Fraction(width).limit_denominator(64)}, {_DATA.get(dataset, dataset)}"
 
 
 def keys_of(records: Iterable[Record]) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from splinelib.pruning.selection import Scope
-from splinestudy.results.claim_rows import network_name, seeds_of, study_claim
+from splinestudy.results.claim_rows import seeds_of, study_claim
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
+from splinestudy.results.names import network_name
 from splinestudy.results.protocol import BIRD, judge, judge_saving, judge_tickets, reproduced
 from splinestudy.results.pruning import pruning_table, whole_table
 from splinestudy.results.rules import PROTOCOL

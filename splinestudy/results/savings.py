@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from splinestudy.results.claim_rows import network_name, seeds_of
+from splinestudy.results.claim_rows import seeds_of
 from splinestudy.results.comparisons import summarise
+from splinestudy.results.names import network_name
 from splinestudy.results.training_cost import (
     PHASES,
     all_dense_epochs,

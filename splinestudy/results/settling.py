@@ -9,8 +9,8 @@ from splinelib.early_bird.detectors import first_settled
 from splinelib.early_bird.distances import distance_per_rate
 from splinelib.errors import SettingError
 from splinestudy.data.catalogue import ENTRIES
-from splinestudy.results.claim_rows import network_name
 from splinestudy.results.comparisons import paired_differences, verdict
+from splinestudy.results.names import network_name
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile
 from splinestudy.runs.records import Record, run_key

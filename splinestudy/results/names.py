@@ -1,0 +1,45 @@
+"""Networks and data sets as people write them."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from splinestudy.runs.records import Record
+
+_ARCHS = {"vgg16_bn": "VGG-16", "simple_cnn": "SimpleCNN", "alexnet": "AlexNet", "preresnet": "PreResNet-"}
+_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
+
+
+def network_name(record: Record) -> str:
+    """The network behind a record of any kind of run, and its data, as ``VGG-16 ×1/4, CIFAR-10, 10,000 images``.
+
+    The images are counted where they are not all there are.
+    """
+    dense = dense_settings(record)
+    images = "" if dense["images"] is None else f", {dense['images']:,} images"
+    return f"{arch_name(dense['arch'], dense['width'])}, {data_name(dense['dataset'])}{images}"
+
+
+def arch_name(arch: str, width: float) -> str:
+    """A network's name and width.
+
+    >>> arch_name("preresnet20", 0.5)
+    'PreResNet-20 ×1/2'
+    """
+    name = next((arch.replace(known, shown) for known, shown in _ARCHS.items() if known in arch), arch)
+    return f"{name} ×{Fraction(width).limit_denominator(64)}"
+
+
+def data_name(dataset: str) -> str:
+    """A data set's name.
+
+    >>> data_name("fashion_mnist")
+    'Fashion-MNIST'
+    """
+    return _DATA.get(dataset, dataset)
+
+
+def dense_settings(record: Record) -> Mapping[str, Any]:
+    """The settings of data, network and dense training behind a record of any kind of run."""
+    settings = record.settings
+    return settings.get("dense") or settings.get("training") or settings
