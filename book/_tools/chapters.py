@@ -155,7 +155,8 @@ def _clean(notebook: NotebookNode, stem: str) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             # Code is one click away; who reads for the findings is not kept waiting by it.
-            cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "hide-input"})
+            tags = {*cell.metadata.get("tags", [])}
+            cell.metadata["tags"] = sorted(tags if "remove-input" in tags else tags | {"hide-input"})
             # Progress bars and their timings go to standard error; the page shows results only.
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:

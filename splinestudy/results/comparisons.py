@@ -76,7 +76,7 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def verdict(low: float, high: float, margin: float = MARGIN) -> str:
-    """The rule, fixed before any number: where does the confidence interval of a difference lie?
+    """The rule of the studies before the protocol: where does the confidence interval of a difference lie?
 
     *better* if wholly above ``margin``, *worse* if wholly below ``-margin``, *on par* if wholly within ±margin,
     else *open*: the data do not decide. *one seed* where there is no interval.
