@@ -1,5 +1,7 @@
 """Whether images are what a network takes, and fit to calibrate it: asked before any work is done."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
@@ -28,15 +30,18 @@ def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None
         )
 
 
-def check_fit(model: nn.Module, images: Tensor) -> None:
-    """Raise :class:`SettingError` unless the images [N, ...] are finite and ``model`` takes them."""
+def check_fit(model: nn.Module, images: Tensor) -> Any:
+    """What ``model`` gives for the first two images.
+
+    Raises :class:`SettingError` unless all images [N, ...] are finite and ``model`` takes them.
+    """
     if not bool(images.isfinite().all()):
         raise SettingError(
             f"images of shape {tuple(images.shape)} hold values that are not finite: leave such images out"
         )
     try:
         with evaluating(model):
-            model(images[:2])
+            return model(images[:2])
     except (RuntimeError, ValueError, IndexError) as error:
         raise SettingError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)} ({error}): give a batch "

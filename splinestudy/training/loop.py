@@ -92,9 +92,7 @@ def train(
 def _check_classifier(model: nn.Module, dataset: Dataset) -> None:
     """Raise :class:`SettingError` unless ``model`` gives a number for each class of each image."""
     images = normalize(dataset.train.images[:2], dataset)
-    check_fit(model, images)
-    with evaluating(model):
-        outputs = model(images)
+    outputs = check_fit(model, images)
     if outputs.ndim != 2 or outputs.shape[1] < dataset.num_classes:
         raise SettingError(
             f"outputs of {type(model).__name__} have shape {tuple(outputs.shape)}: data set {dataset.name!r} needs "
