@@ -16,7 +16,7 @@ import torch
 from tiny_runs import SETTINGS, tiny_dataset, tiny_network
 from torch import nn
 
-import splinelib.early_bird.codes as codes
+import splinelib.early_bird.distances as distances
 from splinelib import criteria, early_bird, layers, partition, pruning
 from splinelib.criteria.grouping import SplineGroups
 from splinelib.early_bird import detectors
@@ -229,14 +229,14 @@ TARGETS = {
         lambda: dict(zip(("first", "second"), packed()[:2], strict=True)),
     ),
     **{
-        f"codes.{name}": (getattr(codes, name), lambda: {"codes": packed()})
+        f"distances.{name}": (getattr(distances, name), lambda: {"codes": packed()})
         for name in ("pairwise_distances", "distances_to_final", "settled_share")
     },
-    "codes.distance_per_rate": (
-        codes.distance_per_rate,
+    "distances.distance_per_rate": (
+        distances.distance_per_rate,
         lambda: {"distances": np.zeros((3, 3)), "lrs": [1.0, 1.0, 1.0]},
     ),
-    "codes.pack_bits": (codes.pack_bits, lambda: {"bits": torch.ones(9, dtype=torch.bool)}),
+    "distances.pack_bits": (distances.pack_bits, lambda: {"bits": torch.ones(9, dtype=torch.bool)}),
     "early_bird.PackedCode": (
         early_bird.PackedCode,
         lambda: {"layers": (np.zeros(1, np.uint8),), "bits": (4,)},

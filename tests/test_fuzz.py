@@ -8,7 +8,7 @@ READERS = ("criteria.BatchNormScale", "files.", "records.", "arrays.", "data.loa
 PARTS = (
     "criteria",
     "early_bird",
-    "codes",
+    "distances",
     "detectors",
     "regression",
     "files",

@@ -108,8 +108,9 @@ class GraSP(_OnBatch):
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores in (0, 1], float64 [units] for each layer."""
-        check_layers(model, layers)
         sums = self.signed(model, layers)
+        if not sums:
+            return []
         distinct, rank = torch.cat(sums).unique(return_inverse=True)
         return list(((rank + 1).double() / len(distinct)).split([len(part) for part in sums]))
 
