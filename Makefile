@@ -7,6 +7,8 @@
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make check-site   the rendered book in a real browser (playwright and Chromium): phone, dark mode, playground, console
 # make shots   a picture of every page, wide and narrow, light and dark, under build/shots
+# make pdf     the whole book as build/book.pdf (playwright and Chromium)
+# make release   one archive of book, records, figures and source with checksums, under build/
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
 # make clean   remove what `make book` and `make test` made; keeps .venv, the data cache and the live runs
 
@@ -23,7 +25,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
-.PHONY: book serve test test-long bench zoo check-data check-site shots lock clean
+.PHONY: book serve test test-long bench zoo check-data check-site shots pdf release lock clean
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
@@ -74,9 +76,12 @@ zoo: $(STAMP)
 check-data: $(STAMP)
 	$(PY) -m pytest -m realdata tests/test_data.py
 
-check-site shots: $(STAMP)
+check-site shots pdf: $(STAMP)
 	@$(PY) -c 'import playwright' 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check playwright
-	$(if $(filter shots,$@),$(PY) -m book._tools shots,$(PY) -m pytest -m browser tests/test_site_in_browser.py tests/test_playground.py)
+	$(if $(filter shots pdf,$@),$(PY) -m book._tools $@,$(PY) -m pytest -m browser tests/test_site_in_browser.py tests/test_playground.py)
+
+release: $(STAMP)
+	@$(PY) -m book._tools release
 
 lock:
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | \

@@ -54,7 +54,7 @@ def node():
 
 def run_script(call, given):
     """What a script prints as JSON."""
-    call = call % playground.SOURCE.as_uri()
+    call = call.replace("%s", playground.SOURCE.as_uri())
     command = [*node(), "--input-type=module", "--eval", call]
     done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from book._tools.layout import BOOK
+from book._tools.npm import axe_script
 from book._tools.shots import OPTIONS, find_browser, find_pages, remember_theme
 
 pytestmark = pytest.mark.browser
@@ -172,3 +173,84 @@ def test_every_claim_has_a_mark_at_a_glance(visit):
     rows = page.locator("table.glance tbody tr")
     assert rows.count() == 8
     assert rows.locator(".mark").count() == 8
+
+
+@pytest.fixture(scope="module")
+def axe():
+    return axe_script()
+
+
+@pytest.mark.parametrize("name", find_pages(SITE))
+def test_page_has_no_serious_fault_for_those_who_do_not_see_it(visit, axe, name):
+    page = visit(name)
+    page.evaluate(axe)
+    found = page.evaluate("axe.run().then((report) => report.violations)")
+    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert [(fault["id"], [node["html"][:120] for node in fault["nodes"][:3]]) for fault in serious] == []
+
+
+def test_threshold_moves_the_drawn_epoch(visit):
+    page = visit("early_bird_explorer.html")
+    said = page.locator("#early-bird .drawn")
+    released = said.inner_text()
+    assert released.startswith("Drawn after epoch")
+    page.locator("#early-bird-threshold").fill("0.01")
+    assert said.inner_text() != released
+    page.get_by_role("button", name="As released").click()
+    assert said.inner_text() == released
+    for choice in range(page.locator("#early-bird-network option").count()):
+        page.locator("#early-bird-network").select_option(str(choice))
+        assert "Over the seeds" in said.inner_text()
+    page.locator("#early-bird canvas").focus()
+    page.keyboard.press("ArrowUp")
+    assert "distance" in page.locator("#early-bird .said").inner_text()
+
+
+def test_every_comparison_can_be_seen(visit):
+    page = visit("comparison_explorer.html")
+    seen = set()
+    for network in range(page.locator("#comparison-network option").count()):
+        page.locator("#comparison-network").select_option(str(network))
+        for chosen in range(page.locator("#comparison-set option").count()):
+            page.locator("#comparison-set").select_option(str(chosen))
+            said = page.locator("#comparison .said").inner_text()
+            rows = page.locator("#comparison tbody tr").count()
+            assert rows - 1 == page.locator("#comparison svg circle").count() - rows
+            assert said.startswith(
+                f"Spline against {rows - 1} method" if rows > 1 else "No method of this set"
+            )
+            seen.add(said)
+    assert len(seen) > 5
+
+
+def test_method_is_lit_wherever_it_stands(visit):
+    page = visit("comparison_explorer.html")
+    page.locator("#comparison tbody tr").first.hover()
+    name = page.locator("#comparison tbody tr").first.get_attribute("data-method")
+    lit = page.locator("#comparison .lit")
+    assert lit.count() >= 2
+    assert {lit.nth(place).get_attribute("data-method") for place in range(lit.count())} == {name}
+
+
+@pytest.mark.parametrize("name", ["early_bird", "comparison"])
+def test_on_paper_a_picture_stands_in_the_explorer_s_place(visit, name):
+    page = visit(f"{name}_explorer.html")
+    still = page.locator(".explorer-still")
+    assert not still.is_visible()
+    page.emulate_media(media="print")
+    assert still.is_visible()
+    assert not page.locator(".explorer").is_visible()
+
+
+def test_every_figure_of_the_index_leads_to_its_fold(visit):
+    page = visit("figures.html")
+    links = page.locator(".figure-index a")
+    assert links.count() > 50
+    links.first.click()
+    anchor = page.evaluate("location.hash.slice(1)")
+    fold = page.locator(f"#{anchor} details.figure-links")
+    fold.locator("summary").click()
+    text = fold.inner_text()
+    assert "make book" in text
+    assert "@misc{splinelib-fig-" in text
+    assert [a.inner_text() for a in fold.locator("a").all()][:3] == ["SVG", "PNG", "PDF"]

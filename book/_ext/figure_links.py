@@ -1,9 +1,17 @@
-"""Under every figure: links to its files and a line to cite it by. Warns about images without alternative text."""
+"""Under every figure one fold: its files, the command that makes it again, its records, and how to cite it.
 
+Warns about images without alternative text.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -12,6 +20,53 @@ ENDINGS = ("svg", "png", "pdf", "csv")
 FOLDER = Path("_extra") / "figures"  # below the source folder; served as figures/
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that has files: its page and anchor there, its number, caption, and files."""
+
+    page: str
+    name: str
+    number: str
+    caption: str
+    chapter: str
+    files: tuple[Path, ...]
+
+    @property
+    def command(self) -> str:
+        """What makes it again."""
+        found = re.fullmatch(r"results/(\d+)_\w+", self.page)
+        return f"make book NOTEBOOK={found[1]}" if found else "make book"
+
+    @property
+    def records(self) -> str:
+        """Which committed records its chapter had read by then."""
+        path = self.files[0].with_suffix(".json")
+        read = json.loads(path.read_text()) if path.exists() else {"records": 0}
+        if not read["records"]:
+            return "no committed records; computed when the chapter runs"
+        first, last = (date[:10] for date in (*read["first"], *read["last"]))
+        days = f"on {first}" if first == last else f"between {first} and {last}"
+        commits = [commit[:7] for commit in read["commits"]]
+        at = f"commit {commits[0]}" if len(commits) == 1 else f"{len(commits)} commits"
+        return (
+            f"up to here the chapter reads {read['records']} committed records, finished {days}, made at {at}"
+        )
+
+    def bibtex(self, book: str) -> str:
+        """An entry of its own."""
+        citation = _citation()
+        title = re.split(r"(?<=[.:;]) ", self.caption)[0].rstrip(".:;").replace("\\", "").replace("$", "")
+        fields = {
+            "author": "{The splinelib authors}",
+            "title": f"{title} (figure {self.number})",
+            "howpublished": f"In: {book}, a reproducible companion, chapter ``{self.chapter}''",
+            "year": str(citation["date-released"])[:4],
+            "note": f"Version {citation['version']}, {self.page}.html\\#{self.name}",
+        }
+        lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+        return f"@misc{{splinelib-{self.name},\n{lines}\n}}"
 
 
 def require_alt(app: Sphinx, doctree: nodes.document) -> None:
@@ -28,18 +83,41 @@ def note_files(app: Sphinx, doctree: nodes.document) -> None:
             app.env.note_dependency(str(path))
 
 
+def find_figures(app: Sphinx, doctree: nodes.document, docname: str) -> list[tuple[nodes.figure, Figure]]:
+    """The figures of a page that have files and a caption."""
+    numbers = app.env.toc_fignumbers.get(docname, {}).get("figure", {})
+    title, found = app.env.titles[docname].astext(), []
+    for node in doctree.findall(nodes.figure):
+        files, captions = _files(app, node), list(node.findall(nodes.caption))
+        if files and captions:
+            number = ".".join(map(str, numbers.get(next(iter(node["ids"]), ""), ())))
+            caption = captions[0].astext()
+            found.append((node, Figure(docname, files[0].stem, number, caption, title, tuple(files))))
+    return found
+
+
 def append_links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Append the downloads and the cite line to the caption of every figure that has files."""
-    if app.builder.format != "html":
+    """Append the fold to the caption of every figure that has files."""
+    if app.builder.name != "html":
         return
     root = "../" * docname.count("/")
-    title = app.env.titles[docname].astext()
-    for figure in doctree.findall(nodes.figure):
-        files = _files(app, figure)
-        captions = list(figure.findall(nodes.caption))
-        if files and captions:
-            line = _line(files, root, title, app.config.html_title)
-            figure.append(nodes.legend("", nodes.raw("", line, format="html")))
+    for node, figure in find_figures(app, doctree, docname):
+        node.append(nodes.legend("", nodes.raw("", fold(figure, root, app.config.html_title), format="html")))
+
+
+def fold(figure: Figure, root: str, book: str) -> str:
+    """The fold's HTML; ``root`` leads from the page to the site's root."""
+    links = " ".join(
+        f'<a href="{root}figures/{path.name}" download aria-label="{figure.name} as {path.suffix[1:].upper()}">'
+        f"{path.suffix[1:].upper()}</a>"
+        for path in figure.files
+    )
+    return (
+        '<details class="figure-links"><summary>Files, data, command, citation</summary>'
+        f"<p>{links}</p>"
+        f"<p>Made by <code>{figure.command}</code>; {escape(figure.records)}.</p>"
+        f'<div class="highlight"><pre>{escape(figure.bibtex(book))}</pre></div></details>'
+    )
 
 
 def _files(app: Sphinx, figure: nodes.figure) -> list[Path]:
@@ -49,18 +127,9 @@ def _files(app: Sphinx, figure: nodes.figure) -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
-def _line(files: list[Path], root: str, title: str, book: str) -> str:
-    name = files[0].stem
-    links = " ".join(
-        f'<a href="{root}figures/{path.name}" download aria-label="{name} as {path.suffix[1:].upper()}">'
-        f"{path.suffix[1:].upper()}</a>"
-        for path in files
-    )
-    cite = f"Figure “{name}”, chapter “{title}”, in: {book}, a reproducible companion."
-    return (
-        f'<div class="figure-links">{links} <details><summary>Cite</summary>'
-        f"<p>{escape(cite)}</p></details></div>"
-    )
+@cache
+def _citation() -> dict[str, Any]:
+    return yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from splinestudy.runs.committed import committed_store
 
 from .chapters import due_chapters, find_chapters, run_chapters, stage_unrun
 from .check_site import check_site
+from .explorers import write_explorers
 from .glance import write_glance
-from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout
-from .mathjax import install_mathjax
+from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout, shown
+from .npm import install_mathjax
+from .pdf import make_pdf
 from .playground import write_playground
+from .release import make_release
 from .render import render, report, stage
 from .shots import take_shots
 from .teaser import draw_teaser
@@ -32,6 +35,7 @@ def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     install_mathjax(BOOK)
     draw_teaser(BOOK)
     write_playground(BOOK)
+    write_explorers(BOOK)
     write_glance(BOOK)
     list_studies(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
@@ -51,6 +55,7 @@ def test_book() -> None:
     stage(TEST, BOOK)
     draw_teaser(TEST)
     write_playground(TEST)
+    write_explorers(TEST)
     write_glance(TEST)
     list_studies(TEST)
     run_chapters(find_chapters(), TEST, "smoke")
@@ -106,6 +111,8 @@ def main() -> int:
     )
     verbs.add_parser("test", help="all notebooks at profile smoke, rendered and checked apart")
     verbs.add_parser("shots", help="a picture of every page of the rendered book")
+    verbs.add_parser("pdf", help="the whole book as one PDF")
+    verbs.add_parser("release", help="one archive of book, records, figures and source")
     verbs.add_parser("serve", help="open the rendered book").add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     # Whoever ends the build ends its notebooks too, just as Ctrl-C does.
@@ -117,6 +124,10 @@ def main() -> int:
             test_book()
         elif options.verb == "shots":
             take_shots(BOOK.site, BUILD / "shots")
+        elif options.verb == "pdf":
+            print(shown(make_pdf(BOOK)))
+        elif options.verb == "release":
+            print(shown(make_release(BOOK)))
         else:
             serve(BOOK, options.port)
     except BuildError as error:

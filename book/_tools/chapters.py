@@ -1,6 +1,7 @@
 """Notebooks run through papermill; what they leave behind are the chapters of the book."""
 
 import ast
+import base64
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from nbformat import NotebookNode
 from .inputs import chapter_key
 from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown
 from .parallel import count_cores, count_jobs, run_all
+from .pictures import keep_figures, small_png
 
 Parameters = dict[str, Any]
 
@@ -98,7 +100,11 @@ def _run(path: Path, layout: Layout, profile: str, threads: int, live: bool) -> 
     except papermill.PapermillExecutionError as error:
         return _describe(path, error, draft)
     _clean(done, path.stem)
-    done.metadata["splinelib"] = {"key": key, "profile": profile, "figures": _keep(figures, layout)}
+    done.metadata["splinelib"] = {
+        "key": key,
+        "profile": profile,
+        "figures": keep_figures(figures, layout.figures),
+    }
     _write(done, layout.results / path.name)
     shutil.rmtree(folder)
     return None
@@ -110,15 +116,6 @@ def _prepare(layout: Layout, figures: Path, threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)  # IPython warns where it is missing
-
-
-def _keep(figures: Path, layout: Layout) -> list[str]:
-    """Move a chapter's figures into the book; return their names."""
-    names = sorted(file.name for file in figures.iterdir())
-    layout.figures.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        shutil.move(figures / name, layout.figures / name)
-    return names
 
 
 def _describe(path: Path, error: Any, draft: Path) -> str:
@@ -161,6 +158,7 @@ def _clean(notebook: NotebookNode, stem: str) -> None:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
                 _steady(output.get("data", {}), cell["id"])
+                _shrink(output.get("data", {}))
 
 
 def _steady(data: dict[str, Any], name: str) -> None:
@@ -170,6 +168,11 @@ def _steady(data: dict[str, Any], name: str) -> None:
         data["text/html"] = html.replace(found[1], f"T_{name}")
     if "text/plain" in data:
         data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", data["text/plain"])
+
+
+def _shrink(data: dict[str, Any]) -> None:
+    if picture := data.get("image/png"):
+        data["image/png"] = base64.b64encode(small_png(base64.b64decode(picture))).decode()
 
 
 def _is_current(path: Path, layout: Layout, profile: str) -> bool:

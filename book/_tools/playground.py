@@ -1,7 +1,5 @@
 """The partition playground: a small network's training, written with its script into one piece of HTML for its page."""
 
-import json
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from splinestudy.data import Calibration
 from splinestudy.runs.methods import METHODS, make_criterion
 
 from .layout import BOOK, Layout, is_current
+from .scripts import one_piece
 
 SOURCE = BOOK.source / "_playground"
 HIDDEN = (16, 16)
@@ -114,10 +113,7 @@ def contents() -> dict[str, Any]:
 
 def page() -> str:
     """The playground as HTML: style, controls, data and script in one piece that loads nothing."""
-    script = "\n".join((SOURCE / name).read_text() for name in ("partition.mjs", "page.mjs"))
-    script = re.sub(r"^import .*\n|^export (?=function|const)", "", script, flags=re.MULTILINE)
-    data = json.dumps(contents(), separators=(",", ":"))
-    return (SOURCE / "page.html").read_text().replace("/*DATA*/", data).replace("/*SCRIPT*/", script)
+    return one_piece(SOURCE / "page.html", ("partition.mjs", "page.mjs"), contents())
 
 
 def panels() -> dict[str, Partition]:

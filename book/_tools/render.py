@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .layout import BOOK, BUILD, ROOT, BuildError, Layout, shown
+from .layout import BOOK, BUILD, NOTEBOOKS, ROOT, BuildError, Layout, shown
 
 
 def stage(layout: Layout, original: Layout) -> None:
@@ -35,6 +35,7 @@ def render(layout: Layout, strict: bool = True) -> Path:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | layout.environment())
     if done.returncode:
         raise BuildError(f"{done.stdout.strip()}\nthe book does not render (see the warnings above)")
+    lighten(work / "_build" / "html")
     made_from.unlink(missing_ok=True)
     shutil.rmtree(layout.site, ignore_errors=True)
     layout.site.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +43,14 @@ def render(layout: Layout, strict: bool = True) -> Path:
     if strict:
         made_from.write_text(key)
     return page
+
+
+def lighten(site: Path) -> None:
+    """Take out what no reader needs: maps of scripts; the source of a chapter becomes the notebook as committed."""
+    for path in (site / "_static").rglob("*.map"):
+        path.unlink()
+    for path in (site / "_sources").rglob("*.ipynb"):
+        shutil.copyfile(NOTEBOOKS / path.name, path)
 
 
 def _key(layout: Layout) -> str:

@@ -1,5 +1,6 @@
 """The front page's picture: a trained network's exact partition, then with units removed, then with weights zeroed."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from splinelib.partition import Partition
 from splinestudy.analysis import toy
 
 from .layout import BOOK, Layout, is_current
+from .pictures import keep_figures
 
 NAME = "fig-teaser"
 SETTINGS = toy.ToySettings(runs=1, hidden=24)
@@ -31,8 +33,9 @@ def draw_teaser(layout: Layout) -> None:
     if is_current([page], [Path(__file__)]):
         return
     layout.results.mkdir(parents=True, exist_ok=True)
-    layout.figures.mkdir(parents=True, exist_ok=True)
-    draw([page, *(layout.figures / f"{NAME}.{ending}" for ending in ("svg", "png", "pdf"))])
+    with tempfile.TemporaryDirectory() as folder:
+        draw([page, *(Path(folder) / f"{NAME}.{ending}" for ending in ("svg", "png", "pdf"))])
+        keep_figures(Path(folder), layout.figures)
 
 
 def draw_committed(layout: Layout = BOOK) -> None:

@@ -1,5 +1,6 @@
 """The look that all figures share, and writing them to files."""
 
+import json
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from splinestudy.results.ways import Way
+from splinestudy.runs.committed import read_so_far
 from splinestudy.runs.methods import Family
 
 _COLOURS: dict[Family, str] = {
@@ -24,6 +26,12 @@ _COLOURS: dict[Family, str] = {
     "controls": "#666666",
 }
 _DASHES = {"least_squares": "-", "merge": "-.", "none": "--"}
+# Dots an inch of a picture, and of what is drawn in dots within the others; a date would make every run differ.
+_FILES: dict[str, tuple[int, dict[str, None]]] = {
+    "svg": (110, {"Date": None}),
+    "png": (160, {}),
+    "pdf": (150, {"CreationDate": None}),
+}
 _RETRAINED = {"boundaries": "X", "weights": "P"}  # signs that no method of the family has
 
 
@@ -118,13 +126,16 @@ def legend_below(figure: Figure, columns: int) -> None:
 def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) -> Figure:
     """Write ``figure`` as SVG, PNG and PDF, and its numbers as CSV, under ``$SPLINELIB_FIGURES``; return it.
 
+    A JSON file beside them says which committed records had been read by then.
+
     Without that variable nothing is written. Files hold no date, so equal figures are equal files.
     """
     if folder := os.environ.get("SPLINELIB_FIGURES"):
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
-        for suffix, metadata in {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}.items():
-            figure.savefig(root / f"{name}.{suffix}", dpi=200, metadata=metadata)
+        for suffix, (dots_per_inch, metadata) in _FILES.items():
+            figure.savefig(root / f"{name}.{suffix}", dpi=dots_per_inch, metadata=metadata)
+        (root / f"{name}.json").write_text(json.dumps(read_so_far()))
         if table is not None:
             table.to_csv(root / f"{name}.csv", index=False, float_format="%.6g")
     plt.close(figure)  # the notebook shows what a cell returns; an open figure would be shown twice

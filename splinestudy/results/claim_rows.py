@@ -7,7 +7,7 @@ import pandas as pd
 
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
-from splinestudy.results.names import arch_name, data_name, dense_settings, network_name
+from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of
 from splinestudy.runs.records import Record
 
 VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
@@ -42,7 +42,7 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
     return {
         "claim": "C4",
         "paper": "the partition converges early in training",
-        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, n = {len(records)}",
+        "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, n = {len(records)}",
         "ours": ours,
     }
 
@@ -62,7 +62,7 @@ def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFra
     return {
         "claim": claim,
         "paper": "on par with or better than the state of the art",
-        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, {seeds_of(records)}",
+        "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts) + " (mean difference in points)",
     }
 
@@ -84,7 +84,7 @@ def describe(records: Sequence[Record]) -> str:
     name = arch_name(dense["arch"], dense["width"])
     hardware = ", ".join(sorted({record.provenance["hardware"] for record in records}))
     return (
-        f"profile {first.provenance['profile']}: {data_name(dense['dataset'])} ({images} training images), {name}, "
+        f"profile {profile_of(first)}: {data_name(dense['dataset'])} ({images} training images), {name}, "
         f"{dense['train']['epochs']} epochs, seeds {', '.join(map(str, seeds))}; "
         f"{len(records)} runs on {hardware}, finished {max(r.provenance['finished'] for r in records)[:10]}"
     )

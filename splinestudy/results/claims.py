@@ -8,6 +8,7 @@ from splinelib.errors import SettingError
 from splinelib.pruning.selection import Scope
 from splinestudy import results
 from splinestudy.results import boundary, initialisation, interpretation
+from splinestudy.results.names import profile_of
 from splinestudy.results.protocol_rows import criterion_rows, saving_rows, ticket_rows
 from splinestudy.results.rules import (
     COIN,
@@ -128,8 +129,7 @@ def _coin(store: RecordStore) -> Rows:
 
 def _pinpointed(store: RecordStore) -> Rows:
     return [
-        pruning_claim(record.results["pruning"], f"profile {record.provenance['profile']}")
-        | {"rule": NO_RULE}
+        pruning_claim(record.results["pruning"], f"profile {profile_of(record)}") | {"rule": NO_RULE}
         for record in committed(Study("toy", "reference"), store)
     ]
 
@@ -138,7 +138,7 @@ def _contributing(store: RecordStore) -> Rows:
     found = committed(Study("boundary", "reference", {"width": 1 / 8}), store, "boundary")
     rows = []
     if found:
-        profile = f"profile {found[0].provenance['profile']}"
+        profile = f"profile {profile_of(found[0])}"
         touching = boundary.touching_claim(boundary.boundary_table(found), profile)
         rows += [row | {"rule": TOUCHING.beside(found)} for row in touching]
     if read := readings(store):

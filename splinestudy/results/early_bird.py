@@ -7,6 +7,7 @@ import pandas as pd
 
 from splinelib.early_bird.detectors import first_settled
 from splinestudy.results.comparisons import summarise
+from splinestudy.results.names import profile_of
 from splinestudy.runs.records import Record
 
 
@@ -24,7 +25,7 @@ def detection_table(records: Sequence[Record]) -> pd.DataFrame:
         for detector, epoch in drawn.items():
             rows.append(
                 {
-                    "profile": record.provenance["profile"],
+                    "profile": profile_of(record),
                     **{name: settings[name] for name in ("dataset", "arch", "width", "seed")},
                     "detector": detector,
                     "epoch": np.nan if epoch is None else float(epoch),

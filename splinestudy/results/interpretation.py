@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from splinestudy.analysis.class_separation import rank_correlation, rank_within
-from splinestudy.results.names import network_name
+from splinestudy.results.names import network_name, profile_of
 from splinestudy.runs.records import Record
 
 TINY = 0.1
@@ -137,5 +137,5 @@ def effect_correlation(effects: pd.DataFrame, value: str) -> tuple[float, float,
 
 def describe_reading(records: Sequence[Record]) -> str:
     """Profile, data, network and number of networks."""
-    count, profile = len(records), records[0].provenance["profile"]
+    count, profile = len(records), profile_of(records[0])
     return f"profile {profile}: {network_name(records[0])}, {count} network{'s' if count > 1 else ''}"

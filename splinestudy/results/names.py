@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from splinestudy.runs.committed import owners
 from splinestudy.runs.records import Record
 
 _ARCHS = {"vgg16_bn": "VGG-16", "simple_cnn": "SimpleCNN", "alexnet": "AlexNet", "preresnet": "PreResNet-"}
+_NETWORK = ("dataset", "images", "arch", "width")
 _DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
 
 
@@ -37,6 +39,19 @@ def data_name(dataset: str) -> str:
     'Fashion-MNIST'
     """
     return _DATA.get(dataset, dataset)
+
+
+def profile_of(record: Record) -> str:
+    """The profile whose settings a committed record has, with the network or data that its study sets otherwise.
+
+    Of other records what they say themselves. A profile may have changed since a record was made.
+    """
+    owned = owners().get(record.key)
+    if owned is None:
+        return str(record.provenance["profile"])
+    study, _ = owned
+    other = [f"{name} {value}" for name, value in study.overrides.items() if name in _NETWORK]
+    return ", ".join([study.profile, *other])
 
 
 def dense_settings(record: Record) -> Mapping[str, Any]:

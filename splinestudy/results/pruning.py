@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from splinestudy.data.samples import CALIBRATION
+from splinestudy.results.names import profile_of
 from splinestudy.results.training_cost import dense_epochs_before, dense_training_flops, phase_flops
 from splinestudy.results.ways import SPLINE, Way, way_of
 from splinestudy.runs.records import Record
@@ -131,7 +132,7 @@ def _shared(record: Record) -> dict[str, Any]:
     settings, results, way = record.settings, record.results, way_of(record.settings)
     solved = settings.get("compensate") == "least_squares"
     return {
-        "profile": record.provenance["profile"],
+        "profile": profile_of(record),
         **{name: settings["dense"][name] for name in _DENSE},
         "norm_l1": settings["dense"]["train"]["norm_l1"],
         "way": way,

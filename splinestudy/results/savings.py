@@ -8,7 +8,7 @@ import pandas as pd
 
 from splinestudy.results.claim_rows import seeds_of
 from splinestudy.results.comparisons import summarise
-from splinestudy.results.names import network_name
+from splinestudy.results.names import network_name, profile_of
 from splinestudy.results.training_cost import (
     PHASES,
     all_dense_epochs,
@@ -181,6 +181,6 @@ def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str,
     return {
         "claim": "C7",
         "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
-        "records": f"{network_name(records[0])}, profile {records[0].provenance['profile']}, {seeds_of(records)}",
+        "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts),
     }

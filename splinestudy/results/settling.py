@@ -10,7 +10,7 @@ from splinelib.early_bird.distances import distance_per_rate
 from splinelib.errors import SettingError
 from splinestudy.data.catalogue import ENTRIES
 from splinestudy.results.comparisons import paired_differences, verdict
-from splinestudy.results.names import network_name
+from splinestudy.results.names import network_name, profile_of
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile
 from splinestudy.runs.records import Record, run_key
@@ -238,7 +238,7 @@ def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, st
 
 
 def _named(records: Sequence[Record]) -> str:
-    return f"{network_name(records[0])}, profile {records[0].provenance['profile']}"
+    return f"{network_name(records[0])}, profile {profile_of(records[0])}"
 
 
 def _in_order(records: Sequence[Record], profile: Profile) -> list[tuple[str, Record]]:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from splinestudy.results.names import profile_of
 from splinestudy.runs.records import Record
 
 
@@ -13,4 +14,5 @@ def table(record: Record, name: str = "rows") -> pd.DataFrame:
 def origin(record: Record) -> str:
     """One line that says where a record comes from: profile, hardware, date, seconds."""
     made = record.provenance
-    return f"profile {made['profile']}, {made['hardware']}, {made['seconds']:.0f} s, finished {made['finished'][:10]}"
+    when = f"{made['seconds']:.0f} s, finished {made['finished'][:10]}"
+    return f"profile {profile_of(record)}, {made['hardware']}, {when}"

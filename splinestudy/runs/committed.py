@@ -88,6 +88,9 @@ NETWORKS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 """The networks of the committed studies, as profiles with overrides: five on CIFAR-10, one on each grey data set."""
 
 
+_READ: dict[str, dict[str, Any]] = {}
+
+
 def committed_store(folder: Path | str | None = None) -> RecordStore:
     """The committed records: ``records/`` beside the source, or another folder. An error if that is none."""
     if folder and not Path(folder).is_dir():
@@ -97,8 +100,17 @@ def committed_store(folder: Path | str | None = None) -> RecordStore:
 
 def committed(study: Study, store: RecordStore, kind: str | None = None) -> list[Record]:
     """Records of ``study`` in ``store``, of one kind or of all, in the order of their keys; empty if there are none."""
-    found = (store.load(run) for run in study.runs() if kind in (None, run.kind))
-    return sorted((record for record in found if record is not None), key=lambda record: record.key)
+    loaded = (store.load(run) for run in study.runs() if kind in (None, run.kind))
+    found = sorted((record for record in loaded if record is not None), key=lambda record: record.key)
+    _READ.update({record.key: record.provenance for record in found})
+    return found
+
+
+def read_so_far() -> dict[str, Any]:
+    """How many committed records this process has read, when the first and the last of them ended, at which commits."""
+    dates = sorted(provenance["finished"] for provenance in _READ.values())
+    commits = sorted({provenance["commit"] or "" for provenance in _READ.values()} - {""})
+    return {"records": len(dates), "first": dates[:1], "last": dates[-1:], "commits": commits}
 
 
 def by_network(sweep: str, store: RecordStore, kind: str = "prune") -> list[list[Record]]:
