@@ -267,7 +267,11 @@ while not Path("{1}").exists():
         ["fig-c.svg"],
     ]
     assert results[0].cells[-1].outputs[0].text == "3 3\n"
-    assert sorted(path.name for path in layout.figures.glob("*.svg")) == ["fig-a.svg", "fig-b.svg", "fig-c.svg"]
+    assert sorted(path.name for path in layout.figures.glob("*.svg")) == [
+        "fig-a.svg",
+        "fig-b.svg",
+        "fig-c.svg",
+    ]
     assert list(layout.running.iterdir()) == []
     assert capsys.readouterr().out.startswith(
         "2 chapters to run at profile smoke, 2 at a time\n01_first: started"

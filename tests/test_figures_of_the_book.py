@@ -13,7 +13,7 @@ from PIL import Image
 
 from book._tools import release
 from book._tools.layout import BOOK, BuildError, Layout
-from book._tools.pictures import THUMBNAIL, keep_figures, small_png
+from book._tools.pictures import THUMBNAIL, keep_figures, small_png, small_svg
 from book._tools.render import lighten
 from splinestudy.runs import committed
 from splinestudy.runs.committed import STUDIES, committed_store, read_so_far
@@ -86,6 +86,11 @@ def test_figures_are_moved_with_thumbnails(tmp_path):
     assert (tmp_path / "kept" / "fig-x.svg").read_text() == "<svg/>"
     with Image.open(tmp_path / "kept" / "thumbnails" / "fig-x.png") as image:
         assert image.size == (THUMBNAIL, 50)
+
+
+def test_small_drawings_keep_all_but_comments_and_indentation():
+    drawing = b"<svg>\n  <!-- a\n comment -->\n  <text>a  b</text>\n</svg>\n"
+    assert small_svg(drawing) == b"<svg>\n<text>a  b</text>\n</svg>\n"
 
 
 def test_sources_of_chapters_are_the_committed_notebooks(tmp_path):

@@ -46,9 +46,13 @@ def render(layout: Layout, strict: bool = True) -> Path:
 
 
 def lighten(site: Path) -> None:
-    """Take out what no reader needs: maps of scripts; the source of a chapter becomes the notebook as committed."""
-    for path in (site / "_static").rglob("*.map"):
-        path.unlink()
+    """Take out what no reader needs: maps of scripts, fonts that all browsers have in a smaller form, other languages.
+
+    The source of a chapter becomes the notebook as committed.
+    """
+    for pattern in ("*.map", "*.ttf", "locales/**/*.*"):
+        for path in (site / "_static").rglob(pattern):
+            path.unlink()
     for path in (site / "_sources").rglob("*.ipynb"):
         shutil.copyfile(NOTEBOOKS / path.name, path)
 
