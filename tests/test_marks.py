@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from splinelib.errors import SettingError
+from splinestudy.plots import first_case
 from splinestudy.results import claim_marks, mark_pages
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.claims import claim_rows
@@ -53,6 +54,18 @@ def test_every_claim_has_marks_with_intervals_and_committed_records():
 
 def test_without_records_there_are_no_marks(tmp_path):
     assert claim_marks.all_marks(committed_store(tmp_path)) == []
+    figure, table = first_case([])
+    assert len(figure.axes) == 1
+    assert table.empty
+
+
+def test_chapter_opens_with_the_intervals_of_its_first_case():
+    marks = [mark for mark in MARKS if mark.claim == "C5"]
+    figure, table = first_case(marks)
+    case = [mark for mark in marks if mark.case == marks[0].case]
+    assert figure.get_suptitle() == marks[0].case
+    assert len(table) == sum(len(mark.intervals) for mark in case)
+    assert [axes.get_title() for axes in figure.axes] == [f"{mark.at}: {mark.word}" for mark in case]
     with pytest.raises(SettingError, match="claim is 'C9'"):
         claim_marks.claim_marks("C9", STORE)
 

@@ -32,3 +32,4 @@ from splinestudy.plots.style import panels as panels
 from splinestudy.plots.style import reference_line as reference_line
 from splinestudy.plots.style import save_figure as save_figure
 from splinestudy.plots.style import use_style as use_style
+from splinestudy.plots.verdicts import first_case as first_case

@@ -62,11 +62,24 @@ def mark_intervals(marks: Sequence[Mark]) -> Figure:
     return figure
 
 
+def first_case(marks: Sequence[Mark]) -> tuple[Figure, pd.DataFrame]:
+    """The intervals of a claim's first case, which is the protocol's where it has one, and their numbers."""
+    cases = [members for _, _, members in by_case(marks)]
+    members = cases[0] if cases else []
+    figure = mark_intervals(members)
+    if members:
+        figure.suptitle(members[0].case, fontsize="medium")
+    return figure, _numbers(members)
+
+
 def save_intervals(marks: Sequence[Mark]) -> None:
     """Write the figure of each case, by the name that the page has for it, with its numbers."""
     for name, _, members in by_case(marks):
-        table = pd.concat([mark.intervals.assign(ratio=mark.at) for mark in members])
-        save_figure(mark_intervals(members), name, table)
+        save_figure(mark_intervals(members), name, _numbers(members))
+
+
+def _numbers(marks: Sequence[Mark]) -> pd.DataFrame:
+    return pd.concat([pd.DataFrame(), *(mark.intervals.assign(ratio=mark.at) for mark in marks)])
 
 
 def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
