@@ -43,7 +43,8 @@ def test_the_set_is_what_the_study_computes_beside_the_spline_criterion():
     planned = {
         way_of(settings_dict(run)) for run in Study("paper_era", "grey").runs() if isinstance(run, PruneRun)
     }
-    assert set(PAPER_ERA) == planned - {SPLINE, *map(Way, READINGS)}
+    # Soft filter pruning is run once, to show why it is not compared.
+    assert set(PAPER_ERA) == planned - {SPLINE, *map(Way, READINGS), Way("sfp", draw="start")}
 
 
 def test_spreads_of_complete_blocks_by_hand():

@@ -14,7 +14,7 @@ from splinestudy.runs.protocol import AT_START, CORE, OTHERS
 PAPER_ERA = (
     *(Way(name) for name in (*CORE, *OTHERS) if name != SPLINE.method),
     Way("slimming"),
-    *(Way(name, draw="start") for name in (*AT_START, "sfp")),
+    *(Way(name, draw="start") for name in AT_START),
 )
 """Set (a): what the spline criterion is judged against under C5 and C6."""
 
