@@ -37,6 +37,7 @@ Count = Annotated[int, Within("[1, inf)")]
 Seed = Annotated[int, Within(f"[0, {2**32})")]
 """A generator on the CPU takes 32 bits of a seed alone."""
 Share = Annotated[float, Within("(0, 1)")]
+Finite = Annotated[float, Within("(-inf, inf)")]
 NonNegative = Annotated[float, Within("[0, inf)")]
 
 

@@ -5,8 +5,10 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+from splinelib.checks import Count, Seed, Within, check
 from splinelib.errors import SettingError, SplineError
 from splinestudy.caches import cache_dir
 from splinestudy.runs.committed import Study, committed, committed_store
@@ -20,6 +22,20 @@ from splinestudy.runs.sweep import sweep
 # torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
+_Folder = str | Path | None
+_HINTS: dict[str, Any] = {
+    "seed": Seed,
+    "runs": Count | None,
+    "hidden": Count | None,
+    "slices": Count | None,
+    "factor": Annotated[int, Within("[1, 1000]")],
+    "success": Annotated[float, Within("[0, 1]")],
+    "schedules": list[str],
+    "store": _Folder,
+    "records": _Folder,
+}
+"""What parameters may be that are no fields of a profile, which checks its own."""
+
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
@@ -29,7 +45,8 @@ def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
     ``names`` lists those that the notebook has, with spaces between them.
 
     Raises:
-        SettingError: if another name was set (a misspelt parameter; the nearest known one is named) or one is missing.
+        SettingError: if another name was set (a misspelt parameter; the nearest known one is named), one is missing,
+            or one has a value that it cannot have.
     """
     known = names.split()
     found = {
@@ -45,6 +62,9 @@ def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
         raise SettingError(
             f"parameters {sorted(absent)} are not set: run the notebook's parameters cell first"
         )
+    get_profile(found["profile"])
+    for name in found.keys() & _HINTS.keys():
+        check(name, found[name], _HINTS[name])
     return found
 
 
@@ -53,9 +73,6 @@ def checked_profile(parameters: Mapping[str, Any]) -> Profile:
     overrides = {
         name: value for name, value in parameters.items() if name not in ("profile", "store", "records")
     }
-    for name in ("store", "records"):
-        if not isinstance(parameters[name], str | None):
-            raise SettingError(f"{name} is {parameters[name]!r}: give the path of a folder, or None")
     return get_profile(parameters["profile"], **overrides)
 
 

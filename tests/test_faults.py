@@ -3,12 +3,15 @@
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -169,6 +172,22 @@ def test_the_names_of_temporaries_are_those_that_are_cleaned(store):
         assert list(store.path(OTHER).parent.glob(".*")) == []
 
 
+def test_a_checkpoint_of_a_finished_run_goes_with_its_dead_lease(store):
+    checkpoint, lease = store.checkpoint_path(DENSE), store.root / "locks" / f"{run_key(DENSE)}.lease"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("")
+    with store.claim(DENSE):
+        marker = lease.read_text()
+        assert store.load(DENSE)
+        assert checkpoint.exists()  # it is one's own
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(RecordStore(store.root).load, DENSE).result()
+        assert checkpoint.exists()  # its process lives
+    lease.write_text(re.sub(r"pid=\d+", "pid=999999999", marker))
+    assert store.load(DENSE)
+    assert not checkpoint.exists()
+
+
 # --- leases ---------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +275,14 @@ def test_shards_are_the_whole_and_train_no_network_twice(of):
         kinds = [run.kind for run in part]
         assert kinds == sorted(kinds)  # dense, then prune
         assert {run.dense for run in part if run.kind == "prune"} <= set(part)
+
+
+def test_a_store_that_workers_are_killed_on_ends_like_an_undisturbed_one():
+    chaos = Path(__file__).with_name("chaos.py")
+    done = subprocess.run([sys.executable, str(chaos), "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'killed': 2" in done.stdout
+    assert "18 files, 0 differ" in done.stdout
 
 
 # --- children -------------------------------------------------------------------------------------------------

@@ -112,6 +112,8 @@ class _Detector(ABC):
         """
         if missing := {"epoch", "codes", "bits", "settings"} - state.keys():
             raise RecordError(f"detector state lacks {sorted(missing)}: it was not made by state_dict()")
+        check("the state's epoch", state["epoch"], Annotated[int, Within("[0, inf)")] | None)
+        check("the state's settings", state["settings"], dict)
         theirs, mine = state["settings"], self._settings()
         if differing := [name for name in mine if theirs.get(name) != mine[name]]:
             pairs = ", ".join(f"{name} {theirs.get(name)} and not {mine[name]}" for name in differing)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import nn
 
+from splinelib.checks import Count, Within, check_fields
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.partition import Partition, compute_partition
@@ -25,21 +27,18 @@ KINDS = ("node", "weight")
 class ToySettings:
     """Settings of the toy; the defaults are those of the released code, where ``runs`` is 10."""
 
-    runs: int = 10
-    hidden: int = 20
-    epochs: int = 400
-    ratios: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
-    points: int = 2000
-    lr: float = 0.01
-    batch: int = 256
+    runs: Count = 10
+    hidden: Count = 20
+    epochs: Count = 400
+    ratios: tuple[Annotated[float, Within("[0, 1)")], ...] = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
+    points: Annotated[int, Within("[10, inf)")] = 2000
+    lr: Annotated[float, Within("(0, inf)")] = 0.01
+    batch: Count = 256
 
     def __post_init__(self) -> None:
-        if min(self.runs, self.hidden, self.epochs, self.batch) < 1 or self.points < 10 or not self.lr > 0:
-            raise SettingError(
-                f"{self}: runs, hidden, epochs, batch and lr must be positive, points at least 10"
-            )
-        if not self.ratios or any(not 0 <= ratio < 1 for ratio in self.ratios):
-            raise SettingError(f"ratios={self.ratios}; give shares in [0, 1)")
+        check_fields(self)
+        if not self.ratios:
+            raise SettingError("ratios is (): give shares in [0, 1)")
 
 
 SIZES = MappingProxyType(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splinelib.checks import Count, Seed, check_fields, checked
+from splinelib.checks import Count, Finite, Seed, check_fields, checked
 from splinelib.errors import SettingError
 
 
@@ -60,11 +60,14 @@ class Dataset:
     name: str
     train: Split
     test: Split
-    num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    num_classes: Count
+    mean: tuple[Finite, ...]
+    std: tuple[Finite, ...]
     flip: bool
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @checked

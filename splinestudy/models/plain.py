@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from splinelib.checks import Count, Seed, checked
 from splinelib.errors import SettingError
 from splinestudy.models.initialise import initialise, seeded_weights
 
@@ -90,7 +91,8 @@ def simple_cnn(num_classes: int, in_channels: int, width: float, image_size: int
     return initialise(nn.Sequential(modules))
 
 
-def mlp(widths: Sequence[int], seed: int) -> nn.Sequential:
+@checked
+def mlp(widths: Sequence[Count], seed: Seed) -> nn.Sequential:
     """Flatten, then linear layers with biases and a ReLU between every two of them.
 
     Args:
@@ -104,10 +106,8 @@ def mlp(widths: Sequence[int], seed: int) -> nn.Sequential:
     Raises:
         SettingError: fewer than two widths, or one below 1.
     """
-    if len(widths) < 2 or min(widths) < 1:
-        raise SettingError(
-            f"widths is {tuple(widths)}; give at least the inputs and the outputs, each number 1 or more"
-        )
+    if len(widths) < 2:
+        raise SettingError(f"widths is {tuple(widths)}; give at least the inputs and the outputs")
     with seeded_weights(seed):
         return mlp_modules(widths)
 

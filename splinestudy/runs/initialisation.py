@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from splinelib.checks import Count, check
 from splinelib.errors import SettingError
 from splinestudy.analysis import kmeans, piecewise
 from splinestudy.analysis.toy import ToySettings
@@ -149,8 +150,7 @@ def initialisation_runs(size: str, seeds: int | None = None) -> tuple[ToyInitRun
     toy, regression, kmeans = _SIZES[size]
     if seeds is None:
         return toy, regression, kmeans
-    if type(seeds) is not int or seeds < 1:
-        raise SettingError(f"seeds is {seeds!r}: give a whole number, at least 1")
+    check("seeds", seeds, Count)
     return (
         dataclasses.replace(toy, toy=dataclasses.replace(toy.toy, runs=seeds)),
         dataclasses.replace(regression, seeds=seeds),

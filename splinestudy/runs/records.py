@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from filelock import Timeout
 
-from splinelib.errors import DamagedError, RecordError
+from splinelib.errors import DamagedError, FileError, RecordError
 from splinelib.files import atomic_path, file_errors, load_tensors, remove_temporaries, sound
 from splinestudy.caches import lease
 
@@ -118,12 +118,30 @@ class RecordStore:
         """File that an interrupted run goes on from."""
         return self.root / "checkpoints" / f"{run_key(run)}.pt"
 
+    def _lease_path(self, run: Settings) -> Path:
+        return self.root / "locks" / f"{run_key(run)}.lease"
+
     def load(self, run: Settings) -> Record | None:
         """The run's record, or None if there is none.
 
         Raises :class:`RecordError` for a record of another schema, :class:`FileError` for one that cannot be read.
         """
-        return self._sound(self.path(run), read_record)
+        record = self._sound(self.path(run), read_record)
+        if record is not None and not self.readonly and self._lease_path(run).exists():
+            self._tidy(run)
+        return record
+
+    def _tidy(self, run: Settings) -> None:
+        """Delete what a process left that was killed when the record was there; one that lives keeps its own."""
+        held = self._leases.get(run_key(run))
+        if held is not None and held.is_locked:  # by this process
+            return
+        with (
+            contextlib.suppress(FileError),
+            self.claim(run) as mine,
+        ):  # in a folder that may not be written, it stays
+            if mine:
+                self.checkpoint_path(run).unlink(missing_ok=True)
 
     def load_all(self, kind: str) -> list[Record]:
         """All records of one kind, in the order of their keys. Raises as :meth:`load` does."""
@@ -152,7 +170,7 @@ class RecordStore:
     def claim(self, run: Settings) -> Iterator[bool]:
         """Yield True while this process alone may compute ``run``; False if another process is at it."""
         key = run_key(run)
-        path = self.root / "locks" / f"{key}.lease"
+        path = self._lease_path(run)
         lock = self._leases.setdefault(key, lease(path))
         try:
             with file_errors(path, "written"):
