@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Count, Seed, check_fields, checked
-from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import Drop, ranking_score
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import Observer, evaluating, watched
 from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.images import check_fit
 from splinelib.layers.layer import Layer

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Count, Within, check_fields
-from splinelib.criteria.fit import check_layers
 from splinelib.criteria.loss_gradients import Saliency, check_batch, gradient, minibatches
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import duplicate, evaluating
 from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.fit import check_layers
 from splinelib.layers.images import check_fit
 from splinelib.layers.layer import Layer
 from splinelib.layers.tracing import dependency_graph, unit_group

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, Seed, check_fields
 from splinelib.criteria.brain_surgeon import Elimination, Problem
-from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import falling_scores
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
+from splinelib.layers.fit import check_layers
 from splinelib.layers.images import check_images
 from splinelib.layers.layer import Layer
 from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, Seed, check_fields, check_finite, check_memory, checked
-from splinelib.criteria.fit import check_layers
 from splinelib.errors import SettingError
+from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.layer import Layer
 

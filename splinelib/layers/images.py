@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from splinelib.errors import SettingError
-from splinelib.hooks import evaluating
+from splinelib.hooks import Inputs, duplicate, evaluating, run
 
 
 def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None = None) -> None:
@@ -28,6 +28,19 @@ def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None
         raise SettingError(
             f"the calibration batch is {len(images)} times the same image: give some hundred different training images"
         )
+
+
+def check_inputs(model: nn.Module, example_inputs: Inputs) -> None:
+    """Raise :class:`SettingError` unless ``model``, which stays as it is, runs on the example inputs."""
+    copy = duplicate(model)
+    try:
+        with evaluating(copy):
+            run(copy, example_inputs)
+    except Exception as error:
+        raise SettingError(
+            f"{type(model).__name__} does not take the example inputs ({error}): give a batch [N, ...] on its device "
+            "and of its dtype, a tuple of arguments, or a dict of keywords"
+        ) from error
 
 
 def check_fit(model: nn.Module, images: Tensor) -> Any:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import NonNegative, Seed, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
+from splinelib.layers.fit import layers_of
 from splinelib.layers.images import check_images
 from splinelib.layers.kinds import complement
 from splinelib.layers.layer import Layer
-from splinelib.layers.network import read_layers
 from splinelib.layers.patches import (
     CHUNK,
     by_group,
@@ -34,19 +35,20 @@ from splinelib.layers.patches import (
     watch_first,
 )
 from splinelib.pruning.merging import merge_units
-from splinelib.pruning.surgery import Selection, lost_channels
+from splinelib.pruning.surgery import Units, lost_channels
 from splinelib.regression import RIDGE, Equations, ridge_regression
 
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
+@checked
 def reconstruct(
     model: nn.Module,
-    selection: Selection,
+    selection: Units,
     images: Tensor,
-    ridge: float = RIDGE,
-    seed: int = 0,
+    ridge: NonNegative = RIDGE,
+    seed: Seed = 0,
     layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """Remove units, merge them into their twins, then re-solve all that comes after by least squares.
@@ -83,20 +85,19 @@ def reconstruct(
     (2, True)
     """
     check_images(model, images)
-    if ridge < 0:
-        raise SettingError(f"ridge is {ridge}: it must be at least 0")
     example = images[:2]
-    layers = layers or read_layers(model, example)
+    layers = layers_of(model, example, layers)
     lost = _lost_outputs(model, layers, selection)
     smaller = merge_units(model, example, selection, layers=layers)
     _name_unsolved(model, layers, selection)
     with evaluating(model), evaluating(smaller):
         for names in together(model, in_order(smaller, _mended(smaller), example), images):
-            goals = _Goals(model, smaller, names, lost, images, seed)
+            goals = _Goals(model, smaller, names, lost, images, int(seed))
             visit(smaller, names, images, partial(goals.reach, ridge=ridge))
     return smaller
 
 
+@checked
 def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     """A copy of ``model`` whose batch norms have the statistics of ``images`` [N, ...], layer after layer.
 
@@ -130,7 +131,7 @@ def _restart(norm: Any, inputs: Iterable[Tensor]) -> None:
     norm.running_var.copy_(variance)
 
 
-def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> dict[str, list[int]]:
+def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Units) -> dict[str, list[int]]:
     """Output channels that each convolution, linear module and batch norm loses, by its name."""
     modules = dict(model.named_modules())
     lost: dict[str, list[int]] = {}
@@ -141,7 +142,7 @@ def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selectio
     return lost
 
 
-def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> None:
+def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Units) -> None:
     """Warn of readers of removed units that keep their weights, since they are none that :func:`.solvable` knows."""
     names = {
         name: type(model.get_submodule(name)).__name__
@@ -154,7 +155,7 @@ def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Selecti
         listed = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
         warnings.warn(
             f"least squares leaves the weights of {listed} as they are: it re-solves linear modules and convolutions",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

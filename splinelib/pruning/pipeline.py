@@ -1,10 +1,12 @@
 """Pruning in one call: criterion, selection, surgery and compensation."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
+from splinelib.checks import checked, shown
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.errors import SettingError
 from splinelib.hooks import Inputs
@@ -13,13 +15,13 @@ from splinelib.layers.layer import Layer
 from splinelib.layers.network import eager, read_layers
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
-from splinelib.pruning.selection import RatioOf, Scope, check_ratio, check_ratio_of, check_scope, choose_share
+from splinelib.pruning.selection import RatioOf, Scope, check_ratio, choose_share
 from splinelib.pruning.surgery import Selection, remove_units
 
 Compensate = Literal["none", "merge", "least_squares"]
-COMPENSATIONS: tuple[Compensate, ...] = ("none", "merge", "least_squares")
 
 
+@checked
 def prune(
     model: nn.Module,
     example_inputs: Inputs,
@@ -63,10 +65,6 @@ def prune(
     (2, 2, 4)
     """
     check_ratio(ratio)
-    if compensate not in COMPENSATIONS:
-        raise SettingError(f"compensate is {compensate!r}: choose one of {', '.join(COMPENSATIONS)}")
-    check_ratio_of(ratio_of)
-    check_scope(scope)
     _check_criterion(criterion)
     if compensate == "least_squares":
         check_images(model, data, example_inputs if isinstance(example_inputs, Tensor) else None)
@@ -84,8 +82,13 @@ def prune(
 
 
 def _check_criterion(criterion: object) -> None:
-    if criterion is not None and (isinstance(criterion, type) or not callable(criterion)):
-        raise SettingError(f"criterion is {criterion!r}: give an object such as splinelib.Spline()")
+    try:
+        if isinstance(criterion, type | nn.Module):
+            raise TypeError
+        if criterion is not None:
+            inspect.signature(criterion).bind(nn.Module, ())  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"criterion is {shown(criterion)}: give one such as splinelib.Spline()") from error
 
 
 def remove_compensated(

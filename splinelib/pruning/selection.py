@@ -2,14 +2,16 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinelib.hooks import Inputs
+from splinelib.layers.fit import check_layers
 from splinelib.layers.layer import Layer
 from splinelib.pruning.flops import count_flops
 from splinelib.pruning.surgery import Selection, cut
@@ -27,12 +29,7 @@ def check_ratio(ratio: object) -> None:
         )
 
 
-def check_scope(scope: str) -> None:
-    """Raise :class:`SettingError` for anything but the names in ``Scope``."""
-    if scope not in get_args(Scope):
-        raise SettingError(f"scope is {scope!r}: choose 'layerwise' or 'global'")
-
-
+@checked
 def select_units(
     layers: Sequence[Layer], scores: Sequence[Tensor], ratio: float, scope: Scope = "layerwise"
 ) -> Selection:
@@ -61,7 +58,6 @@ def select_units(
     {'0': [1, 2]}
     """
     check_ratio(ratio)
-    check_scope(scope)
     if len(scores) != len(layers):
         raise SettingError(
             f"{len(scores)} tensors of scores for {len(layers)} layers: a criterion must give one each"
@@ -132,6 +128,7 @@ def choose_share(
     return select_units(layers, scores, ratio, scope)
 
 
+@checked
 def select_flops(
     model: nn.Module,
     example_inputs: Inputs,
@@ -155,6 +152,7 @@ def select_flops(
     {'0': [1, 2]}
     """
     check_ratio(ratio)
+    check_layers(model, layers)
     units = sum(layer.units for layer in layers)
     most = (1 - ratio) * count_flops(model, example_inputs)
 
