@@ -192,7 +192,7 @@ TARGETS = {
             "remove_units",
             "mask_units",
             "select_units",
-            "select_flops",
+            "select_budget",
         )
     },
     "layers.read_layers": with_defaults(layers.read_layers),

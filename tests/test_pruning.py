@@ -16,7 +16,7 @@ from splinelib.criteria import FilterNorm, Random, ReconstructionCost
 from splinelib.criteria.interop import SplineImportance
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.layers import Layer, folded
-from splinelib.pruning import cost, select_flops, select_units
+from splinelib.pruning import cost, select_budget, select_units
 from splinestudy.models import ARCHITECTURES, ChannelSelection
 
 SCOPES = ("layerwise", "global")
@@ -140,7 +140,7 @@ def test_flops_are_met_with_the_fewest_units(scope, ratio, generator):
 
     most = (1 - ratio) * cost(model, inputs).flops
     slow = next(chosen for chosen, flops in map(flops_without, range(1, units)) if flops <= most)
-    assert select_flops(model, inputs, layers, scores, ratio, scope) == slow
+    assert select_budget(model, inputs, layers, scores, ratio, scope) == slow
     small = prune(model, inputs, ratio, scope, FilterNorm(1), ratio_of="flops")
     assert cost(small, inputs).flops <= most
 

@@ -14,7 +14,7 @@ from splinelib.criteria.spline import falling_scores
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
 from splinelib.layers.fit import check_layers
-from splinelib.layers.images import check_images
+from splinelib.layers.images import calibration_images
 from splinelib.layers.layer import Layer
 from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit
 from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
@@ -38,7 +38,7 @@ class _OnReaders:
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
         check_layers(model, layers)
-        check_images(model, self.images)
+        calibration_images(model, self.images)
         found = [_solvable_readers(model, layer) for layer in layers]
         names = {name for columns in found for name, _ in columns}
         problems: dict[tuple[int, str], list[Problem]] = {}
@@ -122,7 +122,7 @@ class ReconstructionCost(_OnReaders):
 
     Raises :class:`UnsupportedModuleError` for a layer that no convolution or linear module reads, or that one of
     more than 10,000 inputs reads; and :class:`SettingError` for images that
-    :func:`splinelib.layers.images.check_images` refuses or that a reader gives a constant output on.
+    :func:`splinelib.layers.images.calibration_images` refuses or that a reader gives a constant output on.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])  # the second is constant

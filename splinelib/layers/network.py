@@ -24,13 +24,14 @@ from splinelib.layers.tracing import traced_order
 from splinelib.layers.trial import Trial
 from splinelib.layers.units import Left, Order, group
 
+Ignore = Sequence[str | nn.Module | type]
+"""Modules by name, as they are, or by type."""
+
 _BLOCKS = (2, 3, 4, 8)  # into how many equal blocks a network may divide channels: chunk, split, shuffle
 
 
 @checked
-def read_layers(
-    model: nn.Module, example_inputs: Inputs, ignore: Sequence[str | nn.Module | type] = ()
-) -> tuple[Layer, ...]:
+def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -> tuple[Layer, ...]:
     """The prunable layers of ``model`` in the order of ``model.named_modules()``.
 
     Left out are layers whose units are outputs of the network, and residual streams that a
@@ -52,7 +53,7 @@ def read_layers(
     [('0', 3, ('2',))]
     """
     model = eager(model)
-    unwanted = _ignored(model, ignore)
+    unwanted = ignored(model, ignore)
     check_inputs(model, example_inputs)
     trial, observed = _observed(model, example_inputs)
     layers, left = _tried(trial, observed, traced_order(duplicate(model), example_inputs))
@@ -89,7 +90,7 @@ def eager(model: nn.Module) -> nn.Module:
     return model
 
 
-def _ignored(model: nn.Module, ignore: Sequence[str | nn.Module | type]) -> set[str]:
+def ignored(model: nn.Module, ignore: Ignore) -> set[str]:
     """Names of the modules that are meant, and of those inside them."""
     modules = dict(model.named_modules())
     for item in ignore:

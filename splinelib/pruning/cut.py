@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from splinelib.checks import check_fields, checked
@@ -66,10 +67,21 @@ class Cut:
                     f"the cut is of another network than this {type(model).__name__}: {part.module!r} {there}, and had "
                     f"{part.width}; give a dense network of the same architecture"
                 )
-        lost = {(part.module, part.writes, part.dim): part.lost for part in self.channels}
-        smaller = cutting.cut(model, lost)
+        smaller = cutting.cut(model, self.lost())
         setattr(smaller, _PLACE, self)
         return smaller
+
+    def lost(self) -> dict[tuple[str, bool, int], list[int]]:
+        """The channels that each module loses, by its name, whether it writes them, and axis."""
+        return {(part.module, part.writes, part.dim): part.lost for part in self.channels}
+
+    def lost_since(self, earlier: "Cut") -> dict[tuple[str, bool, int], list[int]]:
+        """The channels that each module loses after an ``earlier`` cut, numbered as that left them."""
+        before, since = earlier.lost(), {}
+        for key, part in zip(self.lost(), self.channels, strict=True):
+            there = complement(before.get(key, []), part.width)
+            since[key] = torch.isin(there, torch.tensor(part.lost)).nonzero().flatten().tolist()
+        return since
 
     def after(self, earlier: "Cut") -> "Cut":
         """Both cuts in one, where ``earlier`` made the network that this one was made in."""

@@ -17,7 +17,7 @@ from splinelib.checks import NonNegative, Seed, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
 from splinelib.layers.fit import layers_of
-from splinelib.layers.images import check_images
+from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.kinds import complement
 from splinelib.layers.layer import Layer
 from splinelib.layers.patches import (
@@ -46,7 +46,7 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 def reconstruct(
     model: nn.Module,
     selection: Units,
-    images: Tensor,
+    images: Images,
     ridge: NonNegative = RIDGE,
     seed: Seed = 0,
     layers: Sequence[Layer] | None = None,
@@ -66,15 +66,14 @@ def reconstruct(
         model: the dense network; left as it is.
         selection: units to remove by layer name.
         images: calibration batch [N, ...] as the model takes it, of the training distribution; a hundred help,
-            a thousand or more are better.
+            a thousand or more are better; or batches, of which the first thousand images are taken.
         ridge: pull towards the present weights (see :data:`RIDGE`).
         seed: of the positions of feature maps that serve as equations.
         layers: those of ``model``, where they are known already.
 
     Raises:
-        SettingError: for images that :func:`splinelib.layers.images.check_images` refuses, a ridge below 0, or images
-            on
-            which the inputs of a module do not determine its weights; and what :func:`splinelib.remove_units` raises.
+        SettingError: for images that :func:`.calibration_images` refuses, a ridge below 0, or images on which
+            the inputs of a module do not determine its weights; and what :func:`splinelib.remove_units` raises.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
@@ -84,7 +83,7 @@ def reconstruct(
     >>> smaller[0].out_features, torch.allclose(smaller(images), model(images), atol=0.01)
     (2, True)
     """
-    check_images(model, images)
+    images = calibration_images(model, images)
     example = images[:2]
     layers = layers_of(model, example, layers)
     lost = _lost_outputs(model, layers, selection)
@@ -98,8 +97,8 @@ def reconstruct(
 
 
 @checked
-def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of ``model`` whose batch norms have the statistics of ``images`` [N, ...], layer after layer.
+def reestimate_norms(model: nn.Module, images: Images) -> nn.Module:
+    """A copy of ``model`` whose batch norms have the statistics of ``images`` ([N, ...] or batches), layer after layer.
 
     Each norm's running mean and variance become those of its input over all images (in eval mode, so with the norms
     in front already set): the correction that REPAIR makes after merging. Nothing else changes.
@@ -110,7 +109,7 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     >>> torch.allclose(corrected[1].running_mean, model[0](images).mean(0), atol=1e-6)
     True
     """
-    check_images(model, images)
+    images = calibration_images(model, images)
     corrected = copy.deepcopy(model)
     modules = dict(corrected.named_modules())
     with evaluating(corrected):
