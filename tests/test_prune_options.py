@@ -76,7 +76,7 @@ def test_widths_are_rounded_to_the_nearest_multiple_that_there_is(scope):
         plain_, rounded = (select_units(layers, scores, ratio, scope, to) for to in (1, 8))
         for layer in layers:
             kept, wanted = (layer.units - len(chosen.get(layer.name, [])) for chosen in (rounded, plain_))
-            allowed = [n for n in (*range(8, layer.units, 8), layer.units)]
+            allowed = [*range(8, layer.units, 8), layer.units]
             assert kept in allowed
             assert abs(kept - wanted) <= 4 or kept in (min(allowed), layer.units)
             assert set(rounded.get(layer.name, [])) ^ set(plain_.get(layer.name, [])) <= set(
@@ -135,10 +135,10 @@ def test_a_budget_of_time_is_measured(monkeypatch):
     assert all(inputs is X for inputs in seen)
 
 
-def test_time_of_a_network_that_waits_is_the_longest(monkeypatch):
-    clock = iter(np.cumsum([9, 9] + [0, 3, 0, 1] * 2).tolist())
+def test_the_least_time_counts_of_each_network_in_turn(monkeypatch):
+    clock = iter(np.cumsum([0, 9, 0, 9, 0, 3, 0, 1]).tolist())
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    assert measure_latency([mlp(5, 2), mlp(5, 2)], X, rounds=1)[1] == 1
+    assert measure_latency([mlp(5, 2), mlp(5, 2)], X, rounds=1) == [3, 1]
 
 
 def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
@@ -152,12 +152,7 @@ def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
     tuned = []
     pruned = splinelib.prune(model, X, 0.5, criterion=criterion, steps=4, finetune=tuned.append)
     assert widths(pruned) == [10, 20, 3]
-    assert seen == [[20, 40], [18, 35], [15, 30], [12, 25]] or seen == [
-        [20, 40],
-        [18, 35],
-        [15, 30],
-        [13, 25],
-    ]
+    assert seen == [[20, 40], [18, 35], [15, 30], [13, 25]]
     assert [widths(network)[1] for network in tuned] == [35, 30, 25, 20]
     assert tuned[-1] is pruned
     assert report_of(pruned).units == {"0": (20, 10), "2": (40, 20)}
@@ -213,9 +208,7 @@ def test_the_report_counts_what_is_there():
     assert [line.split()[:2] for line in (lines[0], lines[-1])] == [["units", "of"], ["latency,", "ms"]]
     assert lines[1].split() == ["3", "8", "4", "50%"]
     again = splinelib.prune(pruned, IMAGES, 0.5, criterion=PLAIN)
-    assert report_of(again).units == {"3": (4, 2), "4": (6, 4), "9": (5, 3)} or report_of(again).units[
-        "3"
-    ] == (4, 2)
+    assert report_of(again).units == {"3": (4, 2), "4": (6, 2), "9": (5, 3)}
     with pytest.raises(SettingError, match="no report comes with"):
         report_of(splinelib.remove_units(dense, IMAGES, {"9": [0]}))
 
@@ -231,10 +224,8 @@ def test_an_optimiser_goes_on_as_if_units_that_are_gone_had_never_counted(kind):
         dense[2].weight[:, [1, 4]] = 0
         dense[4].weight[:, [0]] = 0
     keep = copy.deepcopy(dense)
-    groups = [
-        {"params": dense[0].parameters(), "lr": 0.01},
-        {"params": [*dense[2].parameters(), *dense[4].parameters()]},
-    ]
+    others = [*dense[2].parameters(), *dense[4].parameters()]
+    groups = [{"params": dense[0].parameters(), "lr": 0.01}, {"params": others}]
     optimizer = kind(groups, lr=0.02, **options)
 
     def train(net, optimizer, times):

@@ -17,6 +17,7 @@ from splinelib.layers.fit import check_layers
 from splinelib.layers.images import calibration_images
 from splinelib.layers.layer import Layer
 from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit
+from splinelib.progress import progress
 from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
 
 _MOST_INPUTS = (
@@ -58,8 +59,15 @@ class _OnReaders:
                     scores[place] = _scores(self._fall(readers, layers[place].units))
 
         with evaluating(model):
-            for group in together(model, in_order(model, names, self.images[:2]), self.images):
-                visit(model, group, self.images, handle)
+            groups = together(model, in_order(model, names, self.images[:2]), self.images)
+            bar = iter(progress(range(len(names)), type(self).__name__, unit="reader"))
+
+            def counted(name: str, inputs: Iterable[Tensor]) -> None:
+                next(bar)
+                handle(name, inputs)
+
+            for group in groups:
+                visit(model, group, self.images, counted)
         return [scores[place] for place in range(len(layers))]
 
     def _fall(self, readers: list[tuple[str, list[Problem]]], units: int) -> tuple[list[int], list[float]]:

@@ -89,10 +89,10 @@ def prune(
     for step in range(int(steps)):
         layers = read_layers(smaller, example_inputs, names)
         scores = (criterion or Spline())(smaller, layers)
-        share = _part(ratio, step, int(steps))
+        part = _part(ratio, step, int(steps))
         rounded = round_to if step + 1 == steps else 1  # widths in between need not suit a backend
         selection = choose_share(
-            smaller, example_inputs, layers, scores, share, scope, ratio_of, rounded, min_units
+            smaller, example_inputs, layers, scores, part, scope, ratio_of, rounded, min_units
         )
         if selection:
             smaller = remove_compensated(smaller, example_inputs, layers, selection, compensate, data)
