@@ -203,10 +203,8 @@ def tensors_in(values: Any) -> list[Tensor]:
     )
 
 
-def duplicate(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+def duplicate(model: nn.Module) -> nn.Module:
     """A deep copy of ``model``, also of one that keeps activations, which ``copy.deepcopy`` refuses.
-
-    ``instead`` holds, by the ``id`` of a tensor, another that the copy has in its place.
 
     >>> model = nn.Linear(2, 2)
     >>> model.kept = model(torch.zeros(1, 2))

@@ -7,7 +7,7 @@ import pytest
 from splinelib import criteria, early_bird, hooks, layers, pruning, regression
 
 # Values that functions return; the examples of those show them.
-RETURNED = {"Ranking", "PackedCode", "Layer", "Writer", "Cost"}
+RETURNED = {"Ranking", "PackedCode", "Layer", "Writer", "Cost", "Cut", "Report"}
 FACES = (criteria, early_bird, layers, pruning, hooks, regression)
 
 

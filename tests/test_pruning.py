@@ -16,7 +16,7 @@ from splinelib.criteria import FilterNorm, Random, ReconstructionCost
 from splinelib.criteria.interop import SplineImportance
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.layers import Layer, folded
-from splinelib.pruning import cost, select_flops, select_units
+from splinelib.pruning import cost, select_budget, select_units
 from splinestudy.models import ARCHITECTURES, ChannelSelection
 
 SCOPES = ("layerwise", "global")
@@ -140,7 +140,7 @@ def test_flops_are_met_with_the_fewest_units(scope, ratio, generator):
 
     most = (1 - ratio) * cost(model, inputs).flops
     slow = next(chosen for chosen, flops in map(flops_without, range(1, units)) if flops <= most)
-    assert select_flops(model, inputs, layers, scores, ratio, scope) == slow
+    assert select_budget(model, inputs, layers, scores, ratio, scope) == slow
     small = prune(model, inputs, ratio, scope, FilterNorm(1), ratio_of="flops")
     assert cost(small, inputs).flops <= most
 
@@ -149,7 +149,7 @@ def test_shares_of_flops_that_cannot_be_met_are_named(generator):
     model, inputs = tiny_cnn(generator), torch.randn(2, 2, 6, 6, generator=generator)
     with pytest.raises(SettingError, match="0.999999 of the FLOPs: with one unit in every layer"):
         prune(model, inputs, 0.999999, "global", ratio_of="flops")
-    with pytest.raises(SettingError, match="ratio_of is 'flop': choose one of units, flops"):
+    with pytest.raises(SettingError, match="ratio_of is 'flop': choose 'units' or 'flops'"):
         prune(model, inputs, 0.5, ratio_of="flop")
 
 

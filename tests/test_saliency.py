@@ -362,3 +362,57 @@ def test_batch_norm_scale_serves_beside_them(coupled):
     model, layers, _ = coupled
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         assert len(BatchNormScale()(model, layers)) == len(layers)
+
+
+@pytest.mark.parametrize("criterion", [Taylor, SNIP, lambda x, y, **k: GraSP(x, y, 1.0, **k)])
+def test_a_loss_of_ones_own_takes_the_place_of_the_cross_entropy(cnn, criterion):
+    model, layers, batch = cnn
+    own = nn.CrossEntropyLoss()
+    for given in (LABELS, LABELS.tolist()):
+        found = criterion(batch, given, loss=lambda outputs, y: own(outputs, torch.as_tensor(y)))(
+            model, layers
+        )
+        for score, wanted in zip(found, criterion(batch, LABELS)(model, layers), strict=True):
+            torch.testing.assert_close(score, wanted)
+
+
+class Segmenter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 2, 1)
+
+    def forward(self, x):
+        return {"out": self.last(self.first(x).relu())}
+
+
+def test_a_network_that_labels_every_pixel_is_scored_by_its_own_loss():
+    model, x = Segmenter(), torch.randn(3, 3, 6, 6)
+    masks = (x[:, 0] > 0).long()
+
+    def loss(outputs, wanted):
+        return nn.functional.cross_entropy(outputs["out"], wanted)
+
+    layers = read_layers(model, x)
+    (score,) = SNIP(x, masks, loss=loss)(model, layers)
+    loss(model(x), masks).backward()
+    weight = model.first.weight
+    torch.testing.assert_close(score, (weight.grad * weight).abs().double().flatten(1).sum(1).detach())
+    with pytest.raises(UnsupportedModuleError, match="outputs have shape dict.*or a loss of your own"):
+        SNIP(x, torch.zeros(3, dtype=torch.int64))(model, layers)
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "message"),
+    [
+        (lambda outputs, y: outputs, LABELS, "the loss is Tensor.*return the mean"),
+        (lambda outputs, y: 1.0, LABELS, "the loss is 1.0"),
+        (lambda outputs, y: outputs.sum().detach(), LABELS, "a scalar with a gradient"),
+        (nn.CrossEntropyLoss(), LABELS[:3], "for 8 images: give as many"),
+        (None, LABELS.tolist(), "or a loss that takes them"),
+        ("mse", LABELS, "loss is 'mse'"),
+    ],
+)
+def test_losses_that_are_none_are_named(cnn, loss, labels, message):
+    model, layers, batch = cnn
+    with pytest.raises(SettingError, match=message):
+        SNIP(batch, labels, loss=loss)(model, layers)

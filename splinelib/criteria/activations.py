@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Count, Seed, check_fields, checked
-from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import Drop, ranking_score
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import Observer, evaluating, watched
 from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.images import check_fit
 from splinelib.layers.layer import Layer
+from splinelib.progress import progress
 
 _CHUNK = 64  # images in one forward pass: bounds memory, leaves the result as it is
 CONSTANT = 1e-10
@@ -193,7 +194,7 @@ def observe_moments(
                 )
             watch[name] = _observer(model, layer, name, moments, positions, seed, codes)
     with evaluating(model), watched(model, inputs, outputs):
-        for chunk in images.split(_CHUNK):
+        for chunk in progress(images.split(_CHUNK), "activations", unit="batch"):
             model(chunk)
     for layer, moments in zip(layers, seen, strict=True):
         _check(layer, moments)

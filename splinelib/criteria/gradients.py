@@ -13,29 +13,34 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Count, Within, check_fields
-from splinelib.criteria.fit import check_layers
-from splinelib.criteria.loss_gradients import Saliency, check_batch, gradient, minibatches
+from splinelib.criteria.loss_gradients import Labels, Loss, Saliency, check_batch, gradient, minibatches
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import duplicate, evaluating
 from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.fit import check_layers
 from splinelib.layers.images import check_fit
 from splinelib.layers.layer import Layer
 from splinelib.layers.tracing import dependency_graph, unit_group
+from splinelib.progress import progress
 
 
 @dataclass(frozen=True, eq=False)
 class _OnBatch:
     """A score that looks at ``images`` [N, ...] with ``labels`` [N] (integer classes), both on the model's device.
 
+    A ``loss`` of one's own, of outputs and labels, replaces the cross-entropy; labels are then what it takes, one for
+    each image. From a DataLoader: ``Taylor(*first_images(loader, 256))``.
+
     Raises :class:`SettingError` for images that are not finite or that the model does not take.
     """
 
     images: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
+    labels: Labels = field(repr=False)
+    loss: Loss | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_batch(self.images, self.labels)
+        check_batch(self.images, self.labels, self.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class Taylor(_OnBatch):
     """First-order estimate of how the loss changes without a unit (Molchanov et al., CVPR 2019, equation 8).
 
     ``Σ (g·θ)²`` over a unit's parameters θ (weights and biases of its writers, scale and shift of its batch norms), g
-    the gradient of the cross-entropy; the mean over minibatches of ``batch_size`` images. ``power=1``: ``Σ |g·θ|``.
+    the gradient of the loss; the mean over minibatches of ``batch_size`` images. ``power=1``: ``Σ |g·θ|``.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> model[2].weight.data[:, 1] = 0  # nothing reads unit 1
@@ -61,8 +66,10 @@ class Taylor(_OnBatch):
         check_layers(model, layers)
         check_fit(model, self.images)
         total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
-        for images, labels, share in minibatches(self.images, self.labels, int(self.batch_size)):
-            for parameter, slope in gradient(model, images, labels).items():
+        size = int(self.batch_size)
+        parts = minibatches(self.images, self.labels, size)
+        for images, labels, share in progress(parts, "Taylor", -(-len(self.images) // size), "minibatch"):
+            for parameter, slope in gradient(model, images, labels, self.loss).items():
                 total[parameter] += share * (slope * parameter.detach()).abs() ** self.power
         return unit_sums(model, layers, total, biases=True)
 
@@ -83,7 +90,7 @@ class SNIP(_OnBatch):
         """Scores, float64 [units] for each layer."""
         check_layers(model, layers)
         check_fit(model, self.images)
-        slopes = gradient(model, self.images, self.labels)
+        slopes = gradient(model, self.images, self.labels, self.loss)
         return unit_sums(model, layers, _products(slopes, Tensor.abs))
 
 
@@ -95,7 +102,7 @@ class GraSP(_OnBatch):
     scores start at 0 in global scope, so a unit scores the *rank* of its sum among all units of the given layers,
     divided by the number of distinct sums: numbers in (0, 1], in the same order, equal where sums are equal.
 
-    ``temperature`` divides the outputs before the softmax; 200 is what the authors' code uses.
+    ``temperature`` divides the outputs before the softmax of the cross-entropy; 200 is what the authors' code uses.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> images, labels = torch.tensor([[1.0, 2.0], [-2.0, 1.0]]), torch.tensor([0, 1])
@@ -118,8 +125,8 @@ class GraSP(_OnBatch):
         """The sums themselves, of either sign, float64 [units] for each layer."""
         check_layers(model, layers)
         check_fit(model, self.images)
-        slopes = gradient(model, self.images, self.labels, self.temperature)
-        bent = gradient(model, self.images, self.labels, self.temperature, along=slopes)
+        slopes = gradient(model, self.images, self.labels, self.loss, self.temperature)
+        bent = gradient(model, self.images, self.labels, self.loss, self.temperature, along=slopes)
         return unit_sums(model, layers, _products(bent))
 
 

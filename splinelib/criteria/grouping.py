@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, check_fields
-from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import Offset, falling_scores, spline_distance
+from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.layer import Layer
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, Seed, check_fields
 from splinelib.criteria.brain_surgeon import Elimination, Problem
-from splinelib.criteria.fit import check_layers
 from splinelib.criteria.spline import falling_scores
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating
-from splinelib.layers.images import check_images
+from splinelib.layers.fit import check_layers
+from splinelib.layers.images import calibration_images
 from splinelib.layers.layer import Layer
 from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit
+from splinelib.progress import progress
 from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
 
 _MOST_INPUTS = (
@@ -38,7 +39,7 @@ class _OnReaders:
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
         check_layers(model, layers)
-        check_images(model, self.images)
+        calibration_images(model, self.images)
         found = [_solvable_readers(model, layer) for layer in layers]
         names = {name for columns in found for name, _ in columns}
         problems: dict[tuple[int, str], list[Problem]] = {}
@@ -58,8 +59,15 @@ class _OnReaders:
                     scores[place] = _scores(self._fall(readers, layers[place].units))
 
         with evaluating(model):
-            for group in together(model, in_order(model, names, self.images[:2]), self.images):
-                visit(model, group, self.images, handle)
+            groups = together(model, in_order(model, names, self.images[:2]), self.images)
+            bar = iter(progress(range(len(names)), type(self).__name__, unit="reader"))
+
+            def counted(name: str, inputs: Iterable[Tensor]) -> None:
+                next(bar)
+                handle(name, inputs)
+
+            for group in groups:
+                visit(model, group, self.images, counted)
         return [scores[place] for place in range(len(layers))]
 
     def _fall(self, readers: list[tuple[str, list[Problem]]], units: int) -> tuple[list[int], list[float]]:
@@ -122,7 +130,7 @@ class ReconstructionCost(_OnReaders):
 
     Raises :class:`UnsupportedModuleError` for a layer that no convolution or linear module reads, or that one of
     more than 10,000 inputs reads; and :class:`SettingError` for images that
-    :func:`splinelib.layers.images.check_images` refuses or that a reader gives a constant output on.
+    :func:`splinelib.layers.images.calibration_images` refuses or that a reader gives a constant output on.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])  # the second is constant

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, Seed, check_fields, check_finite, check_memory, checked
-from splinelib.criteria.fit import check_layers
 from splinelib.errors import SettingError
+from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.layer import Layer
+from splinelib.progress import progress
 
 Criterion = Callable[[nn.Module, Sequence[Layer]], list[Tensor]]
 """Scores of all layers' units, one float64 tensor [units] for each layer; the lowest score is pruned first."""
@@ -220,7 +221,10 @@ class Spline:
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores of each layer's units, float64 [units]; low falls first."""
         check_layers(model, layers)
-        return [self.layer_score(*folded(model, layer, norms=self.fold)) for layer in layers]
+        return [
+            self.layer_score(*folded(model, layer, norms=self.fold))
+            for layer in progress(layers, "spline", unit="layer")
+        ]
 
     def layer_score(self, weight: Tensor, bias: Tensor) -> Tensor:
         """Score of one layer's units from their folded hyperplanes ``weight`` [units, d] and ``bias`` [units]."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Seed, check_fields
-from splinelib.criteria.fit import check_layers
+from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import raw_rows, unit_scales
 from splinelib.layers.layer import Layer
 

@@ -5,11 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import checked
 from splinelib.errors import UnsupportedModuleError
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.layer import Layer
 
 
+@checked
 def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, Tensor]:
     """Hyperplanes of a layer's units with batch norm folded in: ``w`` [units, d] and ``b`` [units], in float64.
 

@@ -1,18 +1,65 @@
 """Whether images are what a network takes, and fit to calibrate it: asked before any work is done."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, checked
 from splinelib.errors import SettingError
-from splinelib.hooks import evaluating
+from splinelib.hooks import Inputs, duplicate, evaluating, run
+
+Images = Tensor | Iterable[Any]
+"""A batch of images [N, ...]; or batches, as a DataLoader gives them: their first :data:`MANY` images."""
+
+MANY = 1000
 
 
-def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None = None) -> None:
-    """Raise :class:`SettingError` unless ``images`` can calibrate ``model``: two or more finite inputs, not all alike.
+@checked
+def first_images(batches: Iterable[Any], count: Count = MANY) -> tuple[Tensor, ...]:
+    """The first ``count`` images of batches, with what comes with them: ``images, labels = first_images(loader)``.
 
-    They must be what ``model`` takes, each of the shape of one of ``example`` [N, ...] where that is given.
+    Args:
+        batches: tensors [N, ...], or tuples, lists or dicts of such, as a DataLoader gives them. No more are drawn than
+            needed.
+        count: of images.
+
+    Raises :class:`SettingError` where there are none, or batches do not fit together.
+
+    >>> loader = torch.utils.data.DataLoader([(torch.ones(3), label) for label in range(8)], batch_size=4)
+    >>> [tuple(values.shape) for values in first_images(loader, 6)]
+    [(6, 3), (6,)]
     """
+    found: list[list[Tensor]] = []
+    wanted = int(count)
+    for batch in batches:
+        values = batch.values() if isinstance(batch, Mapping) else batch
+        found.append(
+            list(values) if isinstance(values, Iterable) and not isinstance(batch, Tensor) else [batch]
+        )
+        if not found[-1] or not all(isinstance(value, Tensor) and value.ndim for value in found[-1]):
+            raise SettingError(
+                f"a batch is a {type(batch).__name__} of other things than tensors [N, ...]: give such"
+            )
+        wanted -= len(found[-1][0])
+        if wanted <= 0:
+            break
+    try:
+        return tuple(torch.cat(parts)[: int(count)] for parts in zip(*found, strict=True))
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(f"the batches do not fit together ({error}): give images of one size") from error
+
+
+def calibration_images(model: nn.Module, images: Images | None, example: Tensor | None = None) -> Tensor:
+    """One batch [N, ...] that can calibrate ``model``: two or more finite inputs, not all alike.
+
+    Images of several batches are taken to the model's device. Raises :class:`SettingError` unless they are what
+    ``model`` takes, each of the shape of one of ``example`` [N, ...] where that is given.
+    """
+    if images is not None and not isinstance(images, Tensor):
+        device = next((parameter.device for parameter in model.parameters()), "cpu")
+        images = next((values.to(device) for values in first_images(images)), None)
     if images is None or images.ndim < 2 or len(images) < 2:
         shape = None if images is None else tuple(images.shape)
         raise SettingError(
@@ -28,6 +75,20 @@ def check_images(model: nn.Module, images: Tensor | None, example: Tensor | None
         raise SettingError(
             f"the calibration batch is {len(images)} times the same image: give some hundred different training images"
         )
+    return images
+
+
+def check_inputs(model: nn.Module, example_inputs: Inputs) -> None:
+    """Raise :class:`SettingError` unless ``model``, which stays as it is, runs on the example inputs."""
+    copy = duplicate(model)
+    try:
+        with evaluating(copy):
+            run(copy, example_inputs)
+    except Exception as error:
+        raise SettingError(
+            f"{type(model).__name__} does not take the example inputs ({error}): give a batch [N, ...] on its device "
+            "and of its dtype, a tuple of arguments, or a dict of keywords"
+        ) from error
 
 
 def check_fit(model: nn.Module, images: Tensor) -> Any:

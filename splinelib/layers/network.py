@@ -13,22 +13,25 @@ import numpy as np
 import torch
 from torch import nn
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.hooks import Inputs, duplicate, evaluating, run
+from splinelib.hooks import Inputs, duplicate
+from splinelib.layers.images import check_inputs
 from splinelib.layers.layer import Layer
 from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed
-from splinelib.layers.probe import light
 from splinelib.layers.tracing import traced_order
 from splinelib.layers.trial import Trial
 from splinelib.layers.units import Left, Order, group
 
+Ignore = Sequence[str | nn.Module | type]
+"""Modules by name, as they are, or by type."""
+
 _BLOCKS = (2, 3, 4, 8)  # into how many equal blocks a network may divide channels: chunk, split, shuffle
 
 
-def read_layers(
-    model: nn.Module, example_inputs: Inputs, ignore: Sequence[str | nn.Module | type] = ()
-) -> tuple[Layer, ...]:
+@checked
+def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -> tuple[Layer, ...]:
     """The prunable layers of ``model`` in the order of ``model.named_modules()``.
 
     Left out are layers whose units are outputs of the network, and residual streams that a
@@ -50,8 +53,8 @@ def read_layers(
     [('0', 3, ('2',))]
     """
     model = eager(model)
-    unwanted = _ignored(model, ignore)
-    _check_fit(model, example_inputs)
+    unwanted = ignored(model, ignore)
+    check_inputs(model, example_inputs)
     trial, observed = _observed(model, example_inputs)
     layers, left = _tried(trial, observed, traced_order(duplicate(model), example_inputs))
     layers = [
@@ -87,19 +90,7 @@ def eager(model: nn.Module) -> nn.Module:
     return model
 
 
-def _check_fit(model: nn.Module, example_inputs: Inputs) -> None:
-    copy = duplicate(model)
-    try:
-        with evaluating(copy):
-            run(copy, example_inputs)
-    except Exception as error:
-        raise SettingError(
-            f"{type(model).__name__} does not take the example inputs ({error}): give a batch [N, ...] on its device "
-            "and of its dtype, a tuple of arguments, or a dict of keywords"
-        ) from error
-
-
-def _ignored(model: nn.Module, ignore: Sequence[str | nn.Module | type]) -> set[str]:
+def ignored(model: nn.Module, ignore: Ignore) -> set[str]:
     """Names of the modules that are meant, and of those inside them."""
     modules = dict(model.named_modules())
     for item in ignore:
@@ -125,14 +116,8 @@ def _double(values: Any) -> Any:
 
 def _observed(model: nn.Module, example_inputs: Inputs) -> tuple[Trial, Observed]:
     """What is observed of a copy, and trials of cutting it."""
-    try:
-        copy = light(model)
-        observed = observe(copy, _double(example_inputs))
-    except (
-        RuntimeError
-    ):  # weights are used past the forward passes of their modules, and so must have numbers
-        copy = duplicate(model).double()
-        observed = observe(copy, _double(example_inputs))
+    copy = duplicate(model).double()
+    observed = observe(copy, _double(example_inputs))
     return Trial(model, copy, _double(example_inputs), observed), observed
 
 
@@ -178,4 +163,4 @@ def _warn(left: Sequence[Left]) -> None:
         if item.why:
             reasons.setdefault(item.why, []).extend(item.names)
     for why, names in reasons.items():
-        warnings.warn(f"left whole: {', '.join(map(repr, names))}: {why}", stacklevel=3)
+        warnings.warn(f"left whole: {', '.join(map(repr, names))}: {why}", stacklevel=4)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.hooks import Inputs, duplicate, run, tensors_in
+from splinelib.hooks import Inputs, run, tensors_in
 from splinelib.layers.kinds import kind_of
 
 
@@ -84,19 +84,6 @@ def _shapes(module: nn.Module, args: Any, kwargs: Any) -> Any:
             device = next(tensor.device for tensor in tensors_in([*args, *kwargs.values()]))
             state = {name: torch.zeros_like(tensor, device=device) for name, tensor in tensors}
             return torch.func.functional_call(module, state, args, kwargs)
-
-
-def light(model: nn.Module) -> nn.Module:
-    """A copy in float64 to be probed, in which modules of known kinds have weights without numbers (on ``meta``)."""
-
-    def without_numbers(tensor: Tensor) -> Tensor:
-        empty = torch.empty_like(tensor, device="meta", dtype=torch.float64, requires_grad=False)
-        return nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
-
-    known = [module for module in model.modules() if kind_of(module) is not None]
-    tensors = [tensor for module in known for tensor in [*module.parameters(), *module.buffers()]]
-    floats = {id(tensor): without_numbers(tensor) for tensor in tensors if tensor.is_floating_point()}
-    return duplicate(model, floats).double()
 
 
 def noise(name: str, shape: Any, device: Any = "cpu") -> Tensor:

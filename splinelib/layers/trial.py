@@ -27,7 +27,7 @@ class Trial:
 
     Attributes:
         model: the model.
-        copy: what was observed, its weights perhaps without numbers.
+        copy: what was observed, in float64.
         inputs: what it was observed on, in float64.
         observed: what was observed.
     """

@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import checked
+from splinelib.errors import SettingError
 from splinelib.hooks import Inputs, tensors_in
+from splinelib.layers.images import check_inputs
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,16 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        _forward(model, _on_meta(model), example_inputs)
-    return counter.get_total_flops() // len(tensors_in(example_inputs)[0])
+    batch = next((len(tensor) for tensor in tensors_in(example_inputs) if tensor.ndim), 0)
+    if not batch:
+        raise SettingError("the example inputs hold no image: give a batch [N, ...]")
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            _forward(model, _on_meta(model), example_inputs)
+    except Exception:
+        check_inputs(model, example_inputs)
+        raise
+    return counter.get_total_flops() // batch
 
 
 def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
@@ -79,6 +89,7 @@ def counted_flops() -> Iterator[Callable[[], int]]:
         yield counter.get_total_flops
 
 
+@checked
 def cost(model: nn.Module, example_inputs: Inputs) -> Cost:
     """Parameters and operations of one forward pass, see ``count_parameters`` and ``count_flops``.
 

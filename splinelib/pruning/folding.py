@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Seed, checked
 from splinelib.hooks import duplicate
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.layer import Layer
@@ -20,7 +21,8 @@ from splinelib.pruning.selection import check_ratio
 from splinelib.pruning.surgery import remove_units
 
 
-def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int = 0) -> nn.Module:
+@checked
+def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: Seed = 0) -> nn.Module:
     """Cluster every layer's units by k-means and merge each cluster; returns a smaller copy.
 
     Units are clustered by their folded hyperplanes (w, b), ``units − round(ratio · units)`` clusters a layer [ours: the
@@ -47,7 +49,7 @@ def fold_units(model: nn.Module, example_inputs: Tensor, ratio: float, seed: int
     with torch.no_grad():
         for layer in layers:
             weight, bias = folded(merged, layer)
-            member = _clusters(torch.cat([weight, bias[:, None]], dim=1), layer, ratio, seed)
+            member = _clusters(torch.cat([weight, bias[:, None]], dim=1), layer, ratio, int(seed))
             clusters = [
                 (member == number).nonzero().flatten().tolist() for number in range(int(member.max()) + 1)
             ]

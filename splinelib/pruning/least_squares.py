@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import NonNegative, Seed, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
-from splinelib.layers.images import check_images
+from splinelib.layers.fit import layers_of
+from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.kinds import complement
 from splinelib.layers.layer import Layer
-from splinelib.layers.network import read_layers
 from splinelib.layers.patches import (
     CHUNK,
     by_group,
@@ -34,19 +35,20 @@ from splinelib.layers.patches import (
     watch_first,
 )
 from splinelib.pruning.merging import merge_units
-from splinelib.pruning.surgery import Selection, lost_channels
+from splinelib.pruning.surgery import Units, lost_channels
 from splinelib.regression import RIDGE, Equations, ridge_regression
 
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
+@checked
 def reconstruct(
     model: nn.Module,
-    selection: Selection,
-    images: Tensor,
-    ridge: float = RIDGE,
-    seed: int = 0,
+    selection: Units,
+    images: Images,
+    ridge: NonNegative = RIDGE,
+    seed: Seed = 0,
     layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """Remove units, merge them into their twins, then re-solve all that comes after by least squares.
@@ -64,15 +66,14 @@ def reconstruct(
         model: the dense network; left as it is.
         selection: units to remove by layer name.
         images: calibration batch [N, ...] as the model takes it, of the training distribution; a hundred help,
-            a thousand or more are better.
+            a thousand or more are better; or batches, of which the first thousand images are taken.
         ridge: pull towards the present weights (see :data:`RIDGE`).
         seed: of the positions of feature maps that serve as equations.
         layers: those of ``model``, where they are known already.
 
     Raises:
-        SettingError: for images that :func:`splinelib.layers.images.check_images` refuses, a ridge below 0, or images
-            on
-            which the inputs of a module do not determine its weights; and what :func:`splinelib.remove_units` raises.
+        SettingError: for images that :func:`.calibration_images` refuses, a ridge below 0, or images on which
+            the inputs of a module do not determine its weights; and what :func:`splinelib.remove_units` raises.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins
@@ -82,23 +83,22 @@ def reconstruct(
     >>> smaller[0].out_features, torch.allclose(smaller(images), model(images), atol=0.01)
     (2, True)
     """
-    check_images(model, images)
-    if ridge < 0:
-        raise SettingError(f"ridge is {ridge}: it must be at least 0")
+    images = calibration_images(model, images)
     example = images[:2]
-    layers = layers or read_layers(model, example)
+    layers = layers_of(model, example, layers)
     lost = _lost_outputs(model, layers, selection)
     smaller = merge_units(model, example, selection, layers=layers)
     _name_unsolved(model, layers, selection)
     with evaluating(model), evaluating(smaller):
         for names in together(model, in_order(smaller, _mended(smaller), example), images):
-            goals = _Goals(model, smaller, names, lost, images, seed)
+            goals = _Goals(model, smaller, names, lost, images, int(seed))
             visit(smaller, names, images, partial(goals.reach, ridge=ridge))
     return smaller
 
 
-def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of ``model`` whose batch norms have the statistics of ``images`` [N, ...], layer after layer.
+@checked
+def reestimate_norms(model: nn.Module, images: Images) -> nn.Module:
+    """A copy of ``model`` whose batch norms have the statistics of ``images`` ([N, ...] or batches), layer after layer.
 
     Each norm's running mean and variance become those of its input over all images (in eval mode, so with the norms
     in front already set): the correction that REPAIR makes after merging. Nothing else changes.
@@ -109,7 +109,7 @@ def reestimate_norms(model: nn.Module, images: Tensor) -> nn.Module:
     >>> torch.allclose(corrected[1].running_mean, model[0](images).mean(0), atol=1e-6)
     True
     """
-    check_images(model, images)
+    images = calibration_images(model, images)
     corrected = copy.deepcopy(model)
     modules = dict(corrected.named_modules())
     with evaluating(corrected):
@@ -130,7 +130,7 @@ def _restart(norm: Any, inputs: Iterable[Tensor]) -> None:
     norm.running_var.copy_(variance)
 
 
-def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> dict[str, list[int]]:
+def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Units) -> dict[str, list[int]]:
     """Output channels that each convolution, linear module and batch norm loses, by its name."""
     modules = dict(model.named_modules())
     lost: dict[str, list[int]] = {}
@@ -141,7 +141,7 @@ def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Selectio
     return lost
 
 
-def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> None:
+def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Units) -> None:
     """Warn of readers of removed units that keep their weights, since they are none that :func:`.solvable` knows."""
     names = {
         name: type(model.get_submodule(name)).__name__
@@ -154,7 +154,7 @@ def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Selecti
         listed = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
         warnings.warn(
             f"least squares leaves the weights of {listed} as they are: it re-solves linear modules and convolutions",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -11,20 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import NonNegative, checked
 from splinelib.criteria.spline import spline_distance
 from splinelib.hooks import Inputs, duplicate, evaluating, run, watched
+from splinelib.layers.fit import layers_of
 from splinelib.layers.groups import grouped
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.layer import Layer
-from splinelib.layers.network import read_layers
-from splinelib.pruning.surgery import Selection, remove_units
+from splinelib.pruning.surgery import Units, remove_units
 
 
+@checked
 def merge_units(
     model: nn.Module,
     example_inputs: Inputs,
-    selection: Selection,
-    rho: float = 0.05,
+    selection: Units,
+    rho: NonNegative = 0.05,
     layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """Remove units and add their outgoing weights to those of their twins; returns a smaller copy. Needs no data.
@@ -58,7 +60,7 @@ def merge_units(
     >>> smaller[0].out_features, torch.allclose(smaller(images), model(images), atol=1e-6)
     (2, True)
     """
-    layers = layers or read_layers(model, example_inputs)
+    layers = layers_of(model, example_inputs, layers)
     merged = duplicate(model)
     norms = {writer.module: writer.norm for layer in layers for writer in layer.writers}
     with torch.no_grad():
@@ -111,7 +113,9 @@ def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, exa
         behind.running_mean -= shift
 
 
-def _twins(weight: Tensor, bias: Tensor, lost: Tensor, groups: int, rho: float) -> tuple[Tensor, Tensor]:
+def _twins(
+    weight: Tensor, bias: Tensor, lost: Tensor, groups: int, rho: NonNegative
+) -> tuple[Tensor, Tensor]:
     """For each lost unit its twin among those kept and the factor α, 0 where there is none."""
     norm = weight.norm(dim=1)
     safe = norm.clamp_min(torch.finfo(norm.dtype).tiny)

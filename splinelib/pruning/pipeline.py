@@ -1,52 +1,68 @@
 """Pruning in one call: criterion, selection, surgery and compensation."""
 
-from collections.abc import Sequence
-from typing import Literal
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from splinelib.checks import Count, checked, shown
 from splinelib.criteria.spline import Criterion, Spline
 from splinelib.errors import SettingError
 from splinelib.hooks import Inputs
-from splinelib.layers.images import check_images
+from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.layer import Layer
-from splinelib.layers.network import eager, read_layers
+from splinelib.layers.network import Ignore, eager, ignored, read_layers
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
-from splinelib.pruning.selection import RatioOf, Scope, check_ratio, check_ratio_of, check_scope, choose_share
+from splinelib.pruning.report import attach, report
+from splinelib.pruning.selection import Ratio, RatioOf, Scope, check_ratio, choose_share
 from splinelib.pruning.surgery import Selection, remove_units
 
 Compensate = Literal["none", "merge", "least_squares"]
-COMPENSATIONS: tuple[Compensate, ...] = ("none", "merge", "least_squares")
 
 
+@checked
 def prune(
     model: nn.Module,
     example_inputs: Inputs,
-    ratio: float,
+    ratio: Ratio,
     scope: Scope = "layerwise",
     criterion: Criterion | None = None,
     compensate: Compensate = "none",
-    data: Tensor | None = None,
+    data: Images | None = None,
     ratio_of: RatioOf = "units",
-    ignore: Sequence[str | nn.Module | type] = (),
+    ignore: Ignore = (),
+    round_to: Count = 1,
+    min_units: Count = 1,
+    steps: Count = 1,
+    finetune: Callable[[nn.Module], Any] | None = None,
 ) -> nn.Module:
     """Prune a share of a network's units; returns a smaller copy, the original stays as it is.
+
+    What was cut comes with it (:func:`splinelib.pruning.cut_of`), and a table of what is left
+    (:func:`splinelib.pruning.report_of`).
 
     Args:
         model: any network that runs; one that ``torch.compile`` made is pruned as it was before.
         example_inputs: a batch of inputs [N, ...] on the model's device; a tuple of arguments or a dict of keywords.
-        ratio: share to remove, strictly between 0 and 1; of what, ``ratio_of`` says.
+        ratio: share to remove, strictly between 0 and 1; of what, ``ratio_of`` says. Or a dict of shares by pattern of
+            layers' names, ``{"layer4.*": 0.7, "*": 0.5}``: the first that fits counts, other layers stay whole.
         scope: the same share of each layer, or one threshold for all (see :func:`splinelib.pruning.select_units`).
         criterion: which units are redundant; by default the spline criterion, :class:`splinelib.Spline`.
         compensate: what the readers of removed units do about it: nothing (``"none"``); take over their outgoing
             weights by their twins (``"merge"``, :func:`splinelib.pruning.merge_units`); or be re-solved on data, with
             batch-norm statistics (``"least_squares"``, :func:`splinelib.pruning.reconstruct`). None is a training step.
         data: calibration batch [N, ...] for ``"least_squares"``: training images as the model takes them; a hundred
-            help, a thousand or more are better.
-        ratio_of: ``"units"``; or ``"flops"``, which removes the fewest units that take that share of the operations of
-            a forward pass with them (see :func:`select_flops`), so that criteria compare at equal cost.
+            help, a thousand or more are better. Or batches, as a DataLoader gives them: the first thousand images.
+        ratio_of: ``"units"``; or ``"flops"``, ``"parameters"`` or ``"latency"``, which removes the fewest units that
+            take that share of a forward pass's operations, of the parameters, or of the time of a forward pass on
+            ``example_inputs`` with them (see :func:`splinelib.pruning.select_budget`).
         ignore: modules that keep all that they write, by name, as modules, or by type.
+        round_to: a layer keeps the nearest multiple of so many channels: many backends are fast at multiples of 8.
+        min_units: so many units stay in each layer.
+        steps: in how many steps of equal size to prune; each scores anew what the one before has left.
+        finetune: called with the smaller network after each step, to train it in place.
 
     What cannot lose a unit, by its nature or by what the network does with it, is left whole, with a warning that says
     why (see :func:`splinelib.read_layers`).
@@ -62,30 +78,51 @@ def prune(
     >>> smaller[0].out_features, smaller[2].in_features, model[0].out_features
     (2, 2, 4)
     """
-    check_ratio(ratio)
-    if compensate not in COMPENSATIONS:
-        raise SettingError(f"compensate is {compensate!r}: choose one of {', '.join(COMPENSATIONS)}")
-    check_ratio_of(ratio_of)
-    check_scope(scope)
+    for share in ratio.values() if isinstance(ratio, Mapping) else [ratio]:
+        check_ratio(share)
     _check_criterion(criterion)
     if compensate == "least_squares":
-        check_images(model, data, example_inputs if isinstance(example_inputs, Tensor) else None)
-    model = eager(model)
-    layers = read_layers(model, example_inputs, ignore)
-    scores = (criterion or Spline())(model, layers)
-    selection = choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of)
-    if not selection:
+        example = example_inputs if isinstance(example_inputs, Tensor) else None
+        data = calibration_images(model, data, example)
+    model = smaller = eager(model)
+    names = sorted(ignored(model, ignore))
+    for step in range(int(steps)):
+        layers = read_layers(smaller, example_inputs, names)
+        scores = (criterion or Spline())(smaller, layers)
+        part = _part(ratio, step, int(steps))
+        rounded = round_to if step + 1 == steps else 1  # widths in between need not suit a backend
+        selection = choose_share(
+            smaller, example_inputs, layers, scores, part, scope, ratio_of, rounded, min_units
+        )
+        if selection:
+            smaller = remove_compensated(smaller, example_inputs, layers, selection, compensate, data)
+            if finetune:
+                finetune(smaller)
+    if smaller is model:
         largest = max(layers, key=lambda layer: layer.units)
         raise SettingError(
             f"ratio is {ratio!r}: that is no whole unit, not even of the largest layer {largest.name!r} with "
-            f"{largest.units} (each keeps one at least); give a larger ratio or a wider network"
+            f"{largest.units} (each keeps one at least, and what round_to and min_units say); give a larger ratio or a "
+            "wider network"
         )
-    return remove_compensated(model, example_inputs, layers, selection, compensate, data)
+    return attach(smaller, report(model, smaller, example_inputs))
+
+
+def _part(ratio: Ratio, step: int, steps: int) -> Ratio:
+    """The share of what is left before a step that goes in it."""
+    if isinstance(ratio, Mapping):
+        return {name: share / (steps - step * share) for name, share in ratio.items()}
+    return ratio / (steps - step * ratio)
 
 
 def _check_criterion(criterion: object) -> None:
-    if criterion is not None and (isinstance(criterion, type) or not callable(criterion)):
-        raise SettingError(f"criterion is {criterion!r}: give an object such as splinelib.Spline()")
+    try:
+        if isinstance(criterion, type | nn.Module):
+            raise TypeError
+        if criterion is not None:
+            inspect.signature(criterion).bind(nn.Module, ())  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"criterion is {shown(criterion)}: give one such as splinelib.Spline()") from error
 
 
 def remove_compensated(
@@ -94,12 +131,11 @@ def remove_compensated(
     layers: Sequence[Layer],
     selection: Selection,
     compensate: Compensate,
-    data: Tensor | None,
+    data: Images | None,
 ) -> nn.Module:
     """Remove the selected units with the compensation of that name (see :func:`prune`); a smaller copy."""
     if compensate == "merge":
         return merge_units(model, example_inputs, selection, layers=layers)
     if compensate == "least_squares":
-        check_images(model, data)
-        return reconstruct(model, selection, data, layers=layers)  # type: ignore[arg-type]
+        return reconstruct(model, selection, calibration_images(model, data), layers=layers)
     return remove_units(model, example_inputs, selection, layers)

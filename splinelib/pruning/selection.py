@@ -1,22 +1,28 @@
-"""From scores to a selection: which units go, of every layer alike or by one threshold, by units or by operations."""
+"""From scores to a selection: which units go, of every layer alike or by one threshold, of units or of a cost."""
 
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import Count, check, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import Inputs
+from splinelib.layers.fit import check_layers
 from splinelib.layers.layer import Layer
-from splinelib.pruning.flops import count_flops
+from splinelib.pruning.flops import count_flops, count_parameters
+from splinelib.pruning.latency import measure_latency
 from splinelib.pruning.surgery import Selection, cut
 
 Scope = Literal["layerwise", "global"]
-RatioOf = Literal["units", "flops"]
-RATIOS_OF: tuple[RatioOf, ...] = ("units", "flops")
+RatioOf = Literal["units", "flops", "parameters", "latency"]
+Ratio = float | Mapping[str, float]
+"""The share to prune; or one for each pattern of layers' names, of which the first that fits counts."""
 
 
 def check_ratio(ratio: object) -> None:
@@ -27,24 +33,27 @@ def check_ratio(ratio: object) -> None:
         )
 
 
-def check_scope(scope: str) -> None:
-    """Raise :class:`SettingError` for anything but the names in ``Scope``."""
-    if scope not in get_args(Scope):
-        raise SettingError(f"scope is {scope!r}: choose 'layerwise' or 'global'")
-
-
+@checked
 def select_units(
-    layers: Sequence[Layer], scores: Sequence[Tensor], ratio: float, scope: Scope = "layerwise"
+    layers: Sequence[Layer],
+    scores: Sequence[Tensor],
+    ratio: Ratio,
+    scope: Scope = "layerwise",
+    round_to: Count = 1,
+    min_units: Count = 1,
 ) -> Selection:
     """The units with the lowest scores.
 
     Args:
         layers: prunable layers.
         scores: one tensor [units] for each of them; low falls first, ties by lower index.
-        ratio: share of the units to prune, strictly between 0 and 1.
+        ratio: share of the units to prune, strictly between 0 and 1; layerwise also a dict of shares by pattern of
+            names, such as ``{"layer4.*": 0.7, "*": 0.5}``: the first that fits counts, other layers stay whole.
         scope: ``"layerwise"`` takes ``round(ratio · units)`` from every layer; ``"global"`` divides each layer's scores
             by their mean (so that layers of different scale compare) and takes the lowest ``round(ratio · all units)``
             of the network. Every layer keeps at least one unit: its highest-scored one.
+        round_to: a layer keeps the nearest multiple of so many channels, if it has that many.
+        min_units: a layer keeps so many units, if it has that many.
 
     A layer whose channels come in groups (:attr:`splinelib.layers.layer.Layer.groups`) loses equally many from
     each, the
@@ -60,8 +69,7 @@ def select_units(
     >>> select_units(layers, scores=[torch.tensor([3.0, 1.0, 2.0, 4.0])], ratio=0.5)
     {'0': [1, 2]}
     """
-    check_ratio(ratio)
-    check_scope(scope)
+    shares = _shares(layers, ratio, scope)
     if len(scores) != len(layers):
         raise SettingError(
             f"{len(scores)} tensors of scores for {len(layers)} layers: a criterion must give one each"
@@ -77,25 +85,54 @@ def select_units(
                 f"scores of layer {layer.name!r} go down to {score.min()}: global scope needs numbers from 0 on"
             )
     orders = [score.argsort(stable=True) for score in scores]
-    counts = (
-        _layerwise_counts(layers, ratio) if scope == "layerwise" else _global_counts(scores, orders, ratio)
-    )
+    if isinstance(ratio, Mapping) or scope == "layerwise":
+        counts = [round(share * layer.units) for share, layer in zip(shares, layers, strict=True)]
+    else:
+        counts = _global_counts(scores, orders, ratio)
     fallen = [
-        _lowest(layer, order, count) for layer, order, count in zip(layers, orders, counts, strict=True)
+        _lowest(layer, order, _kept(layer, count, int(round_to), int(min_units)))
+        for layer, order, count in zip(layers, orders, counts, strict=True)
     ]
     return {layer.name: units for layer, units in zip(layers, fallen, strict=True) if units}
 
 
-def _lowest(layer: Layer, order: Tensor, count: int) -> list[int]:
-    """The first ``count`` units of ``order``, as many from every group of channels."""
+def _shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope) -> list[float]:
+    """The share that each layer is to lose."""
+    if not isinstance(ratio, Mapping):
+        check_ratio(ratio)
+        return [float(ratio)] * len(layers)
+    if scope == "global":
+        raise SettingError(
+            "ratio differs between layers, and global scope has one for all: use layerwise scope"
+        )
+    for pattern, share in ratio.items():
+        check_ratio(share)
+        if not any(fnmatchcase(layer.name, pattern) for layer in layers):
+            raise SettingError(
+                f"ratio names {pattern!r}, which no layer's name fits: they are {[layer.name for layer in layers]}"
+            )
+    return [
+        next((float(share) for pattern, share in ratio.items() if fnmatchcase(layer.name, pattern)), 0.0)
+        for layer in layers
+    ]
+
+
+def _kept(layer: Layer, count: int, round_to: int, min_units: int) -> int:
+    """How many units each group of channels keeps if about ``count`` of the layer's go."""
     size = layer.units // layer.groups
-    share = min(round(count / layer.groups), size - 1)
-    members = [order[order // size == group][:share] for group in range(layer.groups)]
+    written = layer.written(layer.name)
+    channels = layer.groups * (1 if written is None else written.shape[1])
+    step = round_to // math.gcd(round_to, channels)
+    least = math.ceil(min_units / layer.groups)
+    wanted = max(size - round(count / layer.groups), least)
+    return min(step * max(round(wanted / step), math.ceil(least / step)), size)
+
+
+def _lowest(layer: Layer, order: Tensor, kept: int) -> list[int]:
+    """The first units of ``order``: of every group of channels all but so many."""
+    size = layer.units // layer.groups
+    members = [order[order // size == group][: size - kept] for group in range(layer.groups)]
     return sorted(torch.cat(members).tolist())
-
-
-def _layerwise_counts(layers: Sequence[Layer], ratio: float) -> list[int]:
-    return [round(ratio * layer.units) for layer in layers]
 
 
 def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: float) -> list[int]:
@@ -112,9 +149,8 @@ def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: fl
 
 
 def check_ratio_of(ratio_of: str) -> None:
-    """Raise :class:`SettingError` for anything but the names in ``RATIOS_OF``."""
-    if ratio_of not in RATIOS_OF:
-        raise SettingError(f"ratio_of is {ratio_of!r}: choose one of {', '.join(RATIOS_OF)}")
+    """Raise :class:`SettingError` for anything but the names in ``RatioOf``."""
+    check("ratio_of", ratio_of, RatioOf)
 
 
 def choose_share(
@@ -122,53 +158,77 @@ def choose_share(
     example_inputs: Inputs,
     layers: Sequence[Layer],
     scores: Sequence[Tensor],
-    ratio: float,
+    ratio: Ratio,
     scope: Scope,
     ratio_of: RatioOf,
+    round_to: int = 1,
+    min_units: int = 1,
 ) -> Selection:
-    """The units with the lowest scores that make up a share ``ratio`` of the units or of the operations."""
-    if ratio_of == "flops":
-        return select_flops(model, example_inputs, layers, scores, ratio, scope)
-    return select_units(layers, scores, ratio, scope)
+    """The units with the lowest scores that make up a share ``ratio`` of what ``ratio_of`` says."""
+    if ratio_of == "units":
+        return select_units(layers, scores, ratio, scope, round_to, min_units)
+    if isinstance(ratio, Mapping):
+        raise SettingError(f"ratio differs between layers: with ratio_of={ratio_of!r} give one number")
+    return select_budget(model, example_inputs, layers, scores, ratio, scope, ratio_of, round_to, min_units)
 
 
-def select_flops(
+@checked
+def select_budget(
     model: nn.Module,
     example_inputs: Inputs,
     layers: Sequence[Layer],
     scores: Sequence[Tensor],
     ratio: float,
     scope: Scope = "global",
+    ratio_of: Literal["flops", "parameters", "latency"] = "flops",
+    round_to: Count = 1,
+    min_units: Count = 1,
 ) -> Selection:
-    """The fewest units, lowest scores first, without which a forward pass has at most ``1 - ratio`` of its operations.
+    """The fewest units, lowest scores first, without which at most ``1 - ratio`` of the network's cost is left.
 
     Units fall as :func:`splinelib.pruning.select_units` takes them in ``scope``; how many is found by bisection, with
-    a network cut and counted (:func:`splinelib.pruning.flops.count_flops`) at every step.
+    a network cut and its cost found at every step: its operations (:func:`splinelib.pruning.flops.count_flops`), its
+    parameters, or the time of a forward pass on ``example_inputs``, measured in turn with that of ``model``.
 
     Raises:
-        SettingError: as :func:`splinelib.pruning.select_units` does, and if even the narrowest network has more
-            operations.
+        SettingError: as :func:`splinelib.pruning.select_units` does, and if even the narrowest network costs more.
 
     >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2)
     >>> layers, scores = splinelib.read_layers(model, images), [torch.tensor([3.0, 1.0, 2.0, 4.0])]
-    >>> select_flops(model, images, layers, scores, ratio=0.5)
+    >>> select_budget(model, images, layers, scores, ratio=0.5)
     {'0': [1, 2]}
     """
     check_ratio(ratio)
+    check_layers(model, layers)
     units = sum(layer.units for layer in layers)
-    most = (1 - ratio) * count_flops(model, example_inputs)
+    cheap = _within_budget(model, example_inputs, 1 - ratio, ratio_of)
 
     def selection(count: int) -> Selection:
-        return select_units(layers, scores, count / units, scope)
-
-    def cheap(count: int) -> bool:
-        return count_flops(cut(model, layers, selection(count)), example_inputs) <= most
+        return select_units(layers, scores, count / units, scope, round_to, min_units)
 
     counts = range(1, units)
-    place = bisect_left(counts, True, key=cheap)
+    place = bisect_left(counts, True, key=lambda count: cheap(cut(model, layers, selection(count))))
     if place == len(counts):
         raise SettingError(
-            f"ratio is {ratio} of the FLOPs: with one unit in every layer more than {1 - ratio:g} of them are left; "
-            "give a smaller ratio"
+            f"ratio is {ratio} of the {ratio_of.replace('flops', 'FLOPs')}: with one unit in every layer, or as many "
+            f"as must stay, more than {1 - ratio:g} of them are left; give a smaller ratio"
         )
     return selection(counts[place])
+
+
+def _within_budget(
+    model: nn.Module, example_inputs: Inputs, share: float, ratio_of: RatioOf
+) -> Callable[[nn.Module], bool]:
+    """Whether a smaller network costs at most a share of what ``model`` does."""
+
+    def faster(smaller: nn.Module) -> bool:
+        before, after = measure_latency([model, smaller], example_inputs)
+        return after <= share * before
+
+    def count(network: nn.Module) -> int:
+        return count_flops(network, example_inputs) if ratio_of == "flops" else count_parameters(network)
+
+    if ratio_of == "latency":
+        return faster
+    most = share * count(model)
+    return lambda smaller: count(smaller) <= most

@@ -4,30 +4,36 @@ The steps can be combined at will: ``read_layers`` → criterion → ``select_un
 for comparison). :func:`splinelib.prune` is the whole way in one call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import check
+from splinelib.checks import check, checked
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs, duplicate, evaluating, run
 from splinelib.layers import cutting
+from splinelib.layers.fit import layers_of
 from splinelib.layers.groups import channel_groups, grouped, leaves_groups_equal
+from splinelib.layers.images import check_inputs
 from splinelib.layers.kinds import axis_of, over_channels
 from splinelib.layers.layer import Layer, Part
-from splinelib.layers.network import eager, read_layers
+from splinelib.layers.network import eager
+from splinelib.pruning.cut import remove_channels
 
 Selection = dict[str, list[int]]
 """Units to prune: sorted unit indices by layer name."""
+Units = Mapping[str, Sequence[int] | Tensor | np.ndarray]
+"""What is taken for a :data:`Selection`."""
 
 
+@checked
 def remove_units(
     model: nn.Module,
     example_inputs: Inputs,
-    selection: Selection,
+    selection: Units,
     layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """A copy of ``model`` without the selected units: every module that writes or reads them is made smaller.
@@ -46,11 +52,12 @@ def remove_units(
     (2, 2)
     """
     model = eager(model)
-    pruned = cut(model, layers or read_layers(model, example_inputs), selection)
+    pruned = cut(model, layers_of(model, example_inputs, layers), selection)
     try:
         with evaluating(pruned):
             run(pruned, example_inputs)
-    except RuntimeError as error:
+    except Exception as error:
+        check_inputs(model, example_inputs)
         raise UnsupportedModuleError(
             f"{type(model).__name__} does not run without units of {list(selection)}, since its forward pass counts "
             f"on their number ({error}): leave these layers out, or name them in `ignore`"
@@ -58,13 +65,15 @@ def remove_units(
     return pruned
 
 
-def cut(model: nn.Module, layers: Sequence[Layer], selection: Selection) -> nn.Module:
+def cut(model: nn.Module, layers: Sequence[Layer], selection: Units) -> nn.Module:
     """What :func:`remove_units` gives, without trying whether it runs."""
-    return cutting.cut(model, lost_channels(model, layers, selection))
+    selection = _checked(layers, selection)
+    units = {layer.name: layer.units for layer in layers}
+    return remove_channels(model, lost_channels(model, layers, selection), selection, units)
 
 
 def lost_channels(
-    model: nn.Module, layers: Sequence[Layer], selection: Selection
+    model: nn.Module, layers: Sequence[Layer], selection: Units
 ) -> dict[tuple[str, bool, int], list[int]]:
     """The channels that every module loses with the selected units, by its name, whether it writes them, and axis."""
     selection = _checked(layers, selection)
@@ -89,10 +98,11 @@ def _check_groups(model: nn.Module, layer: Layer, part: Part, channels: list[int
     )
 
 
+@checked
 def mask_units(
     model: nn.Module,
     example_inputs: Inputs,
-    selection: Selection,
+    selection: Units,
     layers: Sequence[Layer] | None = None,
 ) -> nn.Module:
     """A copy of ``model`` of full size in which nothing reads the selected units and nothing writes them.
@@ -107,7 +117,7 @@ def mask_units(
     (3, True)
     """
     model = eager(model)
-    lost = lost_channels(model, layers or read_layers(model, example_inputs), selection)
+    lost = lost_channels(model, layers_of(model, example_inputs, layers), selection)
     masked = duplicate(model)
     with torch.no_grad():
         for (name, writes, dim), channels in lost.items():
@@ -139,16 +149,15 @@ def _silence(module: Any, channels: list[int], writes: bool) -> None:
             tensor.movedim(axis, 0)[channels] = 0
 
 
-def _checked(layers: Sequence[Layer], selection: Any) -> Selection:
+def _checked(layers: Sequence[Layer], selection: Units) -> Selection:
     """The selection in Python's own numbers, if these are distinct units of the layers."""
-    check("selection", selection, dict)
-    selection = {
+    plain: Any = {
         name: units.tolist() if isinstance(units, Tensor | np.ndarray) else units
         for name, units in selection.items()
     }
-    check("selection", selection, Selection)
+    check("selection", plain, Mapping[str, Sequence[int]])
     sizes = {layer.name: layer.units for layer in layers}
-    for name, units in selection.items():
+    for name, units in plain.items():
         if name not in sizes:
             raise SettingError(
                 f"layer {name!r} cannot be pruned in this model; its prunable layers are {list(sizes)}"
@@ -159,4 +168,4 @@ def _checked(layers: Sequence[Layer], selection: Any) -> Selection:
             )
         if len(units) == sizes[name]:
             raise SettingError(f"all {len(units)} units of layer {name!r} are selected: keep at least one")
-    return {name: [int(unit) for unit in units] for name, units in selection.items()}
+    return {name: [int(unit) for unit in units] for name, units in plain.items()}

@@ -1,4 +1,4 @@
-"""Whether layers are those of the model that is scored: asked before any work is done."""
+"""Whether layers are those of the model at hand: asked before any work is done."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,17 @@ from torch import nn
 
 from splinelib.checks import check
 from splinelib.errors import SettingError
+from splinelib.hooks import Inputs
 from splinelib.layers.layer import Layer
+from splinelib.layers.network import read_layers
+
+
+def layers_of(model: nn.Module, example_inputs: Inputs, layers: Sequence[Layer] | None) -> Sequence[Layer]:
+    """``layers``, if they are layers of ``model`` (:func:`check_layers`); read where there are none."""
+    if not layers:
+        return read_layers(model, example_inputs)
+    check_layers(model, layers)
+    return layers
 
 
 def check_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
@@ -23,5 +33,5 @@ def check_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
         if not modules.keys() >= set(names) or any(channels % layer.units for channels in width):
             raise SettingError(
                 f"layer {layer.name!r} of {layer.units} units is none of this {type(model).__name__}: give what "
-                "read_layers says of the model that is scored"
+                "read_layers says of this model"
             )

@@ -1,0 +1,77 @@
+"""The state of an optimiser, carried over to a smaller network."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.checks import checked
+from splinelib.errors import SettingError
+from splinelib.hooks import duplicate
+from splinelib.layers import cutting
+from splinelib.pruning.cut import cut_of, is_cut
+
+Optimizer = torch.optim.Optimizer
+
+
+@checked
+def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -> Optimizer:
+    """An optimiser of ``pruned`` with the settings of one of ``dense``, and its state for what is left.
+
+    Momenta, second moments and whatever else has the shape of a parameter lose what the parameter loses. A schedule of
+    learning rates goes on with ``scheduler.optimizer = carry_optimizer(...)``.
+
+    Args:
+        optimizer: of parameters of ``dense``; left as it is.
+        dense: the network before.
+        pruned: what :func:`splinelib.prune`, or another removal of units, has made of it.
+
+    Raises :class:`SettingError` where nothing was cut, or the optimiser has parameters of another network.
+
+    >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(1, 2)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> model(images).sum().backward()
+    >>> optimizer.step()
+    >>> smaller = splinelib.prune(model, images, ratio=0.5)
+    >>> moved = carry_optimizer(optimizer, model, smaller)
+    >>> moved.state[smaller[0].weight]["momentum_buffer"].shape
+    torch.Size([2, 2])
+    """
+    names = {id(parameter): name for name, parameter in dense.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) not in names:
+                raise SettingError(
+                    f"the optimiser has a parameter of shape {tuple(parameter.shape)} that is none of this "
+                    f"{type(dense).__name__}: give the network that it was made for"
+                )
+    new = dict(pruned.named_parameters())
+    held = {names[id(parameter)]: state for parameter, state in optimizer.state.items()}
+    moved = copy.copy(optimizer)
+    moved.param_groups = [
+        {**group, "params": [new[names[id(parameter)]] for parameter in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    moved.state = type(optimizer.state)(dict)
+    for name, state in held.items():
+        moved.state[new[name]] = {key: copy.deepcopy(value) for key, value in state.items()}
+    for key in {key for state in held.values() for key in state}:
+        values = {name: state[key] for name, state in held.items() if isinstance(state.get(key), Tensor)}
+        for name, left in _left(values, dense, pruned).items():
+            moved.state[new[name]][key] = left
+    return moved
+
+
+def _left(values: dict[str, Tensor], dense: nn.Module, pruned: nn.Module) -> dict[str, Tensor]:
+    """Of the values that have the shape of their parameter what is left, by the parameter's name."""
+    cut, filled = cut_of(pruned), duplicate(dense)
+    shaped = [
+        name
+        for name, parameter in filled.named_parameters()
+        if name in values and parameter.shape == values[name].shape
+    ]
+    for name in shaped:
+        filled.get_parameter(name).data = values[name].detach().clone()
+    lost = cut.lost_since(cut_of(dense)) if is_cut(dense) else cut.lost()
+    left = dict(cutting.cut(filled, lost).named_parameters())
+    return {name: left[name].detach() for name in shaped}

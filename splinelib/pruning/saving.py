@@ -1,0 +1,134 @@
+"""Networks in files: weights in safetensors, and what was cut beside them as JSON. Nothing is unpickled.
+
+Needs safetensors: ``pip install splinelib[prune]``.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.checks import checked
+from splinelib.errors import DamagedError, RecordError, SettingError
+from splinelib.files import atomic_path, file_errors, sha256_of
+from splinelib.hooks import duplicate
+from splinelib.layers.network import eager
+from splinelib.pruning.cut import Channels, Cut, cut_of, is_cut
+
+SCHEMA = 1
+_KEY = "splinelib"
+
+
+@checked
+def save(model: nn.Module, path: str | Path) -> None:
+    """Write a network's parameters and buffers, and what was cut from it, to a safetensors file.
+
+    Args:
+        model: any network; what was cut comes with those that :func:`splinelib.prune` or ``remove_units`` has given.
+        path: of the file; an older one there is replaced once the new one is whole.
+
+    Raises :class:`FileError` where the file cannot be written, :class:`SettingError` for a state that is no tensor.
+
+    >>> import tempfile
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> smaller = splinelib.prune(model, torch.zeros(1, 2), ratio=0.5)
+    >>> path = tempfile.mkdtemp() + "/smaller.safetensors"
+    >>> save(smaller, path)
+    >>> fresh = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> torch.equal(load(path, into=fresh)(torch.ones(1, 2)), smaller(torch.ones(1, 2)))
+    True
+    """
+    from safetensors.torch import save_file
+
+    model = eager(model)
+    state = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    shared = {
+        name: first[id(value)] for name, value in state.items() if first.setdefault(id(value), name) != name
+    }
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise SettingError(
+                f"{name!r} in the state of {type(model).__name__} is no tensor: keep it elsewhere"
+            )
+    tensors = {
+        name: value.detach().cpu().contiguous().clone() for name, value in state.items() if name not in shared
+    }
+    cut = dataclasses.asdict(cut_of(model)) if is_cut(model) else None
+    text = json.dumps({"schema": SCHEMA, "cut": cut, "shared": shared})
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {_KEY: text, "digest": _digest(text, tensors)})
+
+
+@checked
+def load(path: str | Path, into: nn.Module) -> nn.Module:
+    """The network that :func:`save` wrote: a copy of ``into``, cut alike, with the weights in the file.
+
+    Args:
+        path: of the file.
+        into: a dense network of the architecture that was pruned, with any weights; device and dtype are its own.
+
+    Raises:
+        SettingError: where ``into`` is another network, or pruned already.
+        DamagedError: where the file does not hold what was written.
+        RecordError: for a file that a newer splinelib, or something else, has written.
+        FileNotFoundError, FileError: where the file is not there, or cannot be read.
+
+    >>> import tempfile
+    >>> path, fresh = tempfile.mkdtemp() + "/network.safetensors", nn.Linear(2, 4)
+    >>> save(nn.Linear(2, 4), path)
+    >>> load(path, into=fresh)
+    Linear(in_features=2, out_features=4, bias=True)
+    """
+    path = Path(path)
+    with file_errors(path, "read"):
+        held, tensors = _read(path)
+    into = eager(into)
+    smaller = _cut(held).apply_to(into) if held["cut"] else duplicate(into)
+    tensors |= {name: tensors[source] for name, source in held["shared"].items()}
+    try:
+        smaller.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise SettingError(
+            f"{path} is of another network than this {type(into).__name__} ({' '.join(str(error).split())}): give a "
+            "dense network of the same architecture"
+        ) from error
+    return smaller
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What is said of the network, and its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except SafetensorError as error:
+        raise DamagedError(f"{path} is damaged, or no safetensors file ({error})") from error
+    if _KEY not in said:
+        raise RecordError(f"{path} was not written by splinelib.save: load its tensors with safetensors")
+    if said.get("digest") != _digest(said[_KEY], tensors):
+        raise DamagedError(f"{path} was altered: its digest does not fit its content")
+    held = json.loads(said[_KEY])
+    if held["schema"] > SCHEMA:
+        raise RecordError(
+            f"{path} is of schema {held['schema']}, this splinelib knows {SCHEMA}: update splinelib"
+        )
+    return held, tensors
+
+
+def _cut(held: dict[str, Any]) -> Cut:
+    cut = held["cut"]
+    return Cut(cut["selection"], cut["units"], [Channels(**part) for part in cut["channels"]])
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    parts = [text.encode()]
+    for name in sorted(tensors):
+        parts += [f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode()]
+        parts += [tensors[name].flatten().view(torch.uint8).numpy().data]  # type: ignore[list-item]
+    return sha256_of(*parts)

@@ -1,0 +1,254 @@
+"""What ``prune`` can be asked for beside a ratio, and what comes with what it gives."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from test_saving import IMAGES, plain
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import splinelib
+from splinelib.criteria import FilterNorm
+from splinelib.errors import SettingError
+from splinelib.layers import first_images
+from splinelib.pruning import (
+    carry_optimizer,
+    cost,
+    cut_of,
+    measure_latency,
+    reestimate_norms,
+    report,
+    report_of,
+    select_units,
+)
+
+PLAIN = FilterNorm(1)
+
+
+def mlp(*widths):
+    torch.manual_seed(0)
+    pairs = zip(widths, widths[1:], strict=False)
+    return nn.Sequential(*(module for pair in pairs for module in (nn.Linear(*pair), nn.ReLU())))[:-1]
+
+
+def widths(model):
+    return [module.out_features for module in model if isinstance(module, nn.Linear)]
+
+
+X = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
+
+
+def test_ratios_go_by_the_first_pattern_that_fits():
+    model = mlp(5, 20, 20, 20, 3)
+    ratio = {"2": 0.25, "[24]": 0.5}
+    assert widths(splinelib.prune(model, X, ratio, criterion=PLAIN)) == [20, 15, 10, 3]
+    assert widths(splinelib.prune(model, X, {**ratio, "*": 0.1}, criterion=PLAIN)) == [18, 15, 10, 3]
+    assert widths(splinelib.prune(model, X, {"*": 0.1, **ratio}, criterion=PLAIN)) == [18, 18, 18, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ratio": {"7": 0.5}}, "ratio names '7', which no layer's name fits"),
+        ({"ratio": {"0": 1.5}}, "ratio is 1.5"),
+        ({"ratio": {"0": 0.5}, "scope": "global"}, "use layerwise scope"),
+        ({"ratio": {"0": 0.5}, "ratio_of": "flops"}, "give one number"),
+        ({"ratio": 0.1, "round_to": 64}, "no whole unit"),
+        ({"ratio": 0.9, "min_units": 20}, "no whole unit"),
+        ({"ratio": 0.5, "compensate": "least_squares", "data": [{"x": 1}]}, "other things than tensors"),
+        ({"ratio": 0.5, "compensate": "least_squares", "data": iter([])}, "has shape None"),
+        ({"ratio": 0.5, "compensate": "least_squares", "data": [X, X[:, :2]]}, "do not fit together"),
+    ],
+)
+def test_what_does_not_go_together_is_named(options, message):
+    with pytest.raises(SettingError, match=message):
+        splinelib.prune(mlp(5, 20, 20, 3), X, criterion=PLAIN, **options)
+
+
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_widths_are_rounded_to_the_nearest_multiple_that_there_is(scope):
+    model = mlp(5, 40, 22, 6, 3)
+    layers = splinelib.read_layers(model, X)
+    scores = PLAIN(model, layers)
+    for ratio in np.linspace(0.05, 0.95, 10):
+        plain_, rounded = (select_units(layers, scores, ratio, scope, to) for to in (1, 8))
+        for layer in layers:
+            kept, wanted = (layer.units - len(chosen.get(layer.name, [])) for chosen in (rounded, plain_))
+            allowed = [*range(8, layer.units, 8), layer.units]
+            assert kept in allowed
+            assert abs(kept - wanted) <= 4 or kept in (min(allowed), layer.units)
+            assert set(rounded.get(layer.name, [])) ^ set(plain_.get(layer.name, [])) <= set(
+                range(layer.units)
+            )
+
+
+def test_channels_are_rounded_not_units_of_several_channels():
+    class Heads(nn.Module):  # a gate: two channels go with each unit
+        def __init__(self):
+            super().__init__()
+            self.both, self.last = nn.Linear(5, 40), nn.Linear(20, 2)
+
+        def forward(self, x):
+            one, other = self.both(x).chunk(2, dim=1)
+            return self.last(one * other.sigmoid())
+
+    pruned = splinelib.prune(Heads(), X, 0.4, criterion=splinelib.criteria.Random(0), round_to=8)
+    assert (pruned.both.out_features, pruned.last.in_features) == (24, 12)
+
+
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_so_many_units_stay(scope):
+    model = mlp(5, 40, 22, 6, 3)
+    assert min(widths(splinelib.prune(model, X, 0.8, scope, PLAIN, min_units=5))[:-1]) == 5
+    groups = nn.Sequential(nn.Conv2d(3, 12, 1), nn.GroupNorm(4, 12), nn.ReLU(), nn.Conv2d(12, 2, 1))
+    assert splinelib.prune(groups, IMAGES, 0.9, scope, PLAIN, min_units=5)[0].out_channels == 8
+
+
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_a_budget_of_parameters_is_met_with_the_fewest_units(scope):
+    model = mlp(5, 20, 30, 3)
+    pruned = splinelib.prune(model, X, 0.4, scope, PLAIN, ratio_of="parameters")
+    assert cost(pruned, X).parameters <= 0.6 * cost(model, X).parameters
+    layers = splinelib.read_layers(model, X)
+    gone = sum(map(len, cut_of(pruned).selection.values()))
+    for count in range(1, gone):
+        chosen = select_units(layers, PLAIN(model, layers), count / 50, scope)
+        if sum(map(len, chosen.values())) < gone:
+            larger = splinelib.remove_units(model, X, chosen)
+            assert cost(larger, X).parameters > 0.6 * cost(model, X).parameters
+
+
+def test_a_budget_of_time_is_measured(monkeypatch):
+    seen = []
+
+    def measured(models, inputs):
+        seen.append(inputs)
+        return [float(cost(model, inputs).flops) ** 0.5 for model in models]
+
+    monkeypatch.setattr("splinelib.pruning.selection.measure_latency", measured)
+    model = mlp(5, 20, 30, 3)
+    by_time = splinelib.prune(model, X, 0.2, criterion=PLAIN, ratio_of="latency")
+    by_flops = splinelib.prune(model, X, 0.36, criterion=PLAIN, ratio_of="flops")  # 0.8² = 0.64
+    assert cut_of(by_time) == cut_of(by_flops)
+    assert all(inputs is X for inputs in seen)
+
+
+def test_the_least_time_counts_of_each_network_in_turn(monkeypatch):
+    clock = iter(np.cumsum([0, 9, 0, 9, 0, 3, 0, 1]).tolist())
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    assert measure_latency([mlp(5, 2), mlp(5, 2)], X, rounds=1) == [3, 1]
+
+
+def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
+    seen = []
+
+    def criterion(model, layers):
+        seen.append([layer.units for layer in layers])
+        return PLAIN(model, layers)
+
+    model = mlp(5, 20, 40, 3)
+    tuned = []
+    pruned = splinelib.prune(model, X, 0.5, criterion=criterion, steps=4, finetune=tuned.append)
+    assert widths(pruned) == [10, 20, 3]
+    assert seen == [[20, 40], [18, 35], [15, 30], [13, 25]]
+    assert [widths(network)[1] for network in tuned] == [35, 30, 25, 20]
+    assert tuned[-1] is pruned
+    assert report_of(pruned).units == {"0": (20, 10), "2": (40, 20)}
+    assert widths(splinelib.prune(mlp(5, 16, 16, 3), X, 0.5, criterion=PLAIN, steps=5, round_to=8)) == [
+        8,
+        8,
+        3,
+    ]
+
+
+def test_modules_to_ignore_stay_whole_in_all_steps():
+    model = mlp(5, 20, 20, 3)
+    assert widths(splinelib.prune(model, X, 0.5, criterion=PLAIN, steps=3, ignore=[model[2]])) == [10, 20, 3]
+
+
+def test_data_may_come_in_batches():
+    model = mlp(5, 20, 20, 3)
+    loader = DataLoader(TensorDataset(X, torch.zeros(16)), batch_size=5)
+    options = {"ratio": 0.5, "criterion": PLAIN, "compensate": "least_squares"}
+    whole = splinelib.prune(model, X, data=X, **options)
+    for data in (loader, [X[:7], X[7:]], iter([{"x": X}])):
+        found = splinelib.prune(model, X, data=data, **options)
+        torch.testing.assert_close(found(X), whole(X))
+    net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
+    torch.testing.assert_close(reestimate_norms(net, loader)[1].running_mean, net[0](X).mean(0))
+
+
+def test_no_more_batches_are_drawn_than_needed():
+    drawn = []
+
+    def batches():
+        for start in range(0, 16, 4):
+            drawn.append(start)
+            yield X[start : start + 4], torch.arange(start, start + 4)
+
+    images, labels = first_images(batches(), 6)
+    assert drawn == [0, 4]
+    assert torch.equal(images, X[:6])
+    assert labels.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_report_counts_what_is_there():
+    dense = plain()
+    pruned = splinelib.prune(dense, IMAGES, 0.5, criterion=PLAIN)
+    found = report_of(pruned)
+    assert found == report(dense, pruned, IMAGES)
+    assert found.units == {"3": (8, 4), "4": (12, 6), "9": (10, 5)}
+    assert found.parameters == tuple(sum(p.numel() for p in net.parameters()) for net in (dense, pruned))
+    # Multiply-adds of 30² and 28² positions, twice 28² for what follows, and of 4 · 12 features.
+    macs = 30**2 * 8 * 27 + 28**2 * 8 * 9 + 26**2 * 12 * 4 * 9 + 48 * 10 + 10 * 4
+    assert found.flops[0] == 2 * macs
+    lines = str(report(dense, pruned, IMAGES, latency=True)).splitlines()
+    assert [line.split()[:2] for line in (lines[0], lines[-1])] == [["units", "of"], ["latency,", "ms"]]
+    assert lines[1].split() == ["3", "8", "4", "50%"]
+    again = splinelib.prune(pruned, IMAGES, 0.5, criterion=PLAIN)
+    assert report_of(again).units == {"3": (4, 2), "4": (6, 2), "9": (5, 3)}
+    with pytest.raises(SettingError, match="no report comes with"):
+        report_of(splinelib.remove_units(dense, IMAGES, {"9": [0]}))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])
+def test_an_optimiser_goes_on_as_if_units_that_are_gone_had_never_counted(kind):
+    """With the lost units' readers silenced, the dense network's training is that of the smaller one."""
+    options = {"momentum": 0.9} if kind is not torch.optim.AdamW else {"amsgrad": True}
+    dense = mlp(5, 6, 4, 3).double()
+    x, y = X.double(), torch.arange(16) % 3
+    selection = {"0": [1, 4], "2": [0]}
+    with torch.no_grad():
+        dense[2].weight[:, [1, 4]] = 0
+        dense[4].weight[:, [0]] = 0
+    keep = copy.deepcopy(dense)
+    others = [*dense[2].parameters(), *dense[4].parameters()]
+    groups = [{"params": dense[0].parameters(), "lr": 0.01}, {"params": others}]
+    optimizer = kind(groups, lr=0.02, **options)
+
+    def train(net, optimizer, times):
+        for _ in range(times):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(net(x), y).backward()
+            if net is dense:
+                dense[2].weight.grad[:, [1, 4]] = 0
+                dense[4].weight.grad[:, [0]] = 0
+            optimizer.step()
+
+    train(dense, optimizer, 3)
+    before = copy.deepcopy(optimizer.state_dict())
+    smaller = splinelib.remove_units(dense, x, selection)
+    moved = carry_optimizer(optimizer, dense, smaller)
+    train(smaller, moved, 3)
+    assert str(optimizer.state_dict()) == str(before)
+    train(dense, optimizer, 3)
+    torch.testing.assert_close(smaller(x), dense(x))
+    assert moved.param_groups[0]["lr"] == 0.01
+    further = splinelib.remove_units(smaller, x, {"0": [0]})
+    again = carry_optimizer(moved, smaller, further)
+    assert again.state[further[0].weight].keys() == optimizer.state[dense[0].weight].keys()
+    train(further, again, 1)
+    with pytest.raises(SettingError, match="none of this Sequential"):
+        carry_optimizer(optimizer, keep, smaller)

@@ -1,0 +1,175 @@
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import splinelib
+from splinelib.criteria import FilterNorm
+from splinelib.errors import DamagedError, FileError, RecordError, SettingError, SplineError
+from splinelib.partition import Slice2D, compare, compute_partition, kept_units
+from splinelib.pruning import cut_of, fold_units, mask_units, merge_units
+from splinestudy.models import build_model
+
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def plain(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 12, 3, groups=2), nn.GroupNorm(2, 12), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(48, 10), nn.ReLU(), nn.Linear(10, 4),
+    ).eval()  # fmt: skip
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(3, 6), nn.Linear(3, 6), nn.Linear(6, 2)
+        self.two.weight = self.one.weight
+
+    def forward(self, x):
+        return self.last((self.one(x) + self.two(2 * x)).relu().mean((1, 2)))
+
+
+def streams():
+    return build_model("preresnet20", num_classes=4, width=0.5, seed=0).eval()
+
+
+NETWORKS = {"plain": plain, "streams": streams}
+
+
+def alike(one, other):
+    states = one.state_dict(), other.state_dict()
+    assert states[0].keys() == states[1].keys()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_the_cut_of_two_steps_applied_to_the_dense_network_gives_what_both_left(build):
+    dense = build()
+    once = splinelib.prune(dense, IMAGES, 0.3, criterion=FilterNorm(1))
+    twice = splinelib.prune(once, IMAGES, 0.4, criterion=FilterNorm(2))
+    cut = cut_of(twice)
+    assert alike(cut.apply_to(dense), twice)
+    assert cut_of(cut.apply_to(dense)) == cut
+    torch.testing.assert_close(splinelib.remove_units(dense, IMAGES, cut.selection)(IMAGES), twice(IMAGES))
+    left = {layer.name: layer.units for layer in splinelib.read_layers(twice, IMAGES)}
+    assert left == {name: units - len(cut.selection.get(name, [])) for name, units in cut.units.items()}
+
+
+def test_every_way_of_removal_carries_the_cut():
+    dense, selection = plain(), {"3": [1, 4], "9": [0]}
+    for smaller in (
+        splinelib.remove_units(dense, IMAGES, selection),
+        merge_units(dense, IMAGES, selection),
+        copy.deepcopy(splinelib.remove_units(dense, IMAGES, selection)),
+    ):
+        assert cut_of(smaller).selection == selection
+    mlp = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert len(cut_of(fold_units(mlp, torch.zeros(1, 2), 0.5)).selection["0"]) == 2
+    with pytest.raises(SettingError, match="nothing was cut from this Sequential"):
+        cut_of(mask_units(dense, IMAGES, selection))
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_what_is_saved_is_loaded_into_a_fresh_network(build, tmp_path):
+    smaller = splinelib.prune(build(), IMAGES, 0.5, criterion=FilterNorm(1), scope="global")
+    splinelib.save(smaller, tmp_path / "net.safetensors")
+    fresh = build()
+    for parameter in fresh.parameters():
+        nn.init.ones_(parameter)
+    before = copy.deepcopy(fresh)
+    found = splinelib.load(str(tmp_path / "net.safetensors"), into=fresh)
+    assert alike(found, smaller)
+    assert alike(fresh, before)
+    assert torch.equal(found(IMAGES), smaller(IMAGES))
+    assert cut_of(found) == cut_of(smaller)
+
+
+def test_tied_weights_are_saved_once_and_stay_tied(tmp_path):
+    smaller = splinelib.prune(Tied(), IMAGES[:, :, :3, :3].transpose(1, 3), 0.5, criterion=FilterNorm(1))
+    splinelib.save(smaller, tmp_path / "net")
+    assert "two.weight" not in load_file(tmp_path / "net")
+    found = splinelib.load(tmp_path / "net", into=Tied())
+    assert found.one.weight is found.two.weight
+    assert alike(found, smaller)
+    assert found.last.in_features == 3
+
+
+def test_a_whole_network_is_saved_as_well(tmp_path):
+    splinelib.save(plain(0), tmp_path / "net")
+    assert alike(splinelib.load(tmp_path / "net", into=plain(1)), plain(0))
+
+
+@pytest.fixture
+def file(tmp_path):
+    splinelib.save(splinelib.prune(plain(), IMAGES, 0.5, criterion=FilterNorm(1)), tmp_path / "net")
+    return tmp_path / "net"
+
+
+def wider():
+    model = plain()
+    model[0], model[1] = nn.Conv2d(3, 9, 3), nn.BatchNorm2d(9)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("into", "message"),
+    [
+        (lambda: nn.Sequential(nn.Linear(2, 2)), "'3' is not there, and had 8"),
+        (lambda: nn.Sequential(nn.ReLU()), "'.' is not there, and had 8"),
+        (lambda: splinelib.prune(plain(), IMAGES, 0.25), "'.' has 6 channels, and had 8"),
+        (wider, "'.' has 9 channels"),
+        (lambda: plain().append(nn.Linear(4, 4)), "is of another network than this Sequential.*12.weight"),
+    ],
+)
+def test_another_architecture_is_named(file, into, message):
+    with pytest.raises(SettingError, match=message):
+        splinelib.load(file, into=into())
+
+
+def test_every_damaged_byte_is_noticed(file):
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 97):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(SplineError):
+            splinelib.load(file, into=plain())
+        file.write_bytes(whole[:place])
+        with pytest.raises(DamagedError, match="is damaged"):
+            splinelib.load(file, into=plain())
+
+
+def test_files_of_others_and_of_the_future_are_told_apart(file, monkeypatch):
+    monkeypatch.setattr("splinelib.pruning.saving.SCHEMA", 2)
+    splinelib.save(plain(), file)
+    monkeypatch.undo()
+    with pytest.raises(RecordError, match="of schema 2, this splinelib knows 1: update"):
+        splinelib.load(file, into=plain())
+    save_file({"x": torch.zeros(2)}, file, {"format": "pt"})
+    with pytest.raises(RecordError, match="not written by splinelib.save"):
+        splinelib.load(file, into=plain())
+    with pytest.raises(FileNotFoundError):
+        splinelib.load(file.with_name("absent"), into=plain())
+    with pytest.raises(FileError):
+        splinelib.save(plain(), file / "below")
+
+
+def test_the_file_holds_json_that_people_can_read(file):
+    size = int.from_bytes(file.read_bytes()[:8], "little")
+    said = json.loads(json.loads(file.read_bytes()[8 : 8 + size])["__metadata__"]["splinelib"])
+    assert said["cut"]["units"] == {"3": 8, "4": 12, "9": 10}
+    assert len(said["cut"]["selection"]["3"]) == 4
+
+
+def test_the_cut_says_which_units_of_the_partition_stay():
+    dense = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    pruned = splinelib.prune(dense, torch.zeros(1, 2), 0.5)
+    plane = Slice2D.axis_aligned()
+    kept = kept_units(dense, plane, cut_of(pruned).selection)
+    found = compare(compute_partition(dense, plane), compute_partition(pruned, plane), kept=kept)
+    assert len(kept) == 5
+    assert found is not None
