@@ -30,6 +30,7 @@ from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import Run
 from splinestudy.runs.slurm import slurm_script
 from splinestudy.runs.sweep import shard
+from splinestudy.training import distributed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,6 +178,11 @@ def _sweep(options: argparse.Namespace) -> int:
     load_dataset(profile.dataset)  # once, before several processes ask for it
     if options.jobs > 1:
         return _spawn(options.jobs, options.arguments)
+    with distributed.joined():
+        return _report(options, runs, store)
+
+
+def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore) -> int:
     how = {"executor": options.executor, "gpus": options.gpus}
     report = execute(
         runs=runs,
@@ -186,6 +192,8 @@ def _sweep(options: argparse.Namespace) -> int:
         wait=not options.no_wait,
         **how,
     )
+    if distributed.part()[0]:
+        return 0
     logging.info("%d records, %d failed, %d left", len(report.records), len(report.failed), len(report.left))
     for run, error in report.failed:
         logging.error("failed: %s\n  %s: %s", run, type(error).__name__, error)
