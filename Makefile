@@ -1,7 +1,7 @@
 # make book    the whole book: environment, data, every notebook, the site        (PROFILE=quick NOTEBOOK=03 JOBS=2)
 # make serve   open the rendered book on this machine                             (PORT=8000)
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
-# make test-long   the same and more of it: 10,000 calls with wrong arguments, counted, 50 kills, 10,000 random networks
+# make test-long   the same and more of it: 10,000 calls with wrong arguments, 50 kills, 10,000 random networks, Ray, S3
 # make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
 # make zoo     prune the convolutional families of torchvision and timm, each held against an oracle: the book's table
 # make check-data   get the published data sets and hold them against known counts, means and labels
@@ -45,6 +45,9 @@ test-long: test
 	$(PY) tests/fuzz.py 10000
 	$(PY) tests/chaos.py 50
 	SPLINELIB_GRAPHS=10000 $(PY) -m pytest tests/test_partition_graphs.py
+	@$(PY) -c 'import ray, s3fs, moto' 2>/dev/null || \
+	    $(PY) -m pip install -qq --disable-pip-version-check ray s3fs 'moto[server]'
+	$(PY) -m pytest -n 0 -m long tests
 
 $(STAMP): requirements.lock pyproject.toml
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \

@@ -20,14 +20,17 @@ from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs.check import TOLERANCE, check_record
 from splinestudy.runs.committed import STUDIES, committed_store
+from splinestudy.runs.executors import EXECUTORS, execute
 from splinestudy.runs.gpu import write_archive
 from splinestudy.runs.methods import choices
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
 from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import Run
 from splinestudy.runs.slurm import slurm_script
-from splinestudy.runs.sweep import shard, sweep
+from splinestudy.runs.sweep import shard
+from splinestudy.training import distributed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,11 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     sweeping = commands.add_parser("sweep", help="compute the runs that a store of records lacks")
     sweeping.add_argument("name", choices=SWEEPS)
     sweeping.add_argument("--profile", choices=PROFILES, default="quick")
-    sweeping.add_argument("--store", type=Path, required=True, help="folder of records")
+    sweeping.add_argument(
+        "--store", required=True, help="folder of records, or an address as s3://bucket/study"
+    )
     sweeping.add_argument(
         "--budget", type=_seconds, help="stop between runs after this long, e.g. 540s, 20m, 2h"
     )
     sweeping.add_argument("--jobs", type=int, default=1, help="processes that share the runs (and one GPU)")
+    sweeping.add_argument(
+        "--executor", choices=EXECUTORS, default="order", help="ray: as tasks of a Ray cluster"
+    )
+    sweeping.add_argument("--gpus", type=float, help="share of a GPU that Ray gives each run")
     sweeping.add_argument("--no-wait", action="store_true", help="leave when others compute all that is left")
     sweeping.add_argument(
         "--shard", type=_shard, help="i/n: part i (from 1) of n, for machines that share no store"
@@ -96,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
     slurm.add_argument("profile", choices=PROFILES)
     slurm.add_argument("sweep", choices=SWEEPS)
-    slurm.add_argument("--store", type=Path, required=True, help="folder of records that all workers see")
+    slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
     slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
     slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
     slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
@@ -151,7 +160,7 @@ def _studies(options: argparse.Namespace) -> int:
     store = committed_store()
     for study in STUDIES:
         runs = study.runs()
-        count = sum(store.path(run).exists() for run in runs)
+        count = sum(store.holds(store.path(run)) for run in runs)
         print(f"{study.command()}  # {count} of {len(runs)} records")
     return 0
 
@@ -163,13 +172,28 @@ def _sweep(options: argparse.Namespace) -> int:
     check("--jobs", options.jobs, Count)
     if options.shard:
         runs = shard(runs, *options.shard)
-    store = RecordStore(options.store)
+    store = open_store(options.store)
     if options.list:
         return _list(runs, store)
     load_dataset(profile.dataset)  # once, before several processes ask for it
     if options.jobs > 1:
         return _spawn(options.jobs, options.arguments)
-    report = sweep(runs, store, profile=options.profile, budget=options.budget, wait=not options.no_wait)
+    with distributed.joined():
+        return _report(options, runs, store)
+
+
+def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore) -> int:
+    how = {"executor": options.executor, "gpus": options.gpus}
+    report = execute(
+        runs=runs,
+        store=store,
+        profile=options.profile,
+        budget=options.budget,
+        wait=not options.no_wait,
+        **how,
+    )
+    if distributed.part()[0]:
+        return 0
     logging.info("%d records, %d failed, %d left", len(report.records), len(report.failed), len(report.left))
     for run, error in report.failed:
         logging.error("failed: %s\n  %s: %s", run, type(error).__name__, error)
@@ -178,7 +202,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _list(runs: Sequence[Run], store: RecordStore) -> int:
     for run in runs:
-        state = "done" if store.path(run).exists() else "left"
+        state = "done" if store.holds(store.path(run)) else "left"
         print(f"{state} {run.kind} {run_key(run)} {run}")
     return 0
 

@@ -12,12 +12,13 @@ from splinelib.checks import Count, Seed, Within, check
 from splinelib.errors import SettingError, SplineError
 from splinestudy.caches import cache_dir
 from splinestudy.runs.committed import Study, committed, committed_store
+from splinestudy.runs.executors import execute
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import Run
-from splinestudy.runs.sweep import sweep
 
 # torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -71,14 +72,16 @@ def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
 def checked_profile(parameters: Mapping[str, Any]) -> Profile:
     """The profile that a notebook's parameters name, with their overrides. Raises :class:`SettingError` early."""
     overrides = {
-        name: value for name, value in parameters.items() if name not in ("profile", "store", "records")
+        name: value
+        for name, value in parameters.items()
+        if name not in ("profile", "store", "records", "executor")
     }
     return get_profile(parameters["profile"], **overrides)
 
 
 def live_store(parameters: Mapping[str, Any]) -> RecordStore:
     """Where a notebook's live runs are kept, with the weights of their dense networks: see :func:`live_runs`."""
-    return RecordStore(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
+    return open_store(parameters["store"] or cache_dir("SPLINELIB_STORE", "runs"))
 
 
 def committed_records(
@@ -107,7 +110,9 @@ def live_runs(runs: Sequence[Run], parameters: Mapping[str, Any]) -> list[Record
     The store is the parameter ``store``, else ``$SPLINELIB_STORE``, else a folder in the user's cache. Raises
     :class:`SplineError` that names the first failure if a run failed; finished runs are kept.
     """
-    report = sweep(runs, live_store(parameters), profile=parameters["profile"])
+    report = execute(
+        parameters.get("executor", "order"), runs, live_store(parameters), profile=parameters["profile"]
+    )
     if report.failed:
         run, error = report.failed[0]
         raise SplineError(

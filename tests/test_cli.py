@@ -129,11 +129,11 @@ def test_durations(text, seconds):
 def test_overrides_reach_the_plan(tmp_path, monkeypatch, tiny):
     planned = []
 
-    def stop(runs_, store, *, profile, budget, wait):
-        planned.append((runs_, store.root, profile, budget))
+    def stop(executor, runs, store, *, profile, gpus, budget, wait):
+        planned.append((runs, store.root, profile, budget))
         return sweeps.SweepReport()
 
-    monkeypatch.setattr(cli, "sweep", stop)
+    monkeypatch.setattr(cli, "execute", stop)
     arguments = ["sweep", "global", "--profile", "quick", "--dataset", "mnist", *tiny, "--seeds", "3", "4"]
     arguments += [
         "--ratios",

@@ -13,6 +13,8 @@ from splinestudy.data.dataset import Dataset, Split, rescale, scale_and_shift
 PADDING = 4  # zero pixels on every side before the random crop, the usual choice for 32x32 images
 
 Batch = tuple[Tensor, Tensor]
+Part = tuple[int, int]
+WHOLE: Part = (0, 1)
 
 
 @checked
@@ -24,6 +26,7 @@ def batches(
     generator: torch.Generator,
     augment: bool,
     skip: Annotated[int, Within("[0, inf)")] = 0,
+    part: Part = WHOLE,
 ) -> Iterator[Batch]:
     """Go through ``split`` once in random order.
 
@@ -39,6 +42,7 @@ def batches(
         generator: Source of all randomness; it may live on another device than the images.
         augment: Whether to crop at random after padding with 4 zero pixels, and to flip at random.
         skip: Number of batches at the start of the epoch to leave out.
+        part: (i, n) for the i-th (from 0) of n parts of every batch, as several processes share it.
 
     Returns:
         Iterator over (float32 normalised images ``[B, C, H, W]``, int64 labels ``[B]``).
@@ -48,6 +52,7 @@ def batches(
     """
     bounds = _bounds(len(split), batch_size)
     count, device = len(split), split.images.device
+    slices = _slices(bounds[skip:], part)
     order = torch.randperm(count, generator=generator, device=generator.device).to(device)
     raw: Iterable[Batch]
     if augment:
@@ -56,19 +61,21 @@ def batches(
             _draw(2, (count,), generator).to(device).bool() if dataset.flip else torch.zeros_like(order) > 0
         )
         raw = (
-            (crop_and_flip(split.images[order[a:b]], offsets[a:b], flips[a:b]), split.labels[order[a:b]])
-            for a, b in bounds[skip:]
+            (crop_and_flip(split.images[order[own]], offsets[own], flips[own]), split.labels[order[own]])
+            for own in slices
         )
     else:
-        raw = ((split.images[order[a:b]], split.labels[order[a:b]]) for a, b in bounds[skip:])
+        raw = ((split.images[order[own]], split.labels[order[own]]) for own in slices)
     return _finished(raw, dataset, device)
 
 
 @checked
-def evaluation_batches(split: Split, dataset: Dataset, batch_size: Count) -> Iterator[Batch]:
+def evaluation_batches(
+    split: Split, dataset: Dataset, batch_size: Count, part: Part = WHOLE
+) -> Iterator[Batch]:
     """Go through ``split`` once in its own order, without augmentation; batches as in :func:`batches`."""
-    bounds = _bounds(len(split), batch_size)
-    raw = ((split.images[a:b], split.labels[a:b]) for a, b in bounds)
+    slices = _slices(_bounds(len(split), batch_size), part)
+    raw = ((split.images[own], split.labels[own]) for own in slices)
     return _finished(raw, dataset, split.images.device)
 
 
@@ -108,6 +115,12 @@ def _finished(raw: Iterable[Batch], dataset: Dataset, device: torch.device) -> I
     """Normalise the images of every batch; the constants reach the device once an epoch."""
     scale, shift = scale_and_shift(dataset, device)
     return ((rescale(images, scale, shift), labels) for images, labels in raw)
+
+
+def _slices(bounds: list[tuple[int, int]], part: Part) -> list[slice]:
+    """One part of every batch."""
+    number, of = part
+    return [slice(a + number, b, of) for a, b in bounds]
 
 
 def _bounds(count: int, batch_size: int) -> list[tuple[int, int]]:

@@ -13,7 +13,6 @@ from splinelib.early_bird.canvas import two_image_canvas
 from splinelib.errors import LostError, RecordError
 from splinelib.files import remove_temporaries, save_tensors
 from splinelib.pruning.flops import cost
-from splinestudy.caches import leased
 from splinestudy.data import Dataset, canvas_pair, example_inputs, load_dataset, normalize, subset
 from splinestudy.models import build_model
 from splinestudy.runs.detection import DetectionWatch
@@ -92,7 +91,7 @@ def dense_record(run: DenseRun, store: RecordStore) -> Record:
 
 def missing_network(run: DenseRun, store: RecordStore) -> Sequence[Run]:
     """The dense run, unless ``store`` holds its record and the weights of its end."""
-    return () if store.load(run) is not None and store.weights_path(run).exists() else (run,)
+    return () if store.load(run) is not None and store.holds(store.weights_path(run)) else (run,)
 
 
 def load_run_data(run: DenseRun, device: torch.device) -> Dataset:
@@ -140,7 +139,7 @@ def partly_trained(
     if not epochs:
         return model.eval()
     path = store.moment_path(run, epochs)
-    with leased(path.with_suffix(".lease")):
+    with store.leased(path):
         remove_temporaries(path.parent, path.stem)
         earlier = (store.load_tensors(store.moment_path(run, number)) for number in range(epochs, 0, -1))
         start = next((moment for moment in earlier if moment is not None), None)

@@ -14,6 +14,7 @@ import torch
 
 import splinestudy
 from splinelib.errors import SettingError
+from splinestudy.training import distributed
 
 SOURCE = Path(splinestudy.__file__).parents[1]
 """The checkout: the folder beside whose packages ``records/`` lies."""
@@ -37,6 +38,7 @@ def provenance(
         },
         "hardware": _hardware(device),
         "threads": torch.get_num_threads(),
+        **({} if distributed.alone() else {"processes": distributed.part()[1]}),
         "commit": commit,
         "clean": clean,
     }

@@ -98,6 +98,7 @@ class RecordStore:
 
     def __init__(self, root: Path | str, readonly: bool = False) -> None:
         self.root, self.readonly = Path(root), readonly
+        self.address = str(self.root.absolute())  # by which another process finds it
         self._leases: dict[
             str, Any
         ] = {}  # kept, since a lease of a dead machine has to be watched for a while
@@ -120,6 +121,10 @@ class RecordStore:
 
     def _lease_path(self, run: Settings) -> Path:
         return self.root / "locks" / f"{run_key(run)}.lease"
+
+    def holds(self, path: Path) -> bool:
+        """Whether the store has this file."""
+        return path.exists()
 
     def load(self, run: Settings) -> Record | None:
         """The run's record, or None if there is none.
@@ -171,7 +176,7 @@ class RecordStore:
         """Yield True while this process alone may compute ``run``; False if another process is at it."""
         key = run_key(run)
         path = self._lease_path(run)
-        lock = self._leases.setdefault(key, lease(path))
+        lock = self._leases.setdefault(key, self._lease(path, self.checkpoint_path(run)))
         try:
             with file_errors(path, "written"):
                 lock.acquire(timeout=0)
@@ -185,10 +190,26 @@ class RecordStore:
         finally:
             lock.release()
 
+    @contextlib.contextmanager
+    def leased(self, path: Path) -> Iterator[None]:
+        """Within the block this process alone writes ``path``, a file of the store; others wait."""
+        held = path.with_suffix(".lease")
+        lock = self._lease(held, path)
+        with file_errors(held, "written"):
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def held(self, run: Settings) -> bool:
         """Whether another process computes ``run`` now."""
         with self.claim(run) as mine:
             return not mine
+
+    def _lease(self, path: Path, working: Path) -> Any:
+        """The lease ``path``, under which the file ``working`` is written."""
+        return lease(path)
 
     def _sound(self, path: Path, read: Callable[[Path], Content]) -> Content | None:
         """What ``path`` holds; None where there is no such file, or it was damaged and is set aside."""

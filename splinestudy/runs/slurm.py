@@ -1,10 +1,9 @@
 """The script with which SLURM runs a sweep as an array of workers that share one store."""
 
 import shlex
-from pathlib import Path
 
 
-def slurm_script(profile: str, sweep: str, store: Path, workers: int, hours: float, gpus: int) -> str:
+def slurm_script(profile: str, sweep: str, store: str, workers: int, hours: float, gpus: int) -> str:
     """A batch script: every worker takes runs that no other has, and leaves when there are none, or before its time.
 
     Submit it again, and workers go on where the last ones ended. Any other scheduler can start the same command on as
@@ -13,12 +12,12 @@ def slurm_script(profile: str, sweep: str, store: Path, workers: int, hours: flo
     Args:
         profile: name of the profile.
         sweep: name of the sweep.
-        store: folder that all workers see.
+        store: folder that all workers see, or an address of fsspec.
         workers: tasks of the array.
         hours: that SLURM gives each of them.
         gpus: of each worker.
 
-    >>> print(slurm_script("paper", "gpu", Path("store"), workers=4, hours=12, gpus=1).splitlines()[-1])
+    >>> print(slurm_script("paper", "gpu", "store", workers=4, hours=12, gpus=1).splitlines()[-1])
     python -m splinestudy sweep gpu --profile paper --store store --no-wait --budget 42300s
     """
     seconds = round(3600 * hours)
@@ -34,7 +33,7 @@ def slurm_script(profile: str, sweep: str, store: Path, workers: int, hours: flo
         *([f"#SBATCH --gpus-per-task={gpus}"] if gpus else []),
         "#SBATCH --requeue",
         "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
-        f"python -m splinestudy sweep {sweep} --profile {profile} --store {shlex.quote(str(store))} --no-wait "
+        f"python -m splinestudy sweep {sweep} --profile {profile} --store {shlex.quote(store)} --no-wait "
         f"--budget {budget}s",
     ]
     return "\n".join(lines) + "\n"

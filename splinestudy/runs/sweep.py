@@ -9,11 +9,13 @@ from functools import partial
 
 import torch
 
-from splinelib.errors import FileError, LostError
+from splinelib.errors import FileError, LostError, SplineError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean, provenance
+from splinestudy.runs.ranks import announce, follow
 from splinestudy.runs.records import Record, RecordStore, run_key
 from splinestudy.runs.run import Run
+from splinestudy.training import distributed
 
 _LOG = logging.getLogger(__name__)
 _WAIT = 2.0  # seconds between looks at runs that other processes compute
@@ -44,7 +46,8 @@ def sweep(
 
     Killing the process loses at most the run under way, which goes on from its last checkpoint next time. Several
     processes may sweep one store: each run is computed by one of them, and all wait for the last. A run that
-    fails is reported and the others go on.
+    fails is reported and the others go on. Under ``torchrun`` all processes compute each run together, and the report
+    is that of the first (:mod:`splinestudy.training.distributed`).
 
     Args:
         runs: what to compute; the dense runs that pruning starts from are added where their weights are missing.
@@ -60,6 +63,9 @@ def sweep(
     """
     check_clean(store.root)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if distributed.part()[0]:
+        follow(runs, store, device)
+        return SweepReport()
     compute = partial(_compute, store=store, device=device, profile=profile, progress=progress)
     started = time.monotonic()
     report, durations = SweepReport(), dict[str, list[float]]()
@@ -85,6 +91,7 @@ def sweep(
                     break
                 time.sleep(_WAIT)
             pending = waiting
+    announce(None, device)
     report.records.sort(key=lambda record: place[record.key])
     return report
 
@@ -125,6 +132,8 @@ def _settle(
     except FileError:  # of the store: the next run would fail alike, after as long a time
         raise
     except Exception as error:
+        if not distributed.alone() and not isinstance(error, SplineError):
+            raise  # the others may not have failed, and would wait for ever
         _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
         report.failed.append((run, error))
         return True
@@ -154,6 +163,7 @@ def _compute(
         if record is not None and (needed_by is None or run not in needed_by.needs(store)):
             return record
         started, clock = datetime.now(UTC), time.monotonic()
+        announce(run, device)
         try:
             results = run.compute(store, device, progress)
         except LostError:

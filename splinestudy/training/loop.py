@@ -13,6 +13,7 @@ from splinelib.hooks import evaluating
 from splinelib.layers.images import check_fit
 from splinelib.progress import progress_bar
 from splinestudy.data import Dataset, evaluation_batches, normalize
+from splinestudy.training import distributed
 from splinestudy.training.trainer import Callback, Trainer, TrainSettings
 
 
@@ -113,7 +114,9 @@ def evaluate(model: nn.Module, dataset: Dataset) -> float:
     device = dataset.test.images.device
     right = torch.zeros((), dtype=torch.int64, device=device)
     with evaluating(model):
-        for images, labels in evaluation_batches(dataset.test, dataset, EVALUATED[device.type]):
+        for images, labels in evaluation_batches(
+            dataset.test, dataset, EVALUATED[device.type], distributed.part()
+        ):
             outputs = model(images.contiguous(memory_format=torch.channels_last))
             right += (outputs.argmax(dim=1) == labels).sum()
-    return int(right) / len(dataset.test.labels)
+    return int(distributed.total(right)) / len(dataset.test.labels)

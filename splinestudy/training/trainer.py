@@ -17,6 +17,7 @@ from splinelib.checks import Count, NonNegative, Within, check_fields
 from splinelib.errors import RecordError, SettingError, SplineError, TrainingError
 from splinelib.files import load_tensors, save_tensors, sound
 from splinestudy.data import Dataset, batch_count, batches
+from splinestudy.training import distributed
 from splinestudy.training.cuda_graphs import captured
 from splinestudy.training.energy import EnergyMeter
 
@@ -154,11 +155,14 @@ class Trainer:
             generator=generator,
             augment=True,
             skip=state.step,
+            part=distributed.part(),
         )
         self.model.train()
+        alone = distributed.alone()
         before, started = state.seconds, time.monotonic()
         device = dataset.train.images.device
         # What was trained without a counter has no energy, and so has not the whole.
+        # And of several processes each sees its own GPU only.
         used, meter = state.joules if state.seconds else 0.0, EnergyMeter(device)
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         steps = batch_count(len(dataset.train), self.settings.batch_size)
@@ -166,10 +170,12 @@ class Trainer:
             # Half a step on, so that neither the first nor the last step has a rate of 0.
             self._set_lr(self.settings.lr_at(state.epoch + (state.step + 0.5) / steps))
             # The factor is a prime below 2^32, since the CPU's generator takes the lower 32 bits of a seed alone.
-            with seeded(seed + 1_000_000_007 * (state.step + 1), device):
-                loss_sum += self._step(images, labels) * len(labels)
+            chance = seed + 1_000_000_007 * (state.step + 1) + 15_485_863 * distributed.part()[0]
+            count = len(labels) if alone else int(distributed.total(torch.tensor(len(labels), device=device)))
+            with seeded(chance, device):
+                loss_sum += self._step(images, labels, count) * count
             state.step += 1
-            state.seen += len(labels)
+            state.seen += count
             if self.due():
                 state.seconds = before + time.monotonic() - started
                 state.loss_sum, state.joules = self._finite(loss_sum), _added(used, meter.joules())
@@ -181,23 +187,26 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One step of SGD; the batch's mean loss, detached."""
+    def _step(self, images: Tensor, labels: Tensor, count: int | None = None) -> Tensor:
+        """One step of SGD; the mean loss, detached, of the batch, which has ``count`` images in all processes."""
         images = images.contiguous(memory_format=torch.channels_last)
         low, forward = self.settings.precision == "bfloat16", self._passes(images)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
             loss = F.cross_entropy(forward(images), labels, label_smoothing=self.settings.label_smoothing)
+        if count is not None and not distributed.alone():  # of the mean over all parts, the share of this one
+            loss = loss * (len(labels) / count) if len(labels) else forward(images).sum()
         self.optimizer.zero_grad()
         loss.backward()
+        distributed.sum_gradients(self.model)
         if self.settings.norm_l1:
             for scale in self.scales:
                 scale.grad.add_(scale.detach().sign(), alpha=self.settings.norm_l1)
         self.optimizer.step()
-        return loss.detach()
+        return distributed.total(loss.detach())
 
     def _passes(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """The forward pass; on a GPU, for all but a smaller last batch, a recorded one."""
-        if not images.is_cuda or self.settings.compile:
+        if not images.is_cuda or self.settings.compile or not distributed.alone():
             return self.forward
         if self.recorded is None:
             self.recorded = images.shape, captured(self.model, images, self.settings.precision == "bfloat16")
@@ -224,7 +233,9 @@ class Trainer:
             self.saved = time.monotonic()
 
     def write(self, path: Path, callbacks: Sequence[Callback]) -> None:
-        """Write where the training stands, whole or not at all."""
+        """Write where the training stands, whole or not at all; of several processes the first one does."""
+        if distributed.part()[0]:
+            return
         content = {
             "settings": asdict(self.settings),
             "seed": self.seed,
@@ -238,11 +249,16 @@ class Trainer:
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[_Progress]:
-        """Take the checkpoint over, if there is one, and within the block its number of threads."""
+        """Take the checkpoint over, if there is one, and within the block its number of threads.
+
+        Several processes share the statistics of batch norms there, and have all read the checkpoint before one writes.
+        """
         threads = torch.get_num_threads()
         try:
             self._resume()
-            yield self.state
+            with distributed.shared_norms(self.model):
+                yield self.state
+            distributed.meet()
         finally:
             torch.set_num_threads(threads)
 
