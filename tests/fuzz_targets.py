@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tiny_runs import SETTINGS, tiny_dataset, tiny_network
 from torch import nn
 
@@ -45,6 +46,7 @@ DATA = tiny_dataset()
 
 
 def net():
+    torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)
     ).eval()
@@ -67,10 +69,12 @@ def with_defaults(function, **more):
     """The function with sound values for all its arguments: defaults, :func:`common` ones, or ``more``."""
 
     def arguments():
-        known = {**common(), **{name: make() for name, make in more.items()}}
+        known = common()
         found = {}
         for name, parameter in inspect.signature(function).parameters.items():
-            if name in known:
+            if name in more:
+                found[name] = more[name]()
+            elif name in known:
                 found[name] = known[name]
             elif parameter.default is not inspect.Parameter.empty:
                 found[name] = parameter.default
@@ -99,8 +103,8 @@ def packed():
     return [early_bird.sign_codes(net(), X) for _ in range(3)]
 
 
-def cut():
-    return partition.compute_partition(net(), partition.Slice2D.axis_aligned())
+def cut(**settings):
+    return partition.compute_partition(net(), partition.Slice2D.axis_aligned(), **settings)
 
 
 def written(name, content):
@@ -179,6 +183,38 @@ def training(model, dataset, seed, stop, first, **settings):
     )  # fmt: skip
 
 
+NOT_CALLED = (
+    "Partition", "SegmentPartition", "DecisionBoundary", "Polyline", "Topology", "Trace", "Change", "UnitLayer",
+    "warm_up", "supported_modules", "load_partition",
+)  # fmt: skip
+AXES = Figure().add_subplot()
+PARTITION = {
+    "slice": partition.Slice2D.axis_aligned, "other": partition.Slice2D.axis_aligned,
+    "partition": lambda: cut(boundary=True), "boundary": lambda: cut(boundary=True).boundary,
+    "topology": lambda: partition.topology(cut()), "before": cut, "after": cut,
+    "segment": lambda: partition.Segment(torch.zeros(2), torch.ones(2)), "axes": lambda: AXES,
+    "polygon": lambda: [[0, 0], [1, 0], [0, 1]], "path": lambda: FOLDER / "written",
+    "points": lambda: torch.rand(3, 2), "inputs": lambda: torch.rand(3, 2),
+    **dict.fromkeys(("origin", "x0", "start"), lambda: torch.tensor([1.0, 2.0])),
+    **dict.fromkeys(("first", "x1", "end"), lambda: torch.tensor([1.0, 0.0])),
+    **dict.fromkeys(("second", "x2"), lambda: torch.tensor([0.0, 1.0])),
+    **dict.fromkeys(("region", "unit", "layer"), lambda: 0),
+    **dict.fromkeys(("width", "height", "grid"), lambda: 5),
+    "share": lambda: 0.5,
+}  # fmt: skip
+
+
+def in_partition(name, function):
+    """A public function or method of ``splinelib.partition`` with sound arguments."""
+    own = {
+        "area_distance": {"first": net, "second": net},
+        "raster_distance": dict.fromkeys(("first", "second"), lambda: cut(codes=True)),
+        "compute_partition": {"boundary": lambda: True},
+        "axis_aligned": {"axes": lambda: (0, 1)},
+    }
+    return with_defaults(function, **PARTITION | own.get(name, {}))
+
+
 TARGETS = {
     **{
         f"pruning.{name}": with_defaults(getattr(pruning, name))
@@ -250,18 +286,23 @@ TARGETS = {
             "unknowns": 2,
         },
     ),
-    "partition.compute_partition": with_defaults(
-        partition.compute_partition, slice=partition.Slice2D.axis_aligned
+    **{
+        f"partition.{name}": in_partition(name, function)
+        for name, function in vars(partition).items()
+        if callable(function) and name not in NOT_CALLED
+    },
+    **{
+        f"partition.Slice2D.{name}": in_partition(name, getattr(partition.Slice2D.axis_aligned(), name))
+        for name in ("axis_aligned", "through", "canvas", "at", "coordinates", "same_as", "within", "zoomed")
+    },
+    **{
+        f"partition.Partition.{name}": in_partition(name, getattr(cut(), name))
+        for name in ("polygon", "locate", "unit_name")
+    },
+    "partition.Segment.at": (
+        partition.Segment(torch.zeros(2), torch.ones(2)).at,
+        lambda: {"positions": [0.0, 0.5]},
     ),
-    "partition.count_regions": with_defaults(partition.count_regions, slice=partition.Slice2D.axis_aligned),
-    "partition.Slice2D.axis_aligned": with_defaults(partition.Slice2D.axis_aligned),
-    "partition.compute_segment": with_defaults(
-        partition.compute_segment, segment=lambda: partition.Segment(torch.zeros(2), torch.ones(2))
-    ),
-    "partition.Segment": (partition.Segment, lambda: {"start": torch.zeros(2), "end": torch.ones(2)}),
-    "partition.raster": (partition.raster, lambda: {"partition": cut(), "width": 5, "height": 5}),
-    "partition.compare": (partition.compare, lambda: {"before": cut(), "after": cut()}),
-    "partition.locate": (lambda points: cut().locate(points), lambda: {"points": np.zeros((2, 2))}),
     "partition.load_partition": damaged(partition.load_partition, partition_file),
     "files.load_tensors": damaged(load_tensors, tensors_file),
     "records.read_record": damaged(read_record, lambda: b'{"schema": 1, "kind": "x"}'),

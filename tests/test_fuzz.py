@@ -17,7 +17,7 @@ PARTS = (
     "profiles",
     "plans",
 )
-PARTS += ("notebook", "command", "data", "models", "runs", "training", "starts")
+PARTS += ("notebook", "command", "data", "models", "runs", "training", "starts", "partition")
 
 
 def test_wrong_arguments_are_refused_with_an_error_of_ours():
