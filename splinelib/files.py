@@ -59,7 +59,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     A reader sees the old file or the whole new one, never a part, also after the process is killed (what is then left
     behind, :func:`remove_temporaries` takes away). Raises :class:`FileError` where the file cannot be written.
     """
+    if "\0" in str(path):
+        raise FileError(f"{str(path)!r} cannot be written: a name holds no null byte")
     path = Path(path)
+    if not path.name:
+        raise FileError(f"{str(path)!r} cannot be written: it names a folder, give a file's name")
     # The suffix of the target stays last, since some writers (numpy, PIL) choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     with file_errors(path, "written"):

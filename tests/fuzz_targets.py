@@ -27,7 +27,7 @@ Y = torch.arange(8) % 2
 DATA = tiny_dataset()
 FACES = (criteria, early_bird, layers, partition, pruning)
 # What functions return; nobody makes one by hand. A protocol cannot be made at all.
-RETURNED = {"Layer", "Writer", "Cost", "Ranking", "Criterion", "Selection"} | {
+RETURNED = {"Layer", "Writer", "Cost", "Cut", "Report", "Ranking", "Criterion", "Selection"} | {
     "Change", "DecisionBoundary", "Partition", "Polyline", "SegmentPartition", "Topology", "Trace", "UnitLayer"
 }  # fmt: skip
 
@@ -45,6 +45,7 @@ def public(face):
 
 
 def net():
+    torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)
     ).eval()
@@ -80,7 +81,8 @@ def common_of_partitions():
         "second": cut(codes=True), "axes": axes, "boundary": whole.boundary, "topology": partition.topology(whole),
         "unit": 0, "region": 0, "width": 5, "height": 5, "path": FOLDER / "written",
         "points": [torch.zeros(2), torch.ones(2)], "segment": partition.Segment(torch.zeros(2), torch.ones(2)),
-        "start": torch.zeros(2), "end": torch.ones(2),
+        "start": torch.zeros(2), "end": torch.ones(2), "other": slice, "share": 0.5,
+        "inputs": torch.rand(3, 2), "polygon": [[0, 0], [1, 0], [0, 1]],
         "selection": {"0": [1]}, "x0": torch.tensor([0, 0.5]), "x1": torch.tensor([1.0, 0]),
         "x2": torch.tensor([0, 1.0]),
     }  # fmt: skip
@@ -207,10 +209,17 @@ TARGETS = {
     "partition.area_distance": with_defaults(partition.area_distance, common_of_partitions, first=net, second=net),
     "partition.Slice2D.axis_aligned": with_defaults(partition.Slice2D.axis_aligned),
     **{
-        f"partition.Slice2D.{name}": with_defaults(getattr(partition.Slice2D, name), common_of_partitions)
-        for name in ("through", "canvas")
+        f"partition.Slice2D.{name}": with_defaults(getattr(slice, name), common_of_partitions)
+        for slice in (partition.Slice2D.axis_aligned(),)
+        for name in ("through", "canvas", "at", "coordinates", "same_as", "within", "zoomed")
     },
-    "partition.locate": (lambda points: cut().locate(points), lambda: {"points": np.zeros((2, 2))}),
+    **{
+        f"partition.Partition.{name}": with_defaults(getattr(cut(), name), common_of_partitions)
+        for name in ("polygon", "locate", "unit_name")
+    },
+    "partition.Segment.at": (
+        partition.Segment(torch.zeros(2), torch.ones(2)).at, lambda: {"positions": [0.0, 0.5]}
+    ),
     "partition.load_partition": damaged(partition.load_partition, partition_file),
     "files.load_tensors": damaged(load_tensors, tensors_file),
 }  # fmt: skip

@@ -6,6 +6,8 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from splinelib.checks import Count, check_memory, checked
+
 
 def select_channels(x: Tensor, indexes: Tensor) -> Tensor:
     """``x[:, indexes]`` for ``x`` of shape ``[N, channels, ...]``, in the memory format that ``x`` has.
@@ -65,7 +67,9 @@ class ChannelSelection(nn.Module):
 
     indexes: Tensor
 
-    def __init__(self, channels: int):
+    @checked
+    def __init__(self, channels: Count):
+        check_memory("indexes", 8 * channels)
         super().__init__()
         self.channels = channels
         self.register_buffer("indexes", torch.arange(channels))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from splinelib.checks import checked
 from splinelib.errors import UnsupportedModuleError
 from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.fit import check_layers
 from splinelib.layers.layer import Layer
 
 
@@ -27,6 +28,7 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     >>> torch.allclose((inputs.double() @ weight.T + bias).float(), model[:2](inputs), atol=1e-6)
     True
     """
+    check_layers(model, (layer,))
     rows, offsets = [], []
     for writer in layer.writers:
         row, offset = _affine(model.get_submodule(writer.module))

@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from splinelib.checks import checked
+from splinelib.errors import SettingError
 from splinelib.partition.engine.reader import copied
 from splinelib.partition.partition import Partition
 
 
+@checked
 def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Tensor, Tensor]:
     """``(A, b)`` with ``f(x) = A x + b`` on the region that ``partition`` shows a slice of; the theory's ``A_ω, b_ω``.
 
@@ -18,11 +21,18 @@ def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Ten
         is at its kink.
     """
     frozen = copied(model).cpu().double().requires_grad_(False)
-    point = partition.slice.at(partition.centroids()[region])[0]
+    partition.polygon(region)  # which says so if there is no such region
+    point = partition.slice.at(partition.centroids()[region][None])[0]
 
     def scores(x: Tensor) -> Tensor:
         return frozen(x[None])[0]
 
-    matrix = torch.func.jacrev(scores)(point)
-    bias = scores(point) - matrix.flatten(1) @ point.flatten()
+    try:
+        matrix = torch.func.jacrev(scores)(point)
+        bias = scores(point) - matrix.flatten(1) @ point.flatten()
+    except Exception as error:
+        raise SettingError(
+            f"model is a {type(model).__name__} without scores [K] at the partition's inputs; give the one that it was "
+            f"computed from ({error})"
+        ) from error
     return matrix, bias

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from splinelib.checks import check_fields
 from splinelib.partition.engine.geometry import OPTIONS, clip_to_winner, magnitude
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.points import merge_points
@@ -54,8 +55,9 @@ class DecisionBoundary:
     along: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
-        if len(self.along) != len(self.segments):
+        if isinstance(self.segments, np.ndarray) and len(self.along) != len(self.segments):
             object.__setattr__(self, "along", np.full(len(self.segments), -1, dtype=np.int64))
+        check_fields(self)
 
     @property
     def length(self) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from splinelib.checks import check_memory
+from splinelib.checks import check_memory, checked
 from splinelib.errors import FileError, RecordError
 from splinelib.files import atomic_path, file_errors
 from splinelib.partition.decision import DecisionBoundary
@@ -26,6 +26,7 @@ _BOUNDARY = ("segments", "classes", "region", "units", "along")
 _FORMAT = "splinelib partition 1"
 
 
+@checked
 def save_partition(partition: Partition, path: Path | str) -> None:
     """Write everything to ``path`` (``.npz``), whole or not at all."""
     arrays = {name: getattr(partition, name) for name in _ARRAYS}
@@ -41,6 +42,7 @@ def save_partition(partition: Partition, path: Path | str) -> None:
         np.savez_compressed(file, **arrays)
 
 
+@checked
 def load_partition(path: Path | str) -> Partition:
     """Read what :func:`save_partition` wrote.
 
@@ -149,6 +151,7 @@ def _demand(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
+@checked
 def write_geojson(partition: Partition, path: Path | str) -> None:
     """Write regions as polygon features and the decision boundary as line features, whole or not at all.
 
@@ -177,6 +180,7 @@ def write_geojson(partition: Partition, path: Path | str) -> None:
         file.write("\n]}\n")
 
 
+@checked
 def dual_graph(partition: Partition, topology: Topology) -> Any:
     """The regions as nodes of a ``networkx.Graph``, with an edge between every two that share a side.
 
@@ -185,6 +189,7 @@ def dual_graph(partition: Partition, topology: Topology) -> Any:
     """
     import networkx
 
+    topology.check_of(partition)
     graph, centres = networkx.Graph(), partition.centroids().tolist()
     for region, (area, centre) in enumerate(zip(partition.area.tolist(), centres, strict=True)):
         graph.add_node(region, area=area, centre=tuple(centre))

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import LINEAR, MAX, Ints, Layout, Node
 from splinelib.partition.engine.reader import read_layout
@@ -13,6 +14,7 @@ from splinelib.pruning.surgery import Selection, mask_units
 Bools = NDArray[np.bool_]
 
 
+@checked
 def kept_units(model: nn.Module, slice: Slice2D, selection: Selection) -> Ints:
     """The partition's units that stay when the units of ``selection`` are removed, ascending: for :func:`compare`.
 
@@ -25,7 +27,7 @@ def kept_units(model: nn.Module, slice: Slice2D, selection: Selection) -> Ints:
     Raises:
         SettingError, UnsupportedModuleError: as ``mask_units`` and ``compute_partition``.
     """
-    example = slice.origin[None].to(next(model.parameters()))
+    example = slice.origin[None].to(next(model.parameters(), slice.origin))
     masked = mask_units(model, example, selection)
     before, after = (_reached_units(read_layout(m, slice.plane)[0]) for m in (model, masked))
     if len(before) != len(after):

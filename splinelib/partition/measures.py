@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from splinelib.checks import NonNegative, check_fields, checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.partition import Partition
@@ -14,6 +15,7 @@ from splinelib.partition.topology import Topology
 _NO_LENGTH = 1e-12
 
 
+@checked
 def boundary_length(partition: Partition) -> Floats:
     """Length of each unit's boundary within the slice, ``[units]``, in the slice's coordinates.
 
@@ -24,6 +26,7 @@ def boundary_length(partition: Partition) -> Floats:
     return np.bincount(unit[inner], partition.edge_length[inner], partition.units) / 2
 
 
+@checked
 def bordering_regions(partition: Partition) -> Ints:
     """For each unit the number of regions with an edge on its boundary, ``[units]``."""
     unit = partition.edge_unit
@@ -32,15 +35,18 @@ def bordering_regions(partition: Partition) -> Ints:
     return np.bincount(pairs[0], minlength=partition.units)
 
 
+@checked
 def separated_pairs(partition: Partition, topology: Topology, unit: int) -> Ints:
     """The pairs of neighbouring regions ``[n, 2]`` that the boundary of ``unit`` separates, ascending."""
     if not 0 <= unit < partition.units:
         raise SettingError(f"unit {unit} does not exist; units are 0 … {partition.units - 1}")
+    topology.check_of(partition)
     edges = np.flatnonzero((partition.edge_unit == unit) & (topology.twin >= 0))
     pairs = np.stack([partition.edge_region[edges], topology.neighbour[edges]], axis=1)
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
+@checked
 def share_of_units_touching(partition: Partition) -> float:
     """Share of all units whose boundary meets the decision boundary within the slice (claim C3).
 
@@ -52,7 +58,8 @@ def share_of_units_touching(partition: Partition) -> float:
     return len(partition.boundary.touching) / partition.units
 
 
-def axis_parallel_share(partition: Partition, layer: int = 0, tolerance: float = 1e-9) -> float:
+@checked
+def axis_parallel_share(partition: Partition, layer: int = 0, tolerance: NonNegative = 1e-9) -> float:
     """Share of a layer's boundary length that runs parallel to one of the slice's two axes; NaN without boundary.
 
     On an axis-aligned slice of the input this counts, for the first layer, the paper's claim that weight pruning
@@ -62,6 +69,8 @@ def axis_parallel_share(partition: Partition, layer: int = 0, tolerance: float =
         tolerance: largest angle to the axis, in radians; zeroed weights give exactly 0.
     """
     unit = partition.edge_unit
+    if not 0 <= layer < len(partition.layers):
+        raise SettingError(f"layer is {layer}: the partition has layers 0 … {len(partition.layers) - 1}")
     first = partition.layers[layer].first
     chosen = (unit >= first) & (unit < first + partition.layers[layer].units)
     steps = np.abs(partition.vertices[partition.edge_end] - partition.vertices)[chosen]
@@ -80,12 +89,16 @@ class Change:
     vanished: NDArray[np.int64]
     appeared: NDArray[np.int64]
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def length_kept(self) -> float:
         """Total boundary length after, as a share of that before."""
         return float(self.length_after.sum() / self.length_before.sum())
 
 
+@checked
 def compare(before: Partition, after: Partition, kept: Ints | None = None) -> Change:
     """Compare the partitions of one slice by a network and its pruned version.
 
@@ -133,7 +146,8 @@ def compare(before: Partition, after: Partition, kept: Ints | None = None) -> Ch
 def _in_place(lengths: Floats, kept: Ints, units: int) -> Floats:
     """Lengths of the units that were kept at their old numbers, zero for the others."""
     if (
-        len(kept) != len(lengths)
+        kept.dtype.kind not in "iu"
+        or kept.shape != lengths.shape
         or len(np.unique(kept)) != len(kept)
         or not ((kept >= 0) & (kept < units)).all()
     ):

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor, nn
 
+from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.partition import compute_partition
@@ -21,6 +22,7 @@ class _Both(nn.Module):
         return self.first(inputs) + self.second(inputs)
 
 
+@checked
 def area_distance(first: nn.Module, second: nn.Module, slice: Slice2D) -> Floats:
     """Share of the slice's area on which a unit's bit differs, averaged over each layer's units: float64 [layers].
 

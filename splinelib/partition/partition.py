@@ -3,19 +3,24 @@
 import functools
 import os
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from splinelib.checks import Count, Within, check_fields, checked
 from splinelib.errors import SettingError
 from splinelib.partition.decision import DecisionBoundary, find_segments
 from splinelib.partition.engine.assemble import join, join_segments, places
 from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.points import as_numbers
 from splinelib.partition.engine.program import Int32s, UnitLayer, compile_network
 from splinelib.partition.engine.search import Wanted, search
 from splinelib.partition.locate import locate
 from splinelib.partition.slices import Slice2D
+
+Threads = Annotated[int, Within("[1, 1024]")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,9 @@ class Partition:
     outputs: Floats | None
     boundary: DecisionBoundary | None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __len__(self) -> int:
         """Number of regions."""
         return len(self.area)
@@ -99,6 +107,7 @@ class Partition:
         """Length of each edge, ``[V]``, in the slice's coordinates."""
         return np.linalg.norm(self.vertices[self.edge_end] - self.vertices, axis=1)
 
+    @checked
     def polygon(self, region: int) -> Floats:
         """Corners ``[n, 2]`` of one region.
 
@@ -125,15 +134,9 @@ class Partition:
         regions into a grid first.
 
         Raises:
-            SettingError: a point is not finite.
+            SettingError: these are no finite points.
         """
-        chosen = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-        wrong = np.flatnonzero(~np.isfinite(chosen).all(axis=1))
-        if len(wrong):
-            raise SettingError(
-                f"locate: point {wrong[0]} is {chosen[wrong[0]].tolist()}; give finite points, {len(wrong)} are not"
-            )
-        return locate(self.vertices, self.offsets, chosen)
+        return locate(self.vertices, self.offsets, as_numbers("points", points, -1, 2))
 
     def code_bits(self) -> NDArray[np.bool_]:
         """The codes as booleans ``[R, bits]``: for each layer its units, for max units times pieces.
@@ -143,6 +146,7 @@ class Partition:
         """
         return code_bits(self.codes, self.layers)
 
+    @checked
     def unit_name(self, unit: int) -> str:
         """Module and index of a unit, such as ``features.2[3, 10, 7]``."""
         for layer in self.layers:
@@ -152,6 +156,7 @@ class Partition:
         raise SettingError(f"unit {unit} does not exist; units are 0 … {self.units - 1}")
 
 
+@checked
 def compute_partition(
     model: nn.Module,
     slice: Slice2D,
@@ -159,10 +164,10 @@ def compute_partition(
     codes: bool = False,
     outputs: bool = False,
     boundary: bool = False,
-    max_regions: int = 20_000_000,
-    max_bytes: int = 2 * 1024**3,
+    max_regions: Count = 20_000_000,
+    max_bytes: Count = 2 * 1024**3,
     partial: bool = False,
-    threads: int | None = None,
+    threads: Threads | None = None,
     progress: bool = False,
 ) -> Partition:
     """The exact partition of a slice by all units of a piecewise affine network, in float64.
@@ -217,12 +222,13 @@ def compute_partition(
     )
 
 
+@checked
 def count_regions(
     model: nn.Module,
     slice: Slice2D,
     *,
-    max_regions: int = 10**9,
-    threads: int | None = None,
+    max_regions: Count = 10**9,
+    threads: Threads | None = None,
     progress: bool = False,
 ) -> int:
     """Number of regions of a slice, without keeping them: memory does not grow. Errors as :func:`compute_partition`."""
@@ -243,7 +249,4 @@ def code_bits(codes: NDArray[np.uint64] | None, layers: tuple[UnitLayer, ...]) -
 def thread_count(threads: int | None) -> int:
     """As many threads as are asked for, by default as many as this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = available if threads is None else threads
-    if threads < 1:
-        raise SettingError(f"threads={threads}; give at least 1")
-    return threads
+    return available if threads is None else threads

@@ -4,16 +4,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from splinelib.checks import Count, check_memory, checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.partition import Partition
 
 
-def raster(partition: Partition, width: int, height: int) -> NDArray[np.int64]:
+@checked
+def raster(partition: Partition, width: Count, height: Count) -> NDArray[np.int64]:
     """The region under each pixel's centre, ``[height, width]``, -1 outside the slice.
 
     The pixels cover the polygon's bounding box; row 0 is at the bottom (``imshow`` with ``origin="lower"``).
     """
+    check_memory(f"an image of {width} x {height} pixels", 8 * width * height)
     low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
     image = np.full((height, width), -1, dtype=np.int64)
     step = (high - low) / (width, height)
@@ -21,7 +24,8 @@ def raster(partition: Partition, width: int, height: int) -> NDArray[np.int64]:
     return image
 
 
-def raster_distance(first: Partition, second: Partition, side: int = 200) -> float:
+@checked
+def raster_distance(first: Partition, second: Partition, side: Count = 200) -> float:
     """Share of code bits that differ between two partitions of one slice, on a grid of ``side * side`` points.
 
     Raises:

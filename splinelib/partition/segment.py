@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from splinelib.checks import Count, check_fields, checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.program import UnitLayer, compile_network
 from splinelib.partition.engine.search import Wanted, search
-from splinelib.partition.partition import code_bits, thread_count
+from splinelib.partition.partition import Threads, code_bits, thread_count
 from splinelib.partition.slices import Segment
 
 
@@ -38,6 +39,9 @@ class SegmentPartition:
     outputs: Floats | None
     codes: NDArray[np.uint64] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __len__(self) -> int:
         """Number of pieces."""
         return len(self.key)
@@ -47,14 +51,15 @@ class SegmentPartition:
         return code_bits(self.codes, self.layers)
 
 
+@checked
 def compute_segment(
     model: nn.Module,
     segment: Segment,
     *,
     codes: bool = False,
     outputs: bool = False,
-    max_regions: int = 10_000_000,
-    threads: int | None = None,
+    max_regions: Count = 10_000_000,
+    threads: Threads | None = None,
     progress: bool = False,
 ) -> SegmentPartition:
     """The exact pieces of ``model`` along ``segment``. Settings and errors are those of :func:`compute_partition`."""
@@ -82,7 +87,10 @@ def compute_segment(
     return SegmentPartition(segment, network.layers, breaks, unit[order][:-1], key, maps, code)
 
 
-def compute_path(model: nn.Module, points: Sequence[Tensor], **settings: Any) -> list[SegmentPartition]:
+@checked
+def compute_path(
+    model: nn.Module, points: Sequence[Tensor] | Tensor, **settings: Any
+) -> list[SegmentPartition]:
     """The exact pieces of ``model`` along the polyline through ``points``, inputs ``[*input]``, segment by segment.
 
     A piece that goes round a corner is there on both sides, with one key. Settings are those of
@@ -97,6 +105,10 @@ def compute_path(model: nn.Module, points: Sequence[Tensor], **settings: Any) ->
     >>> bool((there.key == back.key[::-1]).all())
     True
     """
+    if isinstance(points, Tensor) and points.ndim < 2:
+        raise SettingError(
+            f"points are a tensor of shape {tuple(points.shape)}: give inputs [points, *input]"
+        )
     if len(points) < 2:
         raise SettingError(f"compute_path: {len(points)} points are no path; give at least 2")
     return [

@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from splinelib.checks import NonNegative, Within, check, check_finite, checked
 from splinelib.errors import SettingError
+from splinelib.partition.engine.points import as_numbers
 
 # Corners closer than this share of the polygon's extent, along both axes, are one corner up to rounding.
 _SAME_CORNER = 1e-14
 # Sines below this are those of a straight angle, up to the rounding of the corners.
 _STRAIGHT = 1e-12
+_LARGEST = 1e100
 
 
 class Plane(NamedTuple):
@@ -49,11 +52,15 @@ class Slice2D:
     polygon: NDArray[np.float64]
 
     def __post_init__(self) -> None:
+        for name in ("origin", "first", "second"):
+            object.__setattr__(self, name, _as_float64(getattr(self, name), f"Slice2D.{name}"))
         shapes = {tuple(t.shape) for t in (self.origin, self.first, self.second)}
         if len(shapes) != 1:
             raise SettingError(f"Slice2D: origin and directions have shapes {sorted(shapes)}; give one shape")
-        for name in ("origin", "first", "second"):
-            object.__setattr__(self, name, _as_float64(getattr(self, name), f"Slice2D.{name}"))
+        if self.origin.numel() < 2:
+            raise SettingError(
+                f"Slice2D: inputs of shape {tuple(self.origin.shape)} have no plane; use a Segment of them"
+            )
         basis = torch.stack([self.first.flatten(), self.second.flatten()])
         lengths = torch.linalg.vector_norm(basis, dim=1)
         if min(lengths) == 0 or torch.linalg.svdvals(basis / lengths[:, None])[-1] < 1e-9:
@@ -61,6 +68,7 @@ class Slice2D:
         object.__setattr__(self, "polygon", _convex(self.polygon))
 
     @classmethod
+    @checked
     def axis_aligned(
         cls,
         bounds: Sequence[Sequence[float]] = ((-1.0, 1.0), (-1.0, 1.0)),
@@ -74,6 +82,8 @@ class Slice2D:
             axes: the two axes, as indices into the flattened input.
         """
         origin = torch.zeros(2, dtype=torch.float64) if origin is None else origin
+        if not all(-origin.numel() <= axis < origin.numel() for axis in axes):
+            raise SettingError(f"axes are {axes}: the input has those from 0 to {origin.numel() - 1}")
         directions = torch.zeros(2, origin.numel(), dtype=torch.float64)
         directions[0, axes[0]] = directions[1, axes[1]] = 1.0
         base = origin.detach().cpu().double().flatten().clone()
@@ -83,8 +93,14 @@ class Slice2D:
         return cls(base.reshape(shape), first, second, _rectangle(bounds))
 
     @classmethod
+    @checked
     def through(
-        cls, x0: Tensor, x1: Tensor, x2: Tensor, margin: float = 0.0, polygon: ArrayLike | None = None
+        cls,
+        x0: Tensor,
+        x1: Tensor,
+        x2: Tensor,
+        margin: NonNegative = 0.0,
+        polygon: ArrayLike | None = None,
     ) -> "Slice2D":
         """The plane through three inputs, with orthonormal coordinates: lengths and areas are those of inputs.
 
@@ -96,7 +112,11 @@ class Slice2D:
             polygon: corners to use instead, in the plane's coordinates.
         """
         origin = _as_float64(x0, "Slice2D.through: x0")
-        legs = torch.stack([_as_float64(x, "Slice2D.through").flatten() - origin.flatten() for x in (x1, x2)])
+        others = [_as_float64(x, f"Slice2D.through: {name}") for x, name in ((x1, "x1"), (x2, "x2"))]
+        if not x0.shape == x1.shape == x2.shape:
+            shapes = [tuple(x.shape) for x in (x0, x1, x2)]
+            raise SettingError(f"Slice2D.through: the inputs have shapes {shapes}; give one shape")
+        legs = torch.stack([(x - origin).flatten() for x in others])
         length = torch.linalg.vector_norm(legs[0])
         first = legs[0] / length
         along = legs[1] @ first
@@ -110,10 +130,11 @@ class Slice2D:
         low, high = min(0.0, float(along)), max(float(length), float(along))
         pad_x, pad_y = margin * (high - low), margin * float(height)
         box = _rectangle(((low - pad_x, high + pad_x), (-pad_y, float(height) + pad_y)))
-        corners = box if polygon is None else np.asarray(polygon, dtype=np.float64)
+        corners = box if polygon is None else as_numbers("polygon", polygon, -1, 2)
         return cls(origin, first.reshape(origin.shape), second.reshape(origin.shape), corners)
 
     @classmethod
+    @checked
     def canvas(cls, x0: Tensor, x1: Tensor) -> "Slice2D":
         """The two-image canvas of the paper's released code: ``α x0 + β x1`` for α, β in [0, 1]."""
         return cls(torch.zeros_like(x0), x0, x1, _rectangle(((0.0, 1.0), (0.0, 1.0))))
@@ -131,16 +152,23 @@ class Slice2D:
 
     def at(self, points: ArrayLike | Tensor) -> Tensor:
         """Inputs ``[N, *input]`` (float64, on the CPU) at the plane's points ``[N, 2]``."""
-        where = torch.as_tensor(np.asarray(points, dtype=np.float64))
+        where = torch.from_numpy(as_numbers("points", points, -1, 2))
         basis = torch.stack([self.first.flatten(), self.second.flatten()])
         return (self.origin.flatten() + where @ basis).reshape(-1, *self.origin.shape)
 
+    @checked
     def coordinates(self, inputs: Tensor) -> NDArray[np.float64]:
         """The plane's coordinates ``[N, 2]`` of inputs ``[N, *input]``, projected orthogonally onto the plane."""
+        if inputs.shape[1:] != self.origin.shape or not len(inputs):
+            raise SettingError(
+                f"inputs have shape {tuple(inputs.shape)}: give a batch of those of shape {tuple(self.origin.shape)}"
+            )
+        check_finite("inputs", inputs)
         basis = torch.stack([self.first.flatten(), self.second.flatten()], dim=1)
         offsets = inputs.detach().cpu().double().reshape(len(inputs), -1) - self.origin.flatten()
         return torch.linalg.lstsq(basis, offsets.T).solution.T.numpy()
 
+    @checked
     def same_as(self, other: "Slice2D") -> bool:
         """Whether the other slice is this one: the same inputs at the same coordinates."""
         pairs = [(getattr(self, name), getattr(other, name)) for name in ("origin", "first", "second")]
@@ -148,9 +176,10 @@ class Slice2D:
 
     def within(self, polygon: ArrayLike) -> "Slice2D":
         """The same plane with another polygon ``[n, 2]``."""
-        return Slice2D(self.origin, self.first, self.second, np.asarray(polygon, dtype=np.float64))
+        return Slice2D(self.origin, self.first, self.second, as_numbers("polygon", polygon, -1, 2))
 
-    def zoomed(self, share: float) -> "Slice2D":
+    @checked
+    def zoomed(self, share: Annotated[float, Within("(0, inf)")]) -> "Slice2D":
         """The same plane, the polygon shrunk to ``share`` of its size about the mean of its corners."""
         middle = self.polygon.mean(axis=0)
         return self.within(middle + share * (self.polygon - middle))
@@ -168,12 +197,12 @@ class Segment:
     end: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            object.__setattr__(self, name, _as_float64(getattr(self, name), f"Segment.{name}"))
         if self.start.shape != self.end.shape:
             raise SettingError(
                 f"Segment: ends have shapes {tuple(self.start.shape)} and {tuple(self.end.shape)}; give one shape"
             )
-        for name in ("start", "end"):
-            object.__setattr__(self, name, _as_float64(getattr(self, name), f"Segment.{name}"))
         if torch.equal(self.start, self.end):
             raise SettingError("Segment: both ends are the same input; choose two different inputs")
 
@@ -190,19 +219,25 @@ class Segment:
 
     def at(self, positions: ArrayLike) -> Tensor:
         """Inputs ``[N, *input]`` (float64) at the positions t ``[N]``."""
-        t = torch.as_tensor(np.asarray(positions, dtype=np.float64)).reshape(-1, *[1] * self.start.ndim)
+        t = torch.from_numpy(as_numbers("positions", positions, -1)).reshape(-1, *[1] * self.start.ndim)
         return self.start + t * (self.end - self.start)
 
 
 def _as_float64(tensor: Tensor, name: str) -> Tensor:
-    result = torch.as_tensor(tensor).detach().cpu().double()
-    if not torch.isfinite(result).all():
-        raise SettingError(f"{name} holds values that are not finite; give finite inputs")
+    check(name, tensor, Tensor)
+    if tensor.is_complex():
+        raise SettingError(f"{name} is {tensor.dtype}; give real numbers")
+    result = tensor.detach().cpu().double()
+    # Squares of lengths, and inputs some way beyond the polygon, must not overflow.
+    if not (result.abs() < _LARGEST).all():
+        raise SettingError(
+            f"{name} holds values that are not finite, or beyond {_LARGEST}; give finite inputs"
+        )
     return result
 
 
 def _rectangle(bounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    (left, right), (low, high) = bounds
+    (left, right), (low, high) = as_numbers("bounds", bounds, 2, 2)
     return np.array([[left, low], [right, low], [right, high], [left, high]], dtype=np.float64)
 
 
@@ -214,12 +249,10 @@ def _once(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _convex(polygon: ArrayLike) -> NDArray[np.float64]:
     """The corners counter-clockwise, each once and without those on a straight line, or an error."""
-    corners = np.array(polygon, dtype=np.float64)
-    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
-        raise SettingError(
-            f"Slice2D.polygon has shape {corners.shape}; give at least 3 finite corners [n, 2]"
-        )
-    corners = _once(corners)
+    corners = as_numbers("Slice2D.polygon", polygon, -1, 2)
+    if np.abs(corners).max(initial=0.0) > _LARGEST:
+        raise SettingError(f"Slice2D.polygon has corners beyond {_LARGEST}; give smaller coordinates")
+    corners = _once(corners) if len(corners) else corners
     if len(corners) < 3:
         raise SettingError(
             f"Slice2D.polygon has {len(corners)} different corners, {corners.tolist()}; give at least 3"

@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from splinelib.errors import SplineError
+from splinelib.checks import check_fields, checked
+from splinelib.errors import SettingError, SplineError
 from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.points import spacing
@@ -36,12 +37,24 @@ class Topology:
     edges: int
     vertices: int
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def check_of(self, partition: Partition) -> None:
+        """Raise :class:`SettingError` if this cannot be the topology of ``partition``."""
+        if (self.regions, len(self.twin)) != (len(partition), len(partition.vertices)):
+            raise SettingError(
+                f"topology has {self.regions} regions with {len(self.twin)} corners, partition {len(partition)} with "
+                f"{len(partition.vertices)}: give topology(partition)"
+            )
+
     @property
     def euler(self) -> int:
         """Vertices - edges + regions: 1 for a polygon cut into polygons that meet edge to edge."""
         return self.vertices - self.edges + self.regions
 
 
+@checked
 def topology(partition: Partition) -> Topology:
     """Match every edge with its other side and number the shared vertices.
 

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from splinelib.errors import LimitError, SettingError
+from splinelib.checks import Count, Within, check_memory, checked
+from splinelib.errors import LimitError
 from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, DecisionBoundary, find_segments
 from splinelib.partition.engine import forward
 from splinelib.partition.engine import trace_kernel as kernel
@@ -60,8 +61,13 @@ class Trace:
         return sum(layer.units for layer in self.layers)
 
 
+@checked
 def trace_boundary(
-    model: nn.Module, slice: Slice2D, *, grid: int = 48, max_segments: int = 2_000_000
+    model: nn.Module,
+    slice: Slice2D,
+    *,
+    grid: Annotated[int, Within("[2, inf)")] = 48,
+    max_segments: Count = 2_000_000,
 ) -> Trace:
     """The exact decision boundary of a slice without its partition, in float64.
 
@@ -80,8 +86,7 @@ def trace_boundary(
         UnsupportedModuleError, SettingError: as for :func:`compute_partition`; ``grid`` below 2.
         LimitError: more than ``max_segments`` segments; nothing is returned.
     """
-    if grid < 2:
-        raise SettingError(f"grid={grid}; give at least 2 points a side")
+    check_memory(f"a grid of {grid} points a side", 100 * grid**2)
     network = compile_network(model, slice.plane, True, scores=True)
     walker = _Walker(network, slice, max_segments)
     points, classes = walker.look(grid)

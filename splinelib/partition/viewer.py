@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from splinelib.checks import checked
 from splinelib.files import atomic_path
 from splinelib.partition.partition import Partition
 
 
+@checked
 def write_html(partition: Partition, path: Path | str, title: str = "Partition") -> None:
     """Write a page that needs nothing else, neither a server nor other files; whole or not at all.
 

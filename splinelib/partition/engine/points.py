@@ -1,9 +1,29 @@
-"""Points that are the same up to rounding."""
+"""Points as they are given, and those that are the same up to rounding."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from splinelib.checks import check_finite, shown
+from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats, Ints
+
+
+def as_numbers(name: str, values: Any, *shape: int) -> Floats:
+    """``values`` as finite float64 of a shape, -1 for any length; others raise :class:`SettingError`."""
+    try:
+        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except Exception as error:  # ragged lists, and whatever else says that it is an array
+        raise SettingError(f"{name} is {shown(values)}: give numbers ({error})") from error
+    check_finite(name, array)
+    if array.ndim != len(shape) or any(
+        want not in (-1, have) for want, have in zip(shape, array.shape, strict=True)
+    ):
+        wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
+        raise SettingError(f"{name} has shape {array.shape}: give numbers of shape [{wanted}]")
+    return array.astype(np.float64)
 
 
 def spacing(points: Floats) -> float:
