@@ -30,7 +30,7 @@ export function comparison(root, { sets, margins, comparisons }) {
     const words = [...new Set(rows.map((row) => row[4]))];
     const counted = words.map((word) => `${word} ${rows.filter((row) => row[4] === word).length}`).join(", ");
     const method = chosen().rule === "protocol" ? "simultaneous 95 % intervals" : "95 % intervals of each pair by itself";
-    return `Spline against ${rows.length} method${rows.length > 1 ? "s" : ""}: ${counted} (${method}, margin ${margin} points).`;
+    return `Spline against ${rows.length} method${rows.length > 1 ? "s" : ""}: ${counted} (${method}, margin ${margin} point${margin === 1 ? "" : "s"}).`;
   }
 
   network.addEventListener("change", () => {

@@ -28,9 +28,9 @@ _COLOURS: dict[Family, str] = {
 _DASHES = {"least_squares": "-", "merge": "-.", "none": "--"}
 # Dots an inch of a picture, and of what is drawn in dots within the others; a date would make every run differ.
 _FILES: dict[str, tuple[int, dict[str, None]]] = {
-    "svg": (110, {"Date": None}),
-    "png": (140, {}),
-    "pdf": (150, {"CreationDate": None}),
+    "svg": (96, {"Date": None}),
+    "png": (130, {}),
+    "pdf": (110, {"CreationDate": None}),
 }
 _RETRAINED = {"boundaries": "X", "weights": "P"}  # signs that no method of the family has
 

@@ -39,7 +39,7 @@ def trainings(store: RecordStore) -> list[dict[str, Any]]:
                     "accuracy": [round(epoch["accuracy"], 4) for epoch in record.results["epochs"]],
                     "distances": _below(np.array(record.results["spline"]["distances"])),
                 }
-                for record in group
+                for record in sorted(group, key=lambda record: record.settings["seed"])
             ],
         }
         for group in [*dense_studies(store), *(dense for _, dense, _ in early_studies(store))]
