@@ -50,6 +50,9 @@ def net():
     ).eval()
 
 
+SMALLER = pruning.prune(net(), X[:2], 0.5)
+
+
 def common():
     model = net()
     return {
@@ -59,7 +62,9 @@ def common():
         "scores": [torch.rand(4), torch.rand(5)], "clusters": {"0": [[0, 1]]},
         "weight": torch.randn(4, 2), "bias": torch.randn(4), "distance": torch.rand(3, 3).fill_diagonal_(0),
         "norm": torch.rand(3), "seed": 0, "count": 4, "first": torch.rand(1, 4), "second": torch.rand(1, 4),
-        "order": 1, "importance": __import__("torch_pruning").importance.LAMPImportance(),
+        "order": 1, "pruned": SMALLER, "dense": model, "models": [model],
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "importance": __import__("torch_pruning").importance.LAMPImportance(),
     }  # fmt: skip
 
 
@@ -172,6 +177,16 @@ def partition_file():
     return (FOLDER / "p.npz").read_bytes()
 
 
+def pruned_file():
+    pruning.save(SMALLER, FOLDER / "pruned")
+    return (FOLDER / "pruned").read_bytes()
+
+
+def load_pruned(into):
+    pruned_file()
+    pruning.load(FOLDER / "pruned", into=into)
+
+
 def training(model, dataset, seed, stop, first, **settings):
     return train(
         model, dataset, dataclasses.replace(SETTINGS, epochs=1, **settings), seed=seed, stop=stop, first=first,
@@ -193,8 +208,17 @@ TARGETS = {
             "mask_units",
             "select_units",
             "select_budget",
+            "carry_optimizer",
+            "cut_of",
+            "measure_latency",
+            "report",
+            "report_of",
         )
     },
+    "pruning.load": damaged(lambda path: pruning.load(path, into=net()), pruned_file),
+    "pruning.save": (lambda model: pruning.save(model, FOLDER / "x"), lambda: {"model": SMALLER}),
+    "pruning.load into": (load_pruned, lambda: {"into": net()}),
+    "layers.first_images": with_defaults(layers.first_images, batches=lambda: [(X, Y)]),
     "layers.read_layers": with_defaults(layers.read_layers),
     "layers.folded": with_defaults(layers.folded),
     **{

@@ -5,6 +5,7 @@ import pytest
 from fuzz_targets import TARGETS
 
 READERS = ("criteria.BatchNormScale", "files.", "records.", "arrays.", "data.load_dataset", "partition.load")
+READERS += ("pruning.load",)  # of files that are drawn anew
 PARTS = (
     "criteria",
     "early_bird",
