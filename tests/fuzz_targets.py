@@ -210,6 +210,7 @@ TARGETS = {
             "select_budget",
             "carry_optimizer",
             "cut_of",
+            "fuse_norms",
             "measure_latency",
             "report",
             "report_of",
