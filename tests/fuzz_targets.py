@@ -51,6 +51,9 @@ def net():
     ).eval()
 
 
+SMALLER = pruning.prune(net(), X[:2], 0.5)
+
+
 def packed():
     return [early_bird.sign_codes(net(), X) for _ in range(3)]
 
@@ -68,7 +71,9 @@ def common():
         "selection": {"0": [1]}, "ratio": 0.5, "scores": [torch.rand(4), torch.rand(5)],
         "clusters": {"0": [[0, 1]]}, "weight": torch.randn(4, 2), "bias": torch.randn(4),
         "distance": torch.rand(3, 3).fill_diagonal_(0), "norm": torch.rand(3), "seed": 0, "count": 4, "channels": 3,
-        "order": 1, "importance": torch_pruning.importance.LAMPImportance(),
+        "order": 1, "pruned": SMALLER, "dense": model, "models": [model], "batches": [(X, Y)],
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "importance": torch_pruning.importance.LAMPImportance(),
     }  # fmt: skip
 
 
@@ -171,6 +176,16 @@ def partition_file():
     return (FOLDER / "p.npz").read_bytes()
 
 
+def pruned_file():
+    pruning.save(SMALLER, FOLDER / "pruned")
+    return (FOLDER / "pruned").read_bytes()
+
+
+def load_pruned(into):
+    pruned_file()
+    pruning.load(FOLDER / "pruned", into=into)
+
+
 TARGETS = {
     **{name: target(face, thing) for face in FACES for name, thing in public(face).items()},
     "criteria.TorchPruningScore": scoring(criteria.TorchPruningScore),
@@ -221,5 +236,8 @@ TARGETS = {
         partition.Segment(torch.zeros(2), torch.ones(2)).at, lambda: {"positions": [0.0, 0.5]}
     ),
     "partition.load_partition": damaged(partition.load_partition, partition_file),
+    "pruning.load": damaged(lambda path: pruning.load(path, into=net()), pruned_file),
+    "pruning.save": (lambda model: pruning.save(model, FOLDER / "x"), lambda: {"model": SMALLER}),
+    "pruning.load into": (load_pruned, lambda: {"into": net()}),
     "files.load_tensors": damaged(load_tensors, tensors_file),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from splinestudy import data, models
 
 # Whose sound arguments stand for files that are not there, or for a network that lacks what is asked for.
 READERS = ("criteria.BatchNormScale", "files.", "records.", "arrays.", "data.load_dataset", "partition.load")
+READERS += ("pruning.load",)  # of files that are drawn anew
 PARTS = tuple({name.split(".")[0] for name in TARGETS})
 
 

@@ -156,6 +156,9 @@ def test_files_of_others_and_of_the_future_are_told_apart(file, monkeypatch):
         splinelib.load(file.with_name("absent"), into=plain())
     with pytest.raises(FileError):
         splinelib.save(plain(), file / "below")
+    for path in ("", "a\0b"):
+        with pytest.raises(SettingError, match="name a file"):
+            splinelib.save(plain(), path)
 
 
 def test_the_file_holds_json_that_people_can_read(file):

@@ -22,7 +22,7 @@ from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed
 from splinelib.layers.tracing import traced_order
 from splinelib.layers.trial import Trial
-from splinelib.layers.units import Left, Order, group
+from splinelib.layers.units import Left, Order, group, sole_reader
 
 Ignore = Sequence[str | nn.Module | type]
 """Modules by name, as they are, or by type."""
@@ -105,7 +105,7 @@ def ignored(model: nn.Module, ignore: Ignore) -> set[str]:
     return {name for name in modules if any(name == top or name.startswith(f"{top}.") for top in meant)}
 
 
-def _double(values: Any) -> Any:
+def as_double(values: Any) -> Any:
     """Inputs of one's own, their floating-point tensors in float64."""
     from torch.utils._pytree import tree_map_only
 
@@ -114,11 +114,22 @@ def _double(values: Any) -> Any:
     )
 
 
+def follows(model: nn.Module, example_inputs: Inputs) -> dict[str, str]:
+    """For modules that one other module alone reads, and that it reads alone and untouched, the name of that reader."""
+    observed = observe(duplicate(model).double(), as_double(example_inputs))
+    found = {writer: sole_reader(observed, writer) for writer in observed.sources}
+    return {
+        writer: reader
+        for writer, reader in found.items()
+        if reader is not None and observed.sources[reader] == [([writer], True)]
+    }
+
+
 def _observed(model: nn.Module, example_inputs: Inputs) -> tuple[Trial, Observed]:
     """What is observed of a copy, and trials of cutting it."""
     copy = duplicate(model).double()
-    observed = observe(copy, _double(example_inputs))
-    return Trial(model, copy, _double(example_inputs), observed), observed
+    observed = observe(copy, as_double(example_inputs))
+    return Trial(model, copy, as_double(example_inputs), observed), observed
 
 
 def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer], list[Left]]:

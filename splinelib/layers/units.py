@@ -144,12 +144,16 @@ def _normalised(modules: dict[str, nn.Module], observed: Observed, name: str) ->
 
 def _norm_behind(modules: dict[str, nn.Module], observed: Observed, writer: str) -> str | None:
     """The batch norm that alone reads what a module writes, as it is."""
+    reader = sole_reader(observed, writer)
+    return reader if reader is not None and isinstance(modules[reader], BATCH_NORM) else None
+
+
+def sole_reader(observed: Observed, writer: str) -> str | None:
+    """The module that alone reads what a module writes, as it is."""
     readers = [
         (name, untouched)
         for name, reads in observed.sources.items()
         for names, untouched in reads
         if writer in names
     ]
-    if len(readers) == 1 and readers[0][1] and isinstance(modules[readers[0][0]], BATCH_NORM):
-        return readers[0][0]
-    return None
+    return readers[0][0] if len(readers) == 1 and readers[0][1] else None

@@ -5,6 +5,7 @@ from splinelib.pruning.cut import cut_of as cut_of
 from splinelib.pruning.flops import Cost as Cost
 from splinelib.pruning.flops import cost as cost
 from splinelib.pruning.folding import fold_units as fold_units
+from splinelib.pruning.inference import fuse_norms as fuse_norms
 from splinelib.pruning.latency import measure_latency as measure_latency
 from splinelib.pruning.least_squares import reconstruct as reconstruct
 from splinelib.pruning.least_squares import reestimate_norms as reestimate_norms

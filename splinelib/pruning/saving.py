@@ -43,7 +43,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     """
     from safetensors.torch import save_file
 
-    model = eager(model)
+    model, path = eager(model), _file(path)
     state = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     shared = {
@@ -83,7 +83,7 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
     >>> load(path, into=fresh)
     Linear(in_features=2, out_features=4, bias=True)
     """
-    path = Path(path)
+    path = _file(path)
     with file_errors(path, "read"):
         held, tensors = _read(path)
     into = eager(into)
@@ -97,6 +97,12 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
             "dense network of the same architecture"
         ) from error
     return smaller
+
+
+def _file(path: str | Path) -> Path:
+    if not Path(path).name or "\0" in str(path):
+        raise SettingError(f"path is {str(path)!r}: name a file")
+    return Path(path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
