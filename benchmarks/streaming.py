@@ -1,9 +1,9 @@
 """Does reading image files hold up training? ``python -m benchmarks.streaming``; writes JSON.
 
 Steps of :func:`splinestudy.training.loop.train` on image files that threads decode, against the same steps on one batch
-that stays in memory, in turns and in one process. The files are made here: JPEGs of 500 × 375 pixels, smooth shapes with
-noise. Bar: 90 % of the resident rate. *ratio* is of wall times; *cpu_ratio* of the process's CPU times, which says how
-much work reading adds on a CPU, and does not depend on what else the machine does.
+that stays in memory, in turns and in one process. The files are made here: JPEGs of 500 × 375 pixels, smooth shapes
+with noise. Bar: 90 % of the resident rate. *ratio* is of wall times; *cpu_ratio* of the process's CPU times: how much
+work reading adds where it shares the cores, whatever else the machine does.
 """
 
 import argparse
