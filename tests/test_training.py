@@ -116,11 +116,11 @@ def test_checkpoints_are_written_when_they_are_due_and_at_the_end(every, written
 def test_an_exception_at_any_step_loses_nothing(uninterrupted, steps, tmp_path, monkeypatch):
     taken, step = [], Trainer._step
 
-    def failing(trainer, images, labels):
+    def failing(trainer, *batch):
         if len(taken) == steps:
             raise KeyboardInterrupt
         taken.append(None)
-        return step(trainer, images, labels)
+        return step(trainer, *batch)
 
     monkeypatch.setattr(Trainer, "_step", failing)
     with pytest.raises(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import webbrowser
 
+from splinestudy.results.grid import grid_report
 from splinestudy.results.pilot import pilot_report
 from splinestudy.runs.committed import committed_store
 
@@ -28,6 +30,7 @@ from .teaser import draw_teaser
 
 # Fetched before any notebook starts, so that a missing network shows at once and not inside a cell.
 DATA = ("cifar10",)
+BENCHMARKS = ROOT / "benchmarks" / "results"
 
 
 def build_book(profile: str, prefix: str, jobs: int | None) -> None:
@@ -63,7 +66,7 @@ def test_book() -> None:
 
 
 def list_studies(layout: Layout) -> None:
-    """Write what pages include of the committed records: the commands behind them, and what the pilot found."""
+    """Write what pages include of the committed records: the commands behind them, what the pilot found, the grid."""
     command = [sys.executable, "-m", "splinestudy", "studies"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -71,6 +74,12 @@ def list_studies(layout: Layout) -> None:
     layout.results.mkdir(parents=True, exist_ok=True)
     (layout.results / "studies.txt").write_text(done.stdout)
     (layout.results / "pilot.txt").write_text(pilot_report(committed_store()))
+    steps, files = (
+        json.loads((BENCHMARKS / f"{name}.json").read_text()) for name in ("step_time", "streaming")
+    )
+    large = {row["arch"]: row["core_seconds"] for row in files["rows"]}
+    grid = grid_report(committed_store(), steps["rows"], steps["settings"]["batch"], large)
+    (layout.results / "grid.txt").write_text(grid)
 
 
 def fetch_data() -> None:

@@ -1,4 +1,4 @@
-"""Batches from images already in memory; crop and flip act on whole batches, without per-image Python."""
+"""Batches, from images in memory, where crop and flip act on whole batches, or from files that threads decode."""
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from splinelib.checks import Count, Within, checked
 from splinestudy.data.dataset import Dataset, Split, rescale, scale_and_shift
+from splinestudy.data.imagefolder import ImageFiles
 
 PADDING = 4  # zero pixels on every side before the random crop, the usual choice for 32x32 images
 
@@ -40,7 +41,8 @@ def batches(
         batch_size: Images per batch. The last batch holds the rest; a rest of one image joins the batch
             before it, since batch norm cannot train on a single image.
         generator: Source of all randomness; it may live on another device than the images.
-        augment: Whether to crop at random after padding with 4 zero pixels, and to flip at random.
+        augment: Whether to crop at random (after padding with 4 zero pixels; of image files by
+            :func:`.imagefolder.random_box`), and to flip at random.
         skip: Number of batches at the start of the epoch to leave out.
         part: (i, n) for the i-th (from 0) of n parts of every batch, as several processes share it.
 
@@ -55,6 +57,10 @@ def batches(
     slices = _slices(bounds[skip:], part)
     order = torch.randperm(count, generator=generator, device=generator.device).to(device)
     raw: Iterable[Batch]
+    if isinstance(split.images, ImageFiles):
+        return _finished(
+            _from_files(split, dataset, order, slices, generator if augment else None), dataset, device
+        )
     if augment:
         offsets = _draw(2 * PADDING + 1, (count, 2), generator).to(device)
         flips = (
@@ -75,8 +81,27 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Go through ``split`` once in its own order, without augmentation; batches as in :func:`batches`."""
     slices = _slices(_bounds(len(split), batch_size), part)
-    raw = ((split.images[own], split.labels[own]) for own in slices)
+    raw: Iterable[Batch]
+    if isinstance(split.images, ImageFiles):
+        raw = _from_files(split, dataset, torch.arange(len(split)), slices, None)
+    else:
+        raw = ((split.images[own], split.labels[own]) for own in slices)
     return _finished(raw, dataset, split.images.device)
+
+
+def _from_files(
+    split: Split, dataset: Dataset, order: Tensor, slices: list[slice], chance: torch.Generator | None
+) -> Iterable[Batch]:
+    """Batches of image files, by random parts and mirrored, or by their centres where there is no ``chance``."""
+    assert isinstance(split.images, ImageFiles)
+    order, crops, flips = order.cpu(), None, torch.zeros(len(order)).bool()
+    if chance is not None:
+        crops = torch.rand(len(order), 4, generator=chance, device=chance.device).cpu()
+        flips = _draw(2, (len(order),), chance).cpu().bool() & dataset.flip
+    decoded = split.images.stream((order[own] for own in slices), crops)
+    for own, images in zip(slices, decoded, strict=True):
+        mirrored = flips[order[own]].to(images.device)[:, None, None, None]
+        yield torch.where(mirrored, images.flip(3), images), split.labels[order[own].to(split.labels.device)]
 
 
 @checked

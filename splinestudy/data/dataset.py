@@ -7,6 +7,7 @@ from torch import Tensor
 
 from splinelib.checks import Count, Finite, Seed, check_fields, checked
 from splinelib.errors import SettingError
+from splinestudy.data.imagefolder import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -14,11 +15,11 @@ class Split:
     """Images and labels that belong together.
 
     Args:
-        images: uint8 tensor ``[N, C, H, W]``, values 0 to 255.
+        images: uint8 tensor ``[N, C, H, W]``, values 0 to 255, or files that are decoded when an index asks for them.
         labels: int64 tensor ``[N]`` on the same device.
     """
 
-    images: Tensor
+    images: Tensor | ImageFiles
     labels: Tensor
 
     def __post_init__(self) -> None:
@@ -41,10 +42,15 @@ class Split:
         """Return the split with both tensors on ``device``."""
         return Split(self.images.to(device), self.labels.to(device))
 
+    def take(self, indices: Tensor) -> "Split":
+        """Return the images and labels of these indices."""
+        files = isinstance(self.images, ImageFiles)
+        return Split(self.images.take(indices) if files else self.images[indices], self.labels[indices])
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory.
+    """A data set, in memory or as image files.
 
     Args:
         name: The name that :func:`splinestudy.data.load_dataset` knows it by.
@@ -127,4 +133,4 @@ def subset(split: Split, count: Count | None, seed: Seed) -> Split:
         rank[members] = torch.arange(int(members.sum()))
     # The first image of every class, then the second of every class, and so on.
     chosen = order[rank.argsort(stable=True)[:count]].sort().values.to(split.labels.device)
-    return Split(split.images[chosen], split.labels[chosen])
+    return split.take(chosen)

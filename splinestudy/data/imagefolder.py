@@ -1,25 +1,26 @@
-"""Image files in the folder layout of ImageNet, decoded once and cached."""
+"""Image files in the folder layout of ImageNet, which need not fit memory: decoded when they are asked for."""
 
+import math
 import os
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from splinelib.checks import check_memory
 from splinelib.errors import DataError, SettingError
-from splinelib.files import sha256_of
-from splinelib.progress import progress
-from splinestudy.data.arrays import Arrays
 
 # Statistics of ImageNet's training images, as commonly published.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
 _ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"}
-_LONGEST = 100  # times as long as wide a picture may be: it is scaled whole before its centre is cut out
+_CHUNK = 64  # images that a thread decodes at a time where no batch is asked for
+_LONGEST = 100  # times as long as wide a picture may be: none is meant that is longer
 
 Listing = dict[str, list[tuple[Path, int]]]  # split -> (file, label)
 
@@ -72,54 +73,119 @@ def list_folder(folder: Path) -> tuple[Listing, tuple[str, ...]]:
     return listing, tuple(names["train"])
 
 
-def cache_name(listing: Listing, size: int) -> str:
-    """A name that changes with the image size and with every file's path, length and time of change."""
-    states = ((file, label, file.stat()) for split in listing.values() for file, label in split)
-    lines = [f"{file.resolve()} {label} {state.st_size} {state.st_mtime_ns}" for file, label, state in states]
-    check = sha256_of("\n".join(lines).encode())
-    return f"imagefolder-{size}-{check[:16]}"
+class ImageFiles:
+    """Image files that stand for a uint8 tensor ``[N, 3, size, size]``: what an index asks for is decoded then.
 
-
-def decode_folder(listing: Listing, size: int) -> Arrays:
-    """All images as uint8 ``[N, 3, size, size]``; the files of ``val`` become the test split.
-
-    The shorter side is scaled to 256/224 of ``size`` (bilinear, antialiased), then the centre is cut out. The
-    images stay in memory: ImageNet takes 16 GB at 64 pixels and 190 GB at 224.
-
-    Raises:
-        DataError: A file cannot be decoded.
+    Args:
+        files: one for each image.
+        size: side of the images in pixels.
+        device: where decoded images go.
     """
-    arrays: list[np.ndarray] = []
-    count = sum(map(len, listing.values()))
-    check_memory(f"an image folder of {count} images of {size} pixels", 3 * count * size**2)
-    for split, files in listing.items():
-        images = np.empty((len(files), 3, size, size), dtype=np.uint8)
-        read: Callable[[Path], np.ndarray] = partial(_decode_file, size=size)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            decoded = pool.map(read, [file for file, _ in files])
-            for index, image in enumerate(progress(decoded, f"decoding {split}", len(files))):
-                images[index] = image
-        arrays += [images, np.array([label for _, label in files], dtype=np.int64)]
-    return Arrays(*arrays)
+
+    dtype = torch.uint8
+
+    def __init__(self, files: Sequence[Path], size: int, device: torch.device | str = "cpu") -> None:
+        check_memory(f"an image of {size} pixels", 3 * size**2)
+        self.files, self.size, self.device = files, size, torch.device(device)
+        self.shape = torch.Size((len(files), 3, size, size))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def dim(self) -> int:
+        """Number of axes, 4."""
+        return 4
+
+    def to(self, device: torch.device | str) -> "ImageFiles":
+        """The same files, decoded to ``device``."""
+        return ImageFiles(self.files, self.size, device)
+
+    def take(self, indices: Tensor) -> "ImageFiles":
+        """The files of these indices, still to be decoded."""
+        return ImageFiles([self.files[index] for index in indices.tolist()], self.size, self.device)
+
+    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Tensor:
+        """Images of a slice or of several indices, by their centres (:func:`centre`)."""
+        chosen = torch.arange(len(self.files))[index.cpu() if isinstance(index, Tensor) else index]
+        check_memory(f"{len(chosen)} images of {self.size} pixels", 3 * len(chosen) * self.size**2)
+        parts = chosen.split(_CHUNK)
+        return torch.cat(list(self.stream(parts)) or [torch.empty(0, *self.shape[1:], dtype=torch.uint8)])
+
+    def stream(self, batches: Iterable[Tensor], crops: Tensor | None = None) -> Iterator[Tensor]:
+        """Batch after batch, the next ones being decoded meanwhile.
+
+        By threads: decoding and scaling leave Python's lock, and nothing has to be copied between processes.
+
+        Args:
+            batches: indices [B] of the images of each.
+            crops: chances [N, 4] of :func:`random_box`, one row for each image; None for centres.
+        """
+        workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        waiting: deque[Future[Tensor]] = deque()
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for indices in batches:
+                waiting.append(pool.submit(self._decode, indices.tolist(), crops))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result().to(self.device)
+            while waiting:
+                yield waiting.popleft().result().to(self.device)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode(self, indices: list[int], crops: Tensor | None) -> Tensor:
+        images = np.empty((len(indices), self.size, self.size, 3), dtype=np.uint8)
+        for place, index in enumerate(indices):
+            chances = None if crops is None else crops[index].tolist()
+            images[place] = _decode_file(self.files[index], self.size, chances)
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+Box = tuple[float, float, float, float]
+
+
+def centre(width: int, height: int, size: int) -> Box:
+    """The middle square that is left of an image whose shorter side is scaled to 256/224 of ``size``."""
+    side = min(width, height) * size / round(size * 256 / 224)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def random_box(width: int, height: int, chances: Sequence[float]) -> Box:
+    """A part of an image as ImageNet's training takes it: 8 to 100 % of its area, 3:4 to 4:3, anywhere.
+
+    ``chances`` are four numbers in [0, 1): of area, ratio, left and top. (Szegedy et al., CVPR 2015. Where the part
+    would stick out it is cut, where torchvision draws again.)
+    """
+    area = (0.08 + 0.92 * chances[0]) * width * height
+    ratio = (4 / 3) ** (2 * chances[1] - 1)
+    across, down = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
+    left, top = chances[2] * (width - across), chances[3] * (height - down)
+    return left, top, left + across, top + down
 
 
 def _subfolders(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
 
 
-def _decode_file(file: Path, size: int) -> np.ndarray:
+def _decode_file(file: Path, size: int, chances: Sequence[float] | None) -> np.ndarray:
+    """One image, [size, size, 3]."""
     from PIL import Image
 
     try:
         with Image.open(file) as picture:
+            width, height = picture.size
             short, long = sorted(picture.size)
             if long > _LONGEST * short or short * long > Image.MAX_IMAGE_PIXELS:  # type: ignore[operator]
-                raise ValueError(f"{picture.width} x {picture.height} pixels are no picture")
-            scale = round(size * 256 / 224) / short
-            shape = [max(size, round(side * scale)) for side in picture.size]
-            scaled = picture.convert("RGB").resize((shape[0], shape[1]), Image.Resampling.BILINEAR)
+                raise ValueError(f"{width} x {height} pixels are no picture")
+            box = centre(width, height, size) if chances is None else random_box(width, height, chances)
+            # A JPEG can be read at a half, a quarter or an eighth, as long as the part keeps the pixels that it needs.
+            scale = min(1.0, size / min(box[2] - box[0], box[3] - box[1]))
+            picture.draft("RGB", (math.ceil(width * scale), math.ceil(height * scale)))
+            across, down = picture.width / width, picture.height / height
+            read = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+            return np.asarray(
+                picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=read)
+            )
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} cannot be decoded ({error}); replace it or take it out") from error
-    left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
-    cropped = scaled.crop((left, top, left + size, top + size))
-    return np.asarray(cropped).transpose(2, 0, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from splinelib.checks import checked
-from splinelib.errors import SettingError
+from splinelib.errors import DataError, SettingError
 from splinestudy.caches import cache_dir
 from splinestudy.data import digits, imagefolder
 from splinestudy.data.arrays import Arrays
@@ -14,7 +14,9 @@ from splinestudy.data.catalogue import ENTRIES
 from splinestudy.data.dataset import Dataset, Split
 from splinestudy.data.obtain import obtain, verify
 
-DATASETS = (*ENTRIES, "digits", "imagefolder")
+DATASETS = (*ENTRIES, "digits", "imagenet", "imagefolder")
+IMAGENET = (1000, 1_281_167, 50_000)
+"""Classes, training and validation images of ILSVRC 2012."""
 
 Statistic = tuple[float, ...]
 
@@ -26,12 +28,14 @@ def data_root(root: Path | str | None = None) -> Path:
 
 @checked
 def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
-    """Load a data set into memory, fetching and caching it the first time.
+    """Load a data set, fetching and caching it the first time; all but image files are in memory then.
 
     * ``cifar10``, ``cifar100``: 50,000 + 10,000 images of 3x32x32.
     * ``mnist``, ``fashion_mnist``: 60,000 + 10,000 images of 1x28x28, served as 1x32x32 with two rows or
       columns of zeros on every side, so that every network takes every data set.
     * ``digits``: scikit-learn's 1,797 images, enlarged to 1x32x32; nothing is downloaded.
+    * ``imagenet``: ILSVRC 2012 as image files in ``imagenet/train/<class>/*`` and ``imagenet/val/<class>/*`` below
+      the folder of cached files, decoded batch by batch; the numbers of classes and files are checked.
     * ``imagefolder``: your own image files, see :mod:`splinestudy.data.imagefolder` for layout and size.
 
     The first four are looked for in their cached file, in files put by hand, on torchvision's servers and in
@@ -62,12 +66,33 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     if name == "digits":
         return _dataset(name, digits.digits_arrays(), digits.MEAN, digits.STD, False, tuple("0123456789"))
     if name == "imagefolder":
-        source, size = imagefolder.folder_and_size(root)
-        listing, names = imagefolder.list_folder(source)
-        path = cache_path(imagefolder.cache_name(listing, size), data_root())
-        arrays, classes = cached(path, lambda: (imagefolder.decode_folder(listing, size), names))
-        return _dataset(name, arrays, imagefolder.MEAN, imagefolder.STD, True, classes)
+        return _folder(name, *imagefolder.folder_and_size(root))
+    if name == "imagenet":
+        return _imagenet(*imagefolder.folder_and_size(root or data_root() / "imagenet"))
     raise SettingError(f"data set {name!r} is unknown; choose from {', '.join(DATASETS)}")
+
+
+def _imagenet(folder: Path, size: int) -> Dataset:
+    found = _folder("imagenet", folder, size)
+    counts = found.num_classes, len(found.train), len(found.test)
+    if counts != IMAGENET:
+        raise DataError(
+            f"{folder} has {counts[0]} classes, {counts[1]} training and {counts[2]} validation images: ImageNet has "
+            f"{IMAGENET}; complete it, or load it as 'imagefolder'"
+        )
+    return found
+
+
+def _folder(name: str, folder: Path, size: int) -> Dataset:
+    listing, names = imagefolder.list_folder(folder)
+    train, test = (
+        Split(
+            imagefolder.ImageFiles([file for file, _ in listing[part]], size),
+            torch.tensor([label for _, label in listing[part]]),
+        )
+        for part in ("train", "val")
+    )
+    return Dataset(name, train, test, len(names), imagefolder.MEAN, imagefolder.STD, True, names)
 
 
 def _dataset(

@@ -24,7 +24,7 @@ class Calibration:
 def calibration(data: Dataset, seed: Seed, images: Count = CALIBRATION) -> Calibration:
     """At most so many training images, plain and class-balanced, that criteria and compensations may look at."""
     chosen = subset(data.train, min(images, len(data.train)), seed=seed)
-    return Calibration(normalize(chosen.images, data), chosen.labels)
+    return Calibration(normalize(chosen.images[:], data), chosen.labels)
 
 
 @checked

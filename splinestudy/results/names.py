@@ -7,9 +7,22 @@ from typing import Any
 from splinestudy.runs.committed import owners
 from splinestudy.runs.records import Record
 
-_ARCHS = {"vgg16_bn": "VGG-16", "simple_cnn": "SimpleCNN", "alexnet": "AlexNet", "preresnet": "PreResNet-"}
+_ARCHS = {
+    "vgg16_bn": "VGG-16",
+    "simple_cnn": "SimpleCNN",
+    "alexnet": "AlexNet",
+    "preresnet": "PreResNet-",
+    "resnet": "ResNet-",
+    "mobilenet_v2": "MobileNetV2",
+}
+_DATA = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "imagenet": "ImageNet",
+}
 _NETWORK = ("dataset", "images", "arch", "width")
-_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"}
 
 
 def network_name(record: Record) -> str:

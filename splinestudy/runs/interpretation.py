@@ -226,7 +226,7 @@ def load_subject(study: ReadingRun, networks: RecordStore) -> Subject:
     data = load_run_data(study.dense, device)
     model = trained_model(study.dense, data, networks, device)
     chosen = subset(data.test, min(study.images, len(data.test)), seed=0)
-    inputs = normalize(chosen.images, data)
+    inputs = normalize(chosen.images[:], data)
     return Subject(model, read_layers(model, inputs[:2]), inputs, chosen.labels)
 
 

@@ -53,7 +53,7 @@ def image_canvas(data: Dataset, count: int, seed: int) -> Tensor:
     so a smaller canvas of one seed is part of every larger one. Unlike the two-image grid, this canvas lies where
     the data lie. Raises :class:`SettingError` if ``count`` is below 1 or above the number of test images.
     """
-    return normalize(subset(data.test, count, seed).images, data)
+    return normalize(subset(data.test, count, seed).images[:], data)
 
 
 def make_canvas(canvas: Canvas, data: Dataset, seed: int) -> Tensor:
