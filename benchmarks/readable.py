@@ -1,9 +1,11 @@
 """Which convolutional networks of torchvision and timm the exact partition reads: ``python -m benchmarks.readable``.
 
 One of each family, that with the fewest parameters, since what can be read depends on the steps and not on their
-number. Writes JSON and the book's table.
+number. Writes JSON and the book's table, anew after each family; families that are in the JSON already are not asked
+again, so that a run that was stopped goes on where it was. ``--anew`` asks all.
 """
 
+import argparse
 import json
 import re
 import time
@@ -14,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.page import RESULTS, markdown_table, write_text
+from benchmarks.page import RESULTS, load, markdown_table, write_text
 from splinelib.errors import SplineError
 from splinelib.files import atomic_path
 from splinelib.partition import Slice2D
@@ -22,6 +24,7 @@ from splinelib.partition.engine.reader import read_layout
 
 # Transformers, which have a convolution or few at their start, are not asked: attention multiplies activations.
 LEAST_CONVOLUTIONS = 8
+NO_CONVOLUTIONS = "no convolutional network"
 
 
 class Out(nn.Module):
@@ -99,25 +102,30 @@ def reason(message):
     return message.split(": ", 1)[-1].split(";")[0]
 
 
-def measure():
+def measure(rows):
+    """A row for each family that is not among ``rows``, one by one."""
     torch.manual_seed(0)
-    rows = []
+    there = {(row["library"], row["family"]) for row in rows}
     for (library, family), variants in builders().items():
+        if (library, family) in there:
+            continue
         name = smallest(variants)
         if name is None:
+            yield {"library": library, "family": family, "model": None, "why": NO_CONVOLUTIONS}
             continue
         model = variants[name]().eval()
         size = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))
         start = time.perf_counter()
         shapes = [(3, 8, 32, 32)] if "video" in family else [(3, 64, 64), (3, 96, 96), size]
         message = read(model, shapes)
-        rows.append({"library": library, "family": family, "model": name, "why": message and reason(message)})
         print(library, family, name, round(time.perf_counter() - start, 1), message or "read", flush=True)
-    return rows
+        yield {"library": library, "family": family, "model": name, "why": message and reason(message)}
 
 
 def table(rows):
     """A line for those that are read, and one for each reason why others are not."""
+    asked = {library: sum(row["library"] == library for row in rows) for library in ("torchvision", "timm")}
+    rows = [row for row in rows if row["model"]]
     whys = sorted(
         {row["why"] for row in rows if row["why"]}, key=lambda why: -sum(r["why"] == why for r in rows)
     )
@@ -126,14 +134,19 @@ def table(rows):
         names = [", ".join(f"`{r['model']}`" for r in rows if r["why"] == why and r["library"] == library)
                  for library in ("torchvision", "timm")]  # fmt: skip
         lines.append(["**read**" if why is None else f"not read: {why}", *(name or "–" for name in names)])
-    return markdown_table({"": "---", "torchvision": "---", "timm": "---"}, lines)
+    heads = [f"{library} ({count} families)" for library, count in asked.items()]
+    return markdown_table({"": "---"} | dict.fromkeys(heads, "---"), lines)
 
 
 def main():
     warnings.simplefilter("ignore")
-    rows = measure()
-    with atomic_path(RESULTS / "readable.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--anew", action="store_true")
+    rows = [] if parser.parse_args().anew else load("readable.json") or []
+    for row in measure(rows):
+        rows.append(row)
+        with atomic_path(RESULTS / "readable.json") as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n")
     write_text(table(rows), "readable.txt")
 
 

@@ -1,6 +1,7 @@
 """What each unit contributes to a partition, and what pruning does to it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,29 @@ def bordering_regions(partition: Partition) -> Ints:
     inner = unit >= 0
     pairs = np.unique(np.stack([unit[inner], partition.edge_region[inner]]), axis=1)
     return np.bincount(pairs[0], minlength=partition.units)
+
+
+@checked
+def region_statistics(partition: Partition) -> dict[str, NDArray[Any]]:
+    """What can be said of each region, ``[R]`` by name, ready for a table.
+
+    ``area``, ``sides``, ``perimeter``; ``roundness``, which is 4π area / perimeter² and 1 for a disc; and with
+    ``outputs=True`` ``stretch``, the largest factor by which the network stretches a step of the slice there: the norm
+    of its Jacobian ``outputs[:, :, :2]`` (that in the full input space is from :func:`region_map`).
+
+    >>> import torch
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU())
+    >>> partition = compute_partition(model, Slice2D.axis_aligned())
+    >>> sorted(region_statistics(partition))
+    ['area', 'perimeter', 'roundness', 'sides']
+    """
+    perimeter = np.add.reduceat(partition.edge_length, partition.offsets[:-1])
+    found = {"area": partition.area, "sides": np.diff(partition.offsets), "perimeter": perimeter}
+    found["roundness"] = 4 * np.pi * partition.area / perimeter**2
+    if partition.outputs is not None:
+        found["stretch"] = np.linalg.norm(partition.outputs[:, :, :2], ord=2, axis=(1, 2))
+    return found
 
 
 @checked

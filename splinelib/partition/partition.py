@@ -13,10 +13,11 @@ from splinelib.checks import Count, Within, check_fields, checked
 from splinelib.errors import SettingError
 from splinelib.partition.decision import DecisionBoundary, find_segments
 from splinelib.partition.engine.assemble import join, join_segments, places
+from splinelib.partition.engine.job import Piece, Wanted
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.points import as_numbers
-from splinelib.partition.engine.program import Int32s, UnitLayer, compile_network
-from splinelib.partition.engine.search import Wanted, search
+from splinelib.partition.engine.program import Int32s, Network, UnitLayer, compile_network
+from splinelib.partition.engine.search import search
 from splinelib.partition.locate import locate
 from splinelib.partition.slices import Slice2D
 
@@ -201,6 +202,13 @@ def compute_partition(
     wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads, partial)
     reduce = functools.partial(find_segments, lanes=len(network.program.slope)) if boundary else None
     pieces = search(network, slice.polygon, wanted, progress, reduce, drop_outputs=not outputs)
+    return joined(slice, network, pieces, codes, outputs, boundary)
+
+
+def joined(
+    slice: Slice2D, network: Network, pieces: list[Piece], codes: bool, outputs: bool, boundary: bool = False
+) -> Partition:
+    """What a search found, with what was asked for, as a partition."""
     place = places(pieces)
     found = join_segments(network, pieces, place) if boundary else None
     rows = join(pieces, place)

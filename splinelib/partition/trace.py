@@ -14,9 +14,10 @@ from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, DecisionBoun
 from splinelib.partition.engine import forward
 from splinelib.partition.engine import trace_kernel as kernel
 from splinelib.partition.engine.assemble import Parts, Rows, boundary_parts, join, places
+from splinelib.partition.engine.job import Wanted
 from splinelib.partition.engine.layout import MAX, Floats, Ints
 from splinelib.partition.engine.program import Network, UnitLayer, compile_network
-from splinelib.partition.engine.search import Wanted, search
+from splinelib.partition.engine.search import search
 from splinelib.partition.slices import Slice2D
 
 # Half the side of the square that is looked at around a point, in the program's coordinates, which span 2: far above

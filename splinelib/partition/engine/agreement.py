@@ -141,10 +141,15 @@ def _outputs(layout: Layout, result: Value, inputs: Floats) -> tuple[Floats, Flo
     return scaled + result.shift, np.abs(result.scale) * spread + rounding
 
 
-def _node(node: Node, passed: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """What a node passes on and its error: roundings of its own sum in full, those of its inputs as independent."""
-    sums = np.tile(node.const, (len(passed), 1))
-    sizes, squares = np.tile(node.const_sizes(), (len(passed), 1)), np.zeros_like(sums)
+def node_sums(node: Node, passed: Floats, error: Floats, share: Floats) -> tuple[Floats, Floats]:
+    """What reaches a node's lanes ``[P, lanes]`` with its error: of its own sum in full, of its inputs as independent.
+
+    Args:
+        passed, error: of all lanes of the layout, ``[P, size]``.
+        share: ``[P]`` how many times the constants are in the sums.
+    """
+    sums, sizes = np.multiply.outer(share, node.const), np.multiply.outer(np.abs(share), node.const_sizes())
+    squares = np.zeros_like(sums)
     for link in node.links:
         if link.table is None:
             assert link.weight is not None
@@ -153,7 +158,12 @@ def _node(node: Node, passed: Floats, error: Floats) -> tuple[Floats, Floats]:
         else:
             table, row, start = link.table, link.row, link.cell * node.width
         _add(link.source, start, row, table, passed, error, sums, sizes, squares)
-    spread = _ROUNDING * sizes + np.sqrt(squares)
+    return sums, _ROUNDING * sizes + np.sqrt(squares)
+
+
+def _node(node: Node, passed: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """What a node passes on, and its error."""
+    sums, spread = node_sums(node, passed, error, np.ones(len(passed)))
     if node.kind == LINEAR:
         return sums, spread
     if node.kind == MAX:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splinelib.partition.decision import DecisionBoundary, Found, empty_segments, matched_edges
+from splinelib.partition.engine.job import Piece
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.program import Int32s, Network
-from splinelib.partition.engine.search import Piece
 
 
 class Run(NamedTuple):

@@ -76,10 +76,10 @@ def _bound(p, c, e, cell, sharp):  # type: ignore[no-untyped-def]
     for i in range(width):
         lane = first + i
         if sharp:
-            error = p.bounds[lane, 0] + UNIT * e.size[lane] + np.sqrt(e.square[lane])
+            error = p.bounds[0, lane] + UNIT * e.size[lane] + np.sqrt(e.square[lane])
         else:
-            bound = p.bounds[lane]
-            error = bound[0] + bound[1] * e.peak[cell] + bound[2] * e.rough[cell]
+            b = p.bounds
+            error = b[0, lane] + b[1, lane] * e.peak[cell] + b[2, lane] * e.rough[cell]
         e.noise[lane] = error
         if p.cell_kind[cell] == MAX:
             continue

@@ -50,6 +50,7 @@ from splinelib.partition.engine.state import (
     WINDOWS,
 )
 
+INACTIVE, ACTIVE, CROSSES, DOUBTFUL = range(4)
 DONE, FLUSH, PAUSED = range(3)
 MORE_FRAMES, MORE_CORNERS, MORE_CHORDS, MORE_WINDOWS, MORE_LOG, MORE_LOG_DATA, MORE_LOG_BITS = range(3, 10)
 
@@ -262,27 +263,88 @@ def _clear(s, lane, a, b, d, i):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINED)
-def _classify_pieces(p, s, cell, a, b, d, keep_code, again):  # type: ignore[no-untyped-def]
-    """Decide or keep each unit but those in doubt, or (with sharp bounds) these; returns whether there are any."""
-    first, doubtful = p.cell_lane[cell], False
+def _read_signs(bounds, peak, noise, a, b, d, low, high, tolerance, sign):  # type: ignore[no-untyped-def]
+    """What can be said of each unit's sign with cheap error bounds, in loops without branches."""
+    n = len(a)
+    constant, by_peak, by_noise = bounds[0, :n], bounds[1, :n], bounds[2, :n]
+    for i in range(n):
+        size = abs(a[i]) + abs(b[i]) + abs(d[i])
+        tolerance[i] = RELATIVE * size + (constant[i] + by_peak[i] * peak + by_noise[i] * noise)
+    for i in range(n):
+        above, below = high[i] > tolerance[i], low[i] < -tolerance[i]
+        reaches = (low[i] < tolerance[i]) & (high[i] >= -tolerance[i]) & ((low[i] < 0.0) | (high[i] > 0.0))
+        sign[i] = CROSSES if above & below else (DOUBTFUL if reaches else (ACTIVE if above else INACTIVE))
+
+
+@njit(**INLINED)
+def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
+    """What :func:`_decide` does, for all units of a cell whose sign is clear; without branches that go either way."""
+    r, n, first, active_key = s.register, len(sign), p.cell_lane[cell], np.uint64(0)
+    key, slopes = p.key[first : first + n], p.slope[first : first + n]
+    for i in range(n):
+        active_key ^= key[i] if sign[i] == ACTIVE else np.uint64(0)
+    s.hash[0] ^= active_key
+    if keep_code:
+        for i in range(n):
+            if sign[i] == ACTIVE:
+                bit = p.bit[first + i]
+                s.code[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+                s.log_bits[r[LOG_BITS_AT]] = bit
+                r[LOG_BITS_AT] += 1
+    if p.out_start[first + n] == p.out_start[first]:
+        return
+    # What adds nothing to a dense cell need not be queued for it.
+    target, todo, silent = p.dense_target[cell], r[TODO], 0
+    decided, gain = s.decided[first : first + n], s.gain[first : first + n]
+    for i in range(n):
+        slope = 1.0 if sign[i] == ACTIVE else slopes[i]
+        queued = target < 0 or slope != 0.0
+        decided[i], gain[i] = first + i, slope
+        s.todo_lane[todo] = s.todo_head[todo] = first + i
+        s.todo_slope[todo] = slope
+        todo += (sign[i] <= ACTIVE) & queued
+        silent += (sign[i] <= ACTIVE) & (not queued)
+    r[TODO] = todo
+    if silent > 0:
+        _save(p, s, target)
+        s.waiting[target] -= silent
+        if s.waiting[target] == 0:
+            s.ready[r[READY]] = target
+            r[READY] += 1
+
+
+@njit(**INLINED)
+def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
+    """Decide or keep each unit but those in doubt; returns whether there are any."""
+    first, doubtful, n = p.cell_lane[cell], False, len(a)
+    tolerance, sign = s.sizes[:n], s.sign[:n]
+    _read_signs(
+        p.bounds[:, first : first + n], s.peak[cell], s.noise[cell], a, b, d, s.low, s.high, tolerance, sign
+    )
+    for i in range(n):
+        if sign[i] == CROSSES:
+            _keep(s, a[i], b[i], d[i], s.low[i], s.high[i], tolerance[i], first + i)
+        doubtful = doubtful or sign[i] == DOUBTFUL
+    _decide_all(p, s, cell, sign, keep_code)
+    return doubtful
+
+
+@njit(**INLINED)
+def _classify_doubtful(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
+    """Decide or keep the units that were in doubt, with sharp bounds."""
+    first = p.cell_lane[cell]
     for i in range(len(a)):
-        lane = first + i
-        low, high, size = s.low[i], s.high[i], RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i]))
-        tolerance = size + cheap_error(p, s, cell, lane)
-        crosses = high > tolerance and low < -tolerance
-        if (not crosses and _in_doubt(low, high, tolerance)) != again:
-            doubtful = True
+        if s.sign[i] != DOUBTFUL:
             continue
-        if again:
-            tolerance = size + s.error[lane]
-            crosses = high > tolerance and low < -tolerance
-            if p.slope[lane] != 0.0:
-                _clear(s, lane, a, b, d, i)
-        if crosses:
+        lane = first + i
+        low, high = s.low[i], s.high[i]
+        tolerance = RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i])) + s.error[lane]
+        if p.slope[lane] != 0.0:
+            _clear(s, lane, a, b, d, i)
+        if high > tolerance and low < -tolerance:
             _keep(s, a[i], b[i], d[i], low, high, tolerance, lane)
         else:
             _decide(p, s, lane, lane, high > tolerance, keep_code)
-    return doubtful
 
 
 @njit(**INLINED)
@@ -308,7 +370,7 @@ def _classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
         best, doubtful = winner_on(a[:used], b[:used], d[:used], error, RELATIVE, x, y)
     else:
         extents(a, b, d, x, y, s.low, s.high)
-        doubtful = _classify_pieces(p, s, cell, a, b, d, keep_code, False)
+        doubtful = _classify_pieces(p, s, cell, a, b, d, keep_code)
     if doubtful:
         sharpen(p, s, cell)
         if kind == LINEAR:
@@ -317,7 +379,7 @@ def _classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
         elif kind == MAX:
             best, doubtful = winner_on(a[:used], b[:used], d[:used], error, RELATIVE, x, y)
         else:
-            _classify_pieces(p, s, cell, a, b, d, keep_code, True)
+            _classify_doubtful(p, s, cell, a, b, d, keep_code)
     if kind == LINEAR:
         for i in range(width):
             _decide(p, s, first + i, first + i, False, False)

@@ -1,6 +1,7 @@
 """The layout as flat arrays, ready for compiled code."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from splinelib.errors import UnsupportedModuleError
 from splinelib.partition.engine import linear_ops
 from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Layout, Node, Value, value_of
+from splinelib.partition.engine.memo import Content, content_of
 from splinelib.partition.engine.reader import read_layout
 from splinelib.partition.engine.rounding import UNIT
 from splinelib.partition.slices import Plane
@@ -23,7 +25,7 @@ class Program(NamedTuple):
 
     Lanes are numbered through all cells, entries ``out_start[lane] .. out_start[lane + 1]`` are what a lane adds to:
     ``weights[entry_weight ...]`` to all the cell if ``entry_lane`` is -1, else one weight to that lane.
-    The error of a lane is at most ``bounds[lane] @ (1, size, error)`` for the largest size and error of its inputs.
+    The error of a lane is at most ``(1, size, error) @ bounds[:, lane]`` for the largest size and error of its inputs.
     ``in_entry`` and ``in_head`` hold, for ``in_start[cell] .. in_start[cell + 1]``, what feeds a cell: entries and
     their source lanes. ``dense_target`` is the one cell all lanes of a cell add to in full, or -1. ``bit`` is a lane's
     place in the code.
@@ -98,17 +100,42 @@ class Network:
 def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool = False) -> Network:
     """Read ``model`` and lay it out for the slice; ``outputs`` keeps the steps after the last unit.
 
-    With ``scores`` the outputs are compared with each other, a single one with 0.
+    With ``scores`` the outputs are compared with each other, a single one with 0. A small network that was read lately
+    is not read again.
     """
+    content = content_of(model, where, outputs, scores)
+    if content is None:
+        return _read(model, where, outputs, scores)
+    network = _read_lately(content)
+    centre, radius = _frame(where)
+    plane = _input_plane(where, centre, radius)
+    coefficients = network.program.coefficients.copy()
+    coefficients[: plane.size] = plane.reshape(-1)
+    program = network.program._replace(coefficients=coefficients)
+    return replace(network, program=program, centre=centre, radius=radius)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_lately(content: Content) -> Network:
+    *_, (outputs, scores) = content.key[:3]
+    return _read(content.model, content.where, outputs, scores)
+
+
+def _frame(where: Plane) -> tuple[Floats, float]:
+    """Centre and half the extent of the polygon."""
+    low, high = where.polygon.min(axis=0), where.polygon.max(axis=0)
+    return (low + high) / 2, float((high - low).max() / 2)
+
+
+def _read(model: nn.Module, where: Plane, outputs: bool, scores: bool) -> Network:
     layout, result = read_layout(model, where)
     if outputs and len(result.shape) != 1:
         raise UnsupportedModuleError(f"the output has shape {result.shape}; class scores must be one vector")
     single = outputs and scores and result.shape == (1,)
     if outputs:
         result = _with_zero(layout, result) if single else _plain_output(layout, result)
-    low, high = where.polygon.min(axis=0), where.polygon.max(axis=0)
-    centre, radius = (low + high) / 2, float((high - low).max() / 2)
-    nodes = _needed(layout, result if outputs else None)
+    centre, radius = _frame(where)
+    nodes = needed_nodes(layout, result if outputs else None)
     rename = np.full(layout.size, -1, dtype=np.int64)
     start = 0
     for node in nodes:
@@ -141,7 +168,7 @@ def _input_plane(where: Plane, centre: Floats, radius: float) -> Floats:
     return np.stack([radius * first, radius * second, origin])
 
 
-def _needed(layout: Layout, output: Value | None) -> list[Node]:
+def needed_nodes(layout: Layout, output: Value | None) -> list[Node]:
     """Nodes that some unit, or the output, depends on."""
     owner = np.full(layout.size, -1, dtype=np.int64)
     for i, node in enumerate(layout.nodes):
@@ -162,7 +189,6 @@ def _units(nodes: list[Node], rename: Ints) -> tuple[tuple[UnitLayer, ...], Int3
     """Unit layers, and for each lane its unit and its bit in the code."""
     size = sum(n.size for n in nodes)
     lane_unit, bit = np.full(size, -1, dtype=np.int32), np.full(size, -1, dtype=np.int32)
-    layers: list[UnitLayer] = []
     units = bits = 0
     for node in nodes:
         if node.kind == LINEAR:
@@ -172,10 +198,19 @@ def _units(nodes: list[Node], rename: Ints) -> tuple[tuple[UnitLayer, ...], Int3
         lanes = heads[:, None] + np.arange(pieces)
         lane_unit[lanes] = (units + np.arange(len(heads)))[:, None]
         bit[lanes] = bits + np.arange(lanes.size).reshape(lanes.shape)
-        kind = "max" if node.kind == MAX else "piece"
-        layers.append(UnitLayer(node.name, kind, node.lanes.shape, units, pieces))
         units, bits = units + len(heads), bits + lanes.size
-    return tuple(layers), lane_unit, bit, bits
+    return unit_layers(nodes), lane_unit, bit, bits
+
+
+def unit_layers(nodes: list[Node]) -> tuple[UnitLayer, ...]:
+    """The layers of units among the nodes, numbered through."""
+    layers: list[UnitLayer] = []
+    for node in nodes:
+        if node.kind != LINEAR:
+            kind, pieces = ("max", node.width) if node.kind == MAX else ("piece", 1)
+            first = sum(layer.units for layer in layers)
+            layers.append(UnitLayer(node.name, kind, node.lanes.shape, first, pieces))
+    return tuple(layers)
 
 
 def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s, plane: Floats) -> Program:
@@ -208,7 +243,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         _dense_targets(out_start, cell, lane, cell_lane),
         lane_cell.astype(np.int32),
         slope,
-        np.concatenate([_bounds(n) for n in nodes]),
+        np.concatenate([_bounds(n) for n in nodes], axis=1),
         keys,
         bit,
         out_start.astype(np.int64),
@@ -226,9 +261,9 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
 
 
 def _bounds(node: Node) -> Floats:
-    """For each lane ``[lanes, 3]`` what its error is made of: see :func:`.cheap_error`."""
+    """For each lane ``[3, lanes]`` what its error is made of: see :func:`.cheap_error`."""
     rounding = UNIT * np.stack([node.const_sizes(), node.weight_sums()])
-    return np.stack([*rounding, np.sqrt(node.weight_sums(2))], axis=1)
+    return np.stack([*rounding, np.sqrt(node.weight_sums(2))])
 
 
 def _entries(nodes: list[Node], rename: Ints, cells_before: Ints) -> tuple[Ints, Ints, Ints, Ints, Floats]:

@@ -24,8 +24,8 @@ UNIT = 1e-15
 @njit(**INLINED)
 def cheap_error(p, s, cell, lane):  # type: ignore[no-untyped-def]
     """A bound on the error of a lane from the largest input of its cell."""
-    bound = p.bounds[lane]
-    return bound[0] + bound[1] * s.peak[cell] + bound[2] * s.noise[cell]
+    b = p.bounds
+    return b[0, lane] + b[1, lane] * s.peak[cell] + b[2, lane] * s.noise[cell]
 
 
 @njit(**INLINED)
@@ -65,7 +65,7 @@ def _sharpen_one(p, s, cell):  # type: ignore[no-untyped-def]
         for i in range(width):
             square[i] += (w[i] * error) ** 2
     for i in range(width):
-        s.error[first + i] = p.bounds[first + i, 0] + UNIT * size[i] + np.sqrt(square[i])
+        s.error[first + i] = p.bounds[0, first + i] + UNIT * size[i] + np.sqrt(square[i])
     s.sharp[cell] = True
 
 

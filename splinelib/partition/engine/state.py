@@ -83,6 +83,7 @@ class State(NamedTuple):
     sharp: NDArray[np.bool_]
     sizes: Floats
     squares: Floats
+    sign: NDArray[np.int8]
     pending: Int32s
 
 
@@ -168,6 +169,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         np.zeros(cells, dtype=np.bool_),
         floats(int(p.cell_width.max())),
         floats(int(p.cell_width.max())),
+        np.zeros(int(p.cell_width.max()), dtype=np.int8),
         ints(cells),
     )
 

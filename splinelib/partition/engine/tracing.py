@@ -128,10 +128,10 @@ def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
         UnsupportedModuleError: the model cannot be traced, holds a module that is not known, or takes several inputs.
         SettingError: the model rejects the input.
     """
-    chain = _chain(model)
+    parts = chain(model)
     try:
         with torch.no_grad():
-            return _Tracer(origin).trace(model) if chain is None else _chained(model, chain, origin)
+            return _Tracer(origin).trace(model) if parts is None else _chained(model, parts, origin)
     except SplineError:
         raise
     except Exception as error:
@@ -141,24 +141,24 @@ def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
         ) from error
 
 
-def _chain(module: nn.Module, path: str = "") -> list[str] | None:
+def chain(module: nn.Module, path: str = "") -> list[str] | None:
     """Paths of the modules of nested ``nn.Sequential`` in order, if these are all there is."""
     if type(module) is not nn.Sequential:
         return [path] if path and _is_known(module) else None
     found: list[str] = []
     for name, child in module._modules.items():
-        inner = None if child is None else _chain(child, f"{path}.{name}".lstrip("."))
+        inner = None if child is None else chain(child, f"{path}.{name}".lstrip("."))
         if inner is None:
             return None
         found += inner
     return found
 
 
-def _chained(model: nn.Module, chain: list[str], origin: Tensor) -> fx.Graph:
+def _chained(model: nn.Module, parts: list[str], origin: Tensor) -> fx.Graph:
     """What tracing would give, in a tenth of the time: for small networks it would take most of it."""
     graph = fx.Graph()
     node = _with_example(graph.placeholder("input"), model, origin)
-    for path in chain:
+    for path in parts:
         node = _with_example(graph.call_module(path, (node,)), model, origin)
     graph.output(node)
     return graph

@@ -14,6 +14,7 @@ from splinelib.partition.engine.handlers.call import Call as Call
 from splinelib.partition.engine.handlers.call import NotHandled as NotHandled
 from splinelib.partition.engine.handlers.call import without_batch as without_batch
 from splinelib.partition.engine.handlers.shapes import moved as moved
+from splinelib.partition.smooth import AffinePieces
 
 TRAINING_SENSITIVE = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, nn.RReLU)
 
@@ -115,7 +116,9 @@ _STEPS = (
     | _several("getitem", shapes.getitem)
 )
 
-MODULES: dict[type, Handler] = {getattr(nn, name): handler for name, handler in _MODULES.items()}
+MODULES: dict[type, Handler] = {getattr(nn, name): handler for name, handler in _MODULES.items()} | {
+    AffinePieces: activations.affine_pieces
+}
 
 METHODS: dict[str, Handler] = _STEPS | {f"{name}_": handler for name, handler in _STEPS.items()}
 

@@ -111,6 +111,14 @@ def softshrink(call: Call, value: Value, lambd: float = 0.5) -> Value:
     return pieces.piecewise(call.layout, value, [-at, at], (1.0, 0.0, 1.0), 0.0, call.path)
 
 
+def affine_pieces(call: Call, value: Value) -> Value:
+    """:class:`splinelib.partition.smooth.AffinePieces`."""
+    m = call.module
+    return pieces.piecewise(
+        call.layout, value, array(m.breaks).tolist(), array(m.slopes).tolist(), m.height, call.path
+    )
+
+
 def _greater(call: Call, left: Any, right: Any, sign: float) -> Value:
     """``sign * max(sign * left, sign * right)``."""
     if not (isinstance(left, Value) and isinstance(right, Value)):
