@@ -14,7 +14,7 @@ from typing import Annotated
 
 import torch
 
-from splinelib.checks import Count, Within, check
+from splinelib.checks import Count, NonNegative, Within, check
 from splinelib.errors import SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
@@ -137,6 +137,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    check("--tolerance", options.tolerance, NonNegative)
     stand = True
     for key in options.keys:
         found = check_record(key, committed_store(), RecordStore(options.store))

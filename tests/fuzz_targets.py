@@ -28,7 +28,8 @@ DATA = tiny_dataset()
 FACES = (criteria, early_bird, layers, partition, pruning)
 # What functions return; nobody makes one by hand. A protocol cannot be made at all.
 RETURNED = {"Layer", "Writer", "Cost", "Cut", "Report", "Ranking", "Criterion", "Selection"} | {
-    "Change", "DecisionBoundary", "Partition", "Polyline", "SegmentPartition", "Topology", "Trace", "UnitLayer"
+    "Change", "DecisionBoundary", "LevelSet", "Partition", "SolidPartition",
+    "Polyline", "SegmentPartition", "Topology", "Trace", "UnitLayer"
 }  # fmt: skip
 
 
@@ -49,6 +50,10 @@ def net():
     return nn.Sequential(
         nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)
     ).eval()
+
+
+def net3():
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
 
 
 SMALLER = pruning.prune(net(), X[:2], 0.5)
@@ -87,7 +92,8 @@ def common_of_partitions():
         "unit": 0, "region": 0, "width": 5, "height": 5, "path": FOLDER / "written",
         "points": [torch.zeros(2), torch.ones(2)], "segment": partition.Segment(torch.zeros(2), torch.ones(2)),
         "start": torch.zeros(2), "end": torch.ones(2), "other": slice, "share": 0.5,
-        "inputs": torch.rand(3, 2), "polygon": [[0, 0], [1, 0], [0, 1]],
+        "inputs": torch.rand(3, 2), "centre": [0.0, 0.0],
+        "radius": 0.5, "sigma": 0.5, "point": [0.1, 0.2], "polygon": [[0, 0], [1, 0], [0, 1]],
         "selection": {"0": [1]}, "x0": torch.tensor([0, 0.5]), "x1": torch.tensor([1.0, 0]),
         "x2": torch.tensor([0, 1.0]),
     }  # fmt: skip
@@ -221,6 +227,19 @@ TARGETS = {
             "polygon": np.array([[0.0, 0], [1, 0], [0, 1]]),
         },
     ),
+    "partition.Slice3D": (
+        partition.Slice3D,
+        lambda: {"origin": torch.zeros(3), "directions": torch.eye(3), "bounds": np.array([[-1.0, 1]] * 3)},
+    ),
+    "partition.AffinePieces": (
+        partition.AffinePieces,
+        lambda: {"breaks": torch.tensor([0.0, 1]), "slopes": torch.tensor([0.0, 1, 0]), "height": 0.0},
+    ),
+    "partition.compute_solid": with_defaults(partition.compute_solid, model=net3, slice=partition.Slice3D.axis_aligned),
+    "partition.face_areas": with_defaults(
+        partition.face_areas, partition=lambda: partition.compute_solid(net3(), partition.Slice3D.axis_aligned())
+    ),
+    "partition.level_set": with_defaults(partition.level_set, partition=lambda: cut(outputs=True)),
     "partition.area_distance": with_defaults(partition.area_distance, common_of_partitions, first=net, second=net),
     "partition.Slice2D.axis_aligned": with_defaults(partition.Slice2D.axis_aligned),
     **{

@@ -58,7 +58,7 @@ def gradient(
     with evaluating(model), torch.enable_grad():
         for part, classes, share in minibatches(images, labels, _CHUNK):
             outputs = functional_call(model, dict(zip(names, leaves, strict=True)), (part,))
-            value = loss(outputs, classes) if loss else _cross_entropy(outputs, classes, temperature)
+            value = _own(loss, outputs, classes) if loss else _cross_entropy(outputs, classes, temperature)
             if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
                 raise SettingError(
                     f"the loss is {shown(value)}: return the mean over the batch, a scalar with a gradient"
@@ -73,6 +73,16 @@ def gradient(
             for sum_, slope in zip(total, slopes, strict=True):
                 sum_.add_(slope.detach(), alpha=share)
     return dict(zip(parameters, total, strict=True))
+
+
+def _own(loss: Loss, outputs: Any, labels: Any) -> Any:
+    """The value of a user's loss. What it raises is no fault of ours, but comes with where and on what."""
+    try:
+        return loss(outputs, labels)
+    except Exception as error:
+        raise SettingError(
+            f"the loss {shown(loss)} fails on outputs {shown(outputs)} and labels {shown(labels)}: {error}"
+        ) from error
 
 
 def check_batch(images: Tensor, labels: Labels, loss: Loss | None = None) -> None:

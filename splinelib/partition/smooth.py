@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import Within, checked
-from splinelib.errors import UnsupportedModuleError
+from splinelib.checks import Within, check_finite, checked, shown
+from splinelib.errors import SettingError, UnsupportedModuleError
 
 # For each module the largest absolute second derivative (apart from zero, which is always a break), and the straight
 # lines ``(slope, offset)`` that it approaches on the left and on the right.
@@ -34,7 +34,15 @@ class AffinePieces(nn.Module):
     [0.0, 1.0, 0.5, 0.0]
     """
 
+    @checked
     def __init__(self, breaks: Tensor, slopes: Tensor, height: float) -> None:
+        for name, values, shape in (
+            ("breaks", breaks, (len(breaks.ravel()),)),
+            ("slopes", slopes, (breaks.numel() + 1,)),
+        ):
+            if values.shape != shape or not len(breaks.ravel()):
+                raise SettingError(f"{name} are {shown(values)}: give breaks [n] and slopes [n + 1]")
+            check_finite(name, values)
         super().__init__()
         self.height = height
         self.register_buffer("breaks", breaks)
