@@ -72,8 +72,9 @@ def reconstruct(
         layers: those of ``model``, where they are known already.
 
     Raises:
-        SettingError: for images that :func:`.calibration_images` refuses, a ridge below 0, or images on which
-            the inputs of a module do not determine its weights; and what :func:`splinelib.remove_units` raises.
+        SettingError: for images that :func:`splinelib.layers.images.calibration_images` refuses, a ridge below 0, or
+            images on which the inputs of a module do not determine its weights; and what
+            :func:`splinelib.remove_units` raises.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> model[0].weight.data = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the first two are twins

@@ -122,7 +122,9 @@ def _check_criterion(criterion: object) -> None:
         if criterion is not None:
             inspect.signature(criterion).bind(nn.Module, ())  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise SettingError(f"criterion is {shown(criterion)}: give one such as splinelib.Spline()") from error
+        raise SettingError(
+            f"criterion is {shown(criterion)}: give an object such as splinelib.Spline()"
+        ) from error
 
 
 def remove_compensated(
