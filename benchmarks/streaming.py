@@ -75,6 +75,7 @@ def measure(arch, dataset, batch, rounds, steps):
         "arch": arch,
         "resident": batch * steps / np.median(kept_wall),
         "files": batch * steps / np.median(read_wall),
+        "core_seconds": float(np.median(kept_cpu)) / (batch * steps),  # for an image of the resident batch
         "ratio": float(np.median(kept_wall / read_wall)),
         "cpu_ratio": float(np.median(kept_cpu / read_cpu)),
     }
