@@ -2,8 +2,10 @@
 
 Steps of :func:`splinestudy.training.loop.train` on image files that threads decode, against the same steps on one batch
 that stays in memory, in turns and in one process. The files are made here: JPEGs of 500 × 375 pixels, smooth shapes
-with noise. Bar: 90 % of the resident rate. *ratio* is of wall times; *cpu_ratio* of the process's CPU times: how much
-work reading adds where it shares the cores, whatever else the machine does.
+with noise. Bar: 90 % of the resident rate.
+
+*ratio* is of wall times; *cpu_ratio* of the process's CPU times: how much work reading adds where it shares the cores,
+whatever else the machine does. For that the steps take one thread, since threads that wait for each other count as busy.
 """
 
 import argparse
@@ -73,6 +75,7 @@ def measure(arch, dataset, batch, rounds, steps):
         "arch": arch,
         "resident": batch * steps / np.median(kept_wall),
         "files": batch * steps / np.median(read_wall),
+        "core_seconds": float(np.median(kept_cpu)) / (batch * steps),  # for an image of the resident batch
         "ratio": float(np.median(kept_wall / read_wall)),
         "cpu_ratio": float(np.median(kept_cpu / read_cpu)),
     }
@@ -85,7 +88,7 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

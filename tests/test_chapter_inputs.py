@@ -116,7 +116,12 @@ def test_no_other_module_opens_the_committed_records():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("committed_store", "RecordStore")
     }
-    assert names == {"splinestudy/__main__.py", "splinestudy/notebook.py", "splinestudy/runs/committed.py"}
+    assert names == {
+        "splinestudy/__main__.py",
+        "splinestudy/notebook.py",
+        "splinestudy/runs/committed.py",
+        "splinestudy/runs/remote.py",
+    }
 
 
 def test_imports_are_followed_in_this_repository():

@@ -10,7 +10,7 @@ from test_sweeps import without_clock
 from tiny_runs import CPU, tiny_dataset, tiny_plan
 
 from splinelib.errors import FileError
-from splinelib.files import save_tensors
+from splinelib.files import load_tensors, save_tensors
 from splinestudy import caches
 from splinestudy.runs import dense as dense_kind
 from splinestudy.runs import remote
@@ -128,7 +128,7 @@ def test_a_checkpoint_follows_its_run_to_another_machine(machine, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     with second.claim(DENSE):
-        assert second.load_tensors(second.checkpoint_path(DENSE)) == {"epoch": 3}
+        assert load_tensors(second.checkpoint_path(DENSE)) == {"epoch": 3}  # as a trainer reads it
     second.save(DENSE, {}, {})
     assert not second.holds(second.checkpoint_path(DENSE))
 
@@ -166,6 +166,15 @@ def test_a_lease_holds_while_it_lives_and_is_taken_over_by_one(machine, monkeypa
     with pytest.raises(remote.Timeout):
         lease().acquire(timeout=0)
     alive.release()
+
+
+def test_of_two_that_see_a_lease_free_at_one_moment_one_gets_it(machine, monkeypatch):
+    monkeypatch.setattr(ObjectLease, "_read", lambda lease, number: None)
+    first, second = (ObjectLease(store._files, f"{store._base}/x") for store in (machine("a"), machine("b")))
+    first.acquire(timeout=0)
+    with pytest.raises(remote.Timeout):
+        second.acquire(timeout=0)
+    first.release()
 
 
 def test_a_run_that_another_machine_holds_is_left(machine):

@@ -15,11 +15,12 @@ from .layout import ROOT
 PACKAGES = ("splinelib", "splinestudy")
 
 _NOTEBOOK = "splinestudy.notebook"
-# A notebook that has one of these by name, or a name from one of the first three, may read any record.
+# A notebook that has one of these by name, or a name from one of the first four, may read any record.
 _STORES = (
     "splinestudy.runs.committed",
     "splinestudy.runs.provenance",
     "splinestudy.runs.records",
+    "splinestudy.runs.remote",
     "splinestudy.runs",
     "splinestudy",
     _NOTEBOOK,
@@ -101,7 +102,7 @@ def record_kinds(tree: ast.AST) -> set[str] | None:
     It tells if records come from nothing but calls of ``committed_records`` whose first argument is a literal.
     """
     names = set(imported_names(tree))
-    if any(name in _STORES or name.rpartition(".")[0] in _STORES[:3] for name in names):
+    if any(name in _STORES or name.rpartition(".")[0] in _STORES[:4] for name in names):
         return None
     if f"{_NOTEBOOK}.committed_records" not in names:
         return set()
