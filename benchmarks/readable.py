@@ -147,7 +147,7 @@ def main():
         rows.append(row)
         with atomic_path(RESULTS / "readable.json") as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
-    write_text(table(rows), "readable.txt")
+        write_text(table(rows), "readable.txt")
 
 
 if __name__ == "__main__":

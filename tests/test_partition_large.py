@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from splinelib.errors import SettingError
 from splinelib.partition import Slice2D, compute_partition, count_regions, stream_partition, zoom_to
@@ -117,7 +118,7 @@ def test_what_a_network_is_more_than_its_modules_is_looked_at_each_time():
     plain, hooked, odd, masked = (network() for _ in range(4))
     hooked[1].register_forward_hook(lambda module, args, output: 2 * output)
     odd[1].forward = torch.relu
-    nn.utils.prune.l1_unstructured(masked[0], "weight", amount=3)
+    prune.l1_unstructured(masked[0], "weight", amount=3)
     assert content_of(plain, WHERE.plane) is not None
     assert [content_of(model, WHERE.plane) for model in (hooked, odd, masked)] == [None] * 3
     twice = nn.Sequential(plain[0], plain[1], plain[1])

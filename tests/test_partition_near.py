@@ -69,13 +69,20 @@ def test_gaussian_shares_are_those_of_draws(partition, centre, sigma):
 def test_gaussian_shares_of_a_square_are_products_of_error_functions(sigma):
     square = compute_partition(nn.Sequential(nn.Linear(2, 1)), Slice2D.axis_aligned())
     for centre in ((0.0, 0.0), (0.97, -0.4), (1.0, 1.0)):
-        ends = (torch.tensor([[-1.0, 1.0]], dtype=torch.float64).T - torch.tensor(centre)) / sigma / 2**0.5
+        ends = (
+            (torch.tensor([[-1.0, 1.0]], dtype=torch.float64).T - torch.tensor(centre, dtype=torch.float64))
+            / sigma
+            / 2**0.5
+        )
         expected = float((torch.erf(ends).diff(dim=0) / 2).prod())
         assert gaussian_shares(square, centre, sigma)[0] == pytest.approx(expected, abs=1e-10)
 
 
 def test_the_zero_level_of_one_logit_is_its_decision_boundary():
-    partition = compute_partition(network(1, 3), Slice2D.axis_aligned(), outputs=True, boundary=True)
+    model = network(1)
+    with torch.no_grad():
+        model[-1].bias -= model(torch.zeros(1, 2))[0]  # so that it goes through the origin
+    partition = compute_partition(model, Slice2D.axis_aligned(), outputs=True, boundary=True)
     found, boundary = level_set(partition), partition.boundary
     assert len(found.segments) == len(boundary.segments) > 5
     for ends in (found.segments, boundary.segments):

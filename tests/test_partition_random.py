@@ -175,7 +175,7 @@ def test_a_closed_boundary_is_followed_once():
 
 def test_traces_check_their_settings():
     model, where = CASES["mlp-2-24-3"]
-    with pytest.raises(SettingError, match="grid=1"):
+    with pytest.raises(SettingError, match="grid is 1"):
         trace_boundary(model, where, grid=1)
     with pytest.raises(Exception, match="max_segments=5"):
         trace_boundary(model, where, max_segments=5)

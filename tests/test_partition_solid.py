@@ -102,7 +102,7 @@ def test_faces_are_flat_closed_and_shared():
 
 def test_a_box_within_a_larger_input_space():
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 3))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 3)).double()
     where = Slice3D(torch.randn(3, 4), torch.randn(3, 3, 4), [[-1, 1]] * 3)
     solid = compute_solid(model, where)
     assert solid.volume.sum() == pytest.approx(8)

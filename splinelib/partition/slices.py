@@ -1,6 +1,5 @@
 """Where a partition is looked at: a convex polygon of a plane, or a segment, laid into the input space."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -71,7 +70,7 @@ class Slice2D:
     @checked
     def axis_aligned(
         cls,
-        bounds: Sequence[Sequence[float]] = ((-1.0, 1.0), (-1.0, 1.0)),
+        bounds: ArrayLike = ((-1.0, 1.0), (-1.0, 1.0)),
         origin: Tensor | None = None,
         axes: tuple[int, int] = (0, 1),
     ) -> "Slice2D":
@@ -236,7 +235,7 @@ def _as_float64(tensor: Tensor, name: str) -> Tensor:
     return result
 
 
-def _rectangle(bounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+def _rectangle(bounds: ArrayLike) -> NDArray[np.float64]:
     (left, right), (low, high) = as_numbers("bounds", bounds, 2, 2)
     return np.array([[left, low], [right, low], [right, high], [left, high]], dtype=np.float64)
 

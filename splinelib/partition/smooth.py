@@ -18,7 +18,7 @@ _SMOOTH: dict[type, Callable[[Any], tuple[float, tuple[float, float], tuple[floa
     nn.GELU: lambda m: (0.8, _ZERO, _IDENTITY),
     nn.SiLU: lambda m: (0.5, _ZERO, _IDENTITY),
     nn.Mish: lambda m: (0.65, _ZERO, _IDENTITY),
-    nn.Hardswish: lambda m: (1 / 3, _ZERO, _IDENTITY),
+    nn.Hardswish: lambda m: (1 / 3, _ZERO, _IDENTITY),  # with kinks at -3 and 3
     nn.Softplus: lambda m: (m.beta / 4, _ZERO, _IDENTITY),
     nn.ELU: lambda m: (abs(m.alpha), (0.0, -m.alpha), _IDENTITY),
     nn.Sigmoid: lambda m: (0.1, _ZERO, _ONE),
@@ -97,6 +97,8 @@ def with_affine_pieces(model: nn.Module, tolerance: Annotated[float, Within("(0,
 def _approximated(module: nn.Module, tolerance: float) -> AffinePieces:
     curvature, left, right = _SMOOTH[type(module)](module)
     step = math.sqrt(8 * tolerance / curvature)
+    if isinstance(module, nn.Hardswish):
+        step = 3 / math.ceil(3 / step)
 
     def value(place: float) -> float:
         return float(module(torch.tensor(place, dtype=torch.float64)))

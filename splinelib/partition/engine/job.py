@@ -44,7 +44,7 @@ _LANES_A_CALL = 50_000_000
 
 
 # So many lanes' work is done before there are threads: to start them costs more than a small network takes.
-_LANES_ALONE = 400_000
+_LANES_ALONE = 2_000_000
 # From so many lines on their crossings are estimated, from so many pairs; what is refused is beyond any doubt.
 _MANY_LINES, _PAIRS, _FAR_TOO_MANY = 2_000, 4_000, 4
 # Chunks are small at first, for what has few regions.

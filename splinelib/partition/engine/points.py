@@ -18,9 +18,9 @@ def as_numbers(name: str, values: Any, *shape: int) -> Floats:
     except Exception as error:  # ragged lists, and whatever else says that it is an array
         raise SettingError(f"{name} is {shown(values)}: give numbers ({error})") from error
     check_finite(name, array)
-    if array.ndim != len(shape) or any(
-        want not in (-1, have) for want, have in zip(shape, array.shape, strict=True)
-    ):
+    if shape[0] < 0 and array.ndim == len(shape) - 1:
+        array = array[None]  # one point is a list of one
+    if array.ndim != len(shape) or any(w not in (-1, n) for w, n in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
         raise SettingError(f"{name} has shape {array.shape}: give numbers of shape [{wanted}]")
     return array.astype(np.float64)
