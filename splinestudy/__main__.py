@@ -14,7 +14,7 @@ from typing import Annotated
 
 import torch
 
-from splinelib.checks import Count, Within, check
+from splinelib.checks import Count, NonNegative, Within, check
 from splinelib.errors import SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     except SplineError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed: pip install 'splinelib[study]'", file=sys.stderr)
         return 2
 
 
@@ -137,9 +140,10 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    check("--tolerance", options.tolerance, NonNegative)
     stand = True
     for key in options.keys:
-        found = check_record(key, committed_store(), RecordStore(options.store))
+        found = check_record(key, committed_store(needed=True), RecordStore(options.store))
         stand &= found.holds(options.tolerance)
         word = "agrees" if found.holds(options.tolerance) else "DIFFERS"
         logging.info("%s %s: %d of %d numbers equal to the last digit", key, word, found.equal, found.numbers)
@@ -157,7 +161,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _studies(options: argparse.Namespace) -> int:
-    store = committed_store()
+    store = committed_store(needed=True)
     for study in STUDIES:
         runs = study.runs()
         count = sum(store.holds(store.path(run)) for run in runs)

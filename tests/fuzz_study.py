@@ -90,7 +90,8 @@ def command(name, options):
         first = given.index("--") if "--" in given else len(given)
         given = given[: first + 1] + [word for word in given[first:] if word != "--"]
         with (
-            mock.patch.multiple(cli, load_dataset=lambda name: DATA, sweep=swept, _spawn=lambda *_: 0),
+            mock.patch.multiple(cli, load_dataset=lambda name: DATA, _spawn=lambda *_: 0),
+            mock.patch.object(cli, "execute" if hasattr(cli, "execute") else "sweep", swept),
             mock.patch.object(check, "sweep", swept),
             mock.patch.object(cli, "committed_store", return_value=RECORDS),
             contextlib.chdir(FOLDER),  # for what a relative path names
@@ -122,7 +123,9 @@ def notebook(path):
     del defaults["__builtins__"]
 
     def call(**values):
-        exec(checked, dict(values))
+        if values["records"] is None:  # all the committed ones would be read
+            values["records"] = str(FOLDER / "none")
+        exec(checked, values)
 
     return call, lambda: {**defaults, "profile": "smoke", "records": str(FOLDER / "none")}
 

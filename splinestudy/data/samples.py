@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splinelib.checks import Count, Seed, checked
+from splinelib.checks import Count, Seed, check_fields, checked
 from splinestudy.data.dataset import Dataset, normalize, subset
 
 CALIBRATION = 1000
@@ -18,6 +18,9 @@ class Calibration:
 
     images: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @checked
