@@ -148,9 +148,7 @@ def _fits(value: Any, hint: Any) -> bool:
         number = numbers.Integral if hint is int else numbers.Real
         fits = isinstance(value, number) and not isinstance(value, bool)
         # Torch takes whole numbers for 64 bits, also where a float is wanted.
-        return fits and not (
-            hint is float and isinstance(value, numbers.Integral) and abs(int(value)) >= 2**63
-        )
+        return fits and not (isinstance(value, numbers.Integral) and abs(int(value)) >= 2**63)
     if hint is bool:
         return isinstance(value, bool | np.bool_)
     if hint is None or hint is type(None):
@@ -160,7 +158,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return callable(value)
     if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
         return True
-    if isinstance(value, str) and kind is not str:
+    if isinstance(value, str | bytes) and kind is not type(value):
         return False  # a sequence of its letters is never meant
     return isinstance(value, list | tuple if kind is list else kind) and _parts_fit(value, kind, args)
 

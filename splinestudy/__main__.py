@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SplineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed: pip install 'splinelib[study]'", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,7 +143,7 @@ def _check(options: argparse.Namespace) -> int:
     check("--tolerance", options.tolerance, NonNegative)
     stand = True
     for key in options.keys:
-        found = check_record(key, committed_store(), RecordStore(options.store))
+        found = check_record(key, committed_store(needed=True), RecordStore(options.store))
         stand &= found.holds(options.tolerance)
         word = "agrees" if found.holds(options.tolerance) else "DIFFERS"
         logging.info("%s %s: %d of %d numbers equal to the last digit", key, word, found.equal, found.numbers)
@@ -158,7 +161,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _studies(options: argparse.Namespace) -> int:
-    store = committed_store()
+    store = committed_store(needed=True)
     for study in STUDIES:
         runs = study.runs()
         count = sum(store.holds(store.path(run)) for run in runs)

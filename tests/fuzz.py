@@ -92,8 +92,8 @@ class Call:
 
 
 def names_of(parts):
-    """The targets whose names begin with one of ``parts``."""
-    return sorted(name for name in TARGETS if name.startswith(tuple(parts)))
+    """The targets whose names begin with one of ``parts`` and that take an argument."""
+    return sorted(name for name, (_, given) in TARGETS.items() if name.startswith(tuple(parts)) and given())
 
 
 def run(calls, parts=("",)):
@@ -108,6 +108,7 @@ def run(calls, parts=("",)):
         counts[kind] += 1
         if kind not in ("accepted", "refused"):
             faulty.setdefault((call.name, outcome.split(":")[0]), []).append(f"{call}: {outcome}")
+            print(f"{call}: {outcome}", file=sys.stderr, flush=True)
     return counts, faulty
 
 

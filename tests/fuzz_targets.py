@@ -4,6 +4,7 @@ A target is a function and what makes its arguments anew for each call.
 """
 
 import contextlib
+import functools
 import inspect
 import tempfile
 from pathlib import Path
@@ -63,16 +64,21 @@ def packed():
     return [early_bird.sign_codes(net(), X) for _ in range(3)]
 
 
+@functools.cache
+def read():
+    return layers.read_layers(net(), X[:2])
+
+
+@functools.cache
 def cut(**settings):
     return partition.compute_partition(net(), partition.Slice2D.axis_aligned(), **settings)
 
 
 def common():
     """Sound values by the names of arguments."""
-    model = net()
     return {
-        "model": model, "example_inputs": X[:2], "images": X, "labels": Y, "inputs": X, "data": X, "canvas": X,
-        "layers": layers.read_layers(model, X[:2]), "layer": layers.read_layers(model, X[:2])[0],
+        "model": net(), "example_inputs": X[:2], "images": X, "labels": Y, "inputs": X, "data": X, "canvas": X,
+        "layers": list(read()), "layer": read()[0],
         "selection": {"0": [1]}, "ratio": 0.5, "scores": [torch.rand(4), torch.rand(5)],
         "clusters": {"0": [[0, 1]]}, "weight": torch.randn(4, 2), "bias": torch.randn(4),
         "distance": torch.rand(3, 3).fill_diagonal_(0), "norm": torch.rand(3), "seed": 0, "count": 4, "channels": 3,
@@ -118,7 +124,7 @@ def scoring(criterion):
         return criterion(**settings)(model, layers)
 
     _, settings = with_defaults(criterion)
-    return score, lambda: {**settings(), **{name: common()[name] for name in ("model", "layers")}}
+    return score, lambda: {**settings(), "model": net(), "layers": list(read())}
 
 
 def updating(detector):

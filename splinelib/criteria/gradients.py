@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import Count, Within, check_fields
+from splinelib.checks import Count, Within, check_fields, shown
 from splinelib.criteria.loss_gradients import Labels, Loss, Saliency, check_batch, gradient, minibatches
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import duplicate, evaluating
@@ -151,6 +151,8 @@ class SynFlow:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.example_inputs.dim():
+            raise SettingError(f"example_inputs are {shown(self.example_inputs)}: give a batch [N, ...]")
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
@@ -224,6 +226,10 @@ class TorchPruningScore:
         if score is None:
             raise UnsupportedModuleError(
                 f"{name} gives layer {layer.name!r} no score: nothing in it is of a type that it knows, leave it out"
+            )
+        if not isinstance(score, Tensor):
+            raise SettingError(
+                f"{name} gives {shown(score)}: importance gives one number per channel, a tensor"
             )
         if not bool(score.isfinite().all()):
             raise SettingError(

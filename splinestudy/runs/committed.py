@@ -91,10 +91,18 @@ NETWORKS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 _READ: dict[str, dict[str, Any]] = {}
 
 
-def committed_store(folder: Path | str | None = None) -> RecordStore:
-    """The committed records: ``records/`` beside the source, or another folder. An error if that is none."""
+def committed_store(folder: Path | str | None = None, needed: bool = False) -> RecordStore:
+    """The committed records: ``records/`` beside the source, or another folder. An error if that is none.
+
+    An installed package has none beside it, which is an error only where they are ``needed``.
+    """
     if folder and not Path(folder).is_dir():
         raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
+    if needed and not folder and not (SOURCE / "records").is_dir():
+        raise SettingError(
+            "the committed records are in a checkout of the repository, and the package was installed without one: "
+            "run this in a checkout"
+        )
     return RecordStore(folder or SOURCE / "records", readonly=True)
 
 

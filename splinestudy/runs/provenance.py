@@ -60,7 +60,11 @@ def _processor() -> str:
 
 @cache
 def source_commit() -> tuple[str | None, bool | None]:
-    """Commit of both packages' source and whether their trees are clean; (None, None) outside a repository."""
+    """Commit of both packages' source and whether their trees are clean; (None, None) outside a checkout."""
+    if not (
+        SOURCE / ".git"
+    ).exists():  # else git would tell of whatever repository the package is installed in
+        return None, None
     try:
         commit, status = (
             subprocess.run(["git", *arguments], cwd=SOURCE, capture_output=True, text=True, check=True).stdout

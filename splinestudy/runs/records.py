@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from filelock import Timeout
 
-from splinelib.errors import DamagedError, FileError, RecordError
+from splinelib.errors import DamagedError, FileError, RecordError, SettingError
 from splinelib.files import atomic_path, file_errors, load_tensors, remove_temporaries, sound
 from splinestudy.caches import lease
 
@@ -97,6 +97,8 @@ class RecordStore:
     """
 
     def __init__(self, root: Path | str, readonly: bool = False) -> None:
+        if "\0" in str(root):
+            raise SettingError(f"store is {str(root)!r}: a path holds no NUL")
         self.root, self.readonly = Path(root), readonly
         self.address = str(self.root.absolute())  # by which another process finds it
         self._leases: dict[
