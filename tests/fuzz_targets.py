@@ -76,8 +76,9 @@ def cut(**settings):
 
 def common():
     """Sound values by the names of arguments."""
+    model = net()
     return {
-        "model": net(), "example_inputs": X[:2], "images": X, "labels": Y, "inputs": X, "data": X, "canvas": X,
+        "model": model, "example_inputs": X[:2], "images": X, "labels": Y, "inputs": X, "data": X, "canvas": X,
         "layers": list(read()), "layer": read()[0],
         "selection": {"0": [1]}, "ratio": 0.5, "scores": [torch.rand(4), torch.rand(5)],
         "clusters": {"0": [[0, 1]]}, "weight": torch.randn(4, 2), "bias": torch.randn(4),

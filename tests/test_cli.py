@@ -51,7 +51,7 @@ def test_a_smoke_sweep_on_real_digits(tmp_path, caplog):
 def test_studies_are_listed_as_commands_that_plan_them(tmp_path, monkeypatch, capsys):
     store = RecordStore(tmp_path)
     store.save(STUDIES[0].runs()[0], {}, {})
-    monkeypatch.setattr(cli, "committed_store", lambda: store)
+    monkeypatch.setattr(cli, "committed_store", lambda needed: store)
     assert main(["studies"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("# 1 of 3 records")
