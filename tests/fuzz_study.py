@@ -124,7 +124,8 @@ def notebook(path):
     def call(**values):
         exec(checked, dict(values))
 
-    return call, lambda: {**defaults, "profile": "smoke", "records": str(FOLDER / "none")}
+    sound = {"profile": "smoke", "records": str(FOLDER / "none")}
+    return call, lambda: {name: sound.get(name, value) for name, value in defaults.items()}
 
 
 def training(model, dataset, seed, stop, first, **settings):

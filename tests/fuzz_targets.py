@@ -242,6 +242,13 @@ TARGETS = {
         partition.AffinePieces,
         lambda: {"breaks": torch.tensor([0.0, 1]), "slopes": torch.tensor([0.0, 1, 0]), "height": 0.0},
     ),
+    "partition.compute_partition": with_defaults(
+        partition.compute_partition, common_of_partitions, boundary=lambda: True
+    ),
+    "partition.with_affine_pieces": with_defaults(
+        partition.with_affine_pieces, model=lambda: nn.Sequential(nn.Linear(2, 3), nn.GELU(), nn.Linear(3, 2))
+    ),
+    "pruning.cut_of": (pruning.cut_of, lambda: {"model": SMALLER}),
     "partition.compute_solid": with_defaults(partition.compute_solid, model=net3, slice=partition.Slice3D.axis_aligned),
     "partition.face_areas": with_defaults(
         partition.face_areas, partition=lambda: partition.compute_solid(net3(), partition.Slice3D.axis_aligned())
