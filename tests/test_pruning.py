@@ -149,7 +149,7 @@ def test_shares_of_flops_that_cannot_be_met_are_named(generator):
     model, inputs = tiny_cnn(generator), torch.randn(2, 2, 6, 6, generator=generator)
     with pytest.raises(SettingError, match="0.999999 of the FLOPs: with one unit in every layer"):
         prune(model, inputs, 0.999999, "global", ratio_of="flops")
-    with pytest.raises(SettingError, match="ratio_of is 'flop': choose 'units' or 'flops'"):
+    with pytest.raises(SettingError, match="ratio_of is 'flop': choose 'units', 'flops', 'parameters' or"):
         prune(model, inputs, 0.5, ratio_of="flop")
 
 
