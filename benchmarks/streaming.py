@@ -5,7 +5,7 @@ that stays in memory, in turns and in one process. The files are made here: JPEG
 with noise. Bar: 90 % of the resident rate.
 
 *ratio* is of wall times; *cpu_ratio* of the process's CPU times: how much work reading adds where it shares the cores,
-whatever else the machine does. For that the steps take one thread, since threads that wait for each other are busy.
+whatever else the machine does. For that steps take one thread, since threads that wait for each other count as busy.
 """
 
 import argparse
