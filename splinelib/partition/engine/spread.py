@@ -1,0 +1,179 @@
+"""Compiled bookkeeping of the search: what a decided unit adds to the lanes it feeds, and the log that undoes it."""
+
+import numpy as np
+from numba import njit
+
+from splinelib.partition.engine.geometry import INLINED
+from splinelib.partition.engine.rounding import cheap_error
+from splinelib.partition.engine.state import LOG_AT, LOG_BITS_AT, LOG_DATA_AT, READY, SERIAL, TODO
+
+
+@njit(**INLINED)
+def save(p, s, cell):  # type: ignore[no-untyped-def]
+    """Note the cell's numbers in the undo log, once for each node of the search."""
+    r = s.register
+    if s.stamp[cell] == r[SERIAL]:
+        return
+    s.stamp[cell] = r[SERIAL]
+    at, data = r[LOG_AT], r[LOG_DATA_AT]
+    s.log_cell[at], s.log_count[at] = cell, s.waiting[cell]
+    s.log_peak[at], s.log_noise[at] = s.peak[cell], s.noise[cell]
+    size, start = 3 * p.cell_width[cell], p.cell_address[cell]
+    source, target = s.coefficients[start : start + size], s.log_data[data : data + size]
+    for i in range(size):
+        target[i] = source[i]
+    r[LOG_AT], r[LOG_DATA_AT] = at + 1, data + size
+
+
+@njit(**INLINED)
+def undo(p, s, log, log_data, log_bits):  # type: ignore[no-untyped-def]
+    """Restore everything noted since the marks."""
+    r = s.register
+    at, data = r[LOG_AT], r[LOG_DATA_AT]
+    while at > log:
+        at -= 1
+        cell = s.log_cell[at]
+        size, start = 3 * p.cell_width[cell], p.cell_address[cell]
+        data -= size
+        target, source = s.coefficients[start : start + size], s.log_data[data : data + size]
+        for i in range(size):
+            target[i] = source[i]
+        s.waiting[cell], s.peak[cell], s.noise[cell] = s.log_count[at], s.log_peak[at], s.log_noise[at]
+    r[LOG_AT], r[LOG_DATA_AT] = log, log_data
+    while r[LOG_BITS_AT] > log_bits:
+        r[LOG_BITS_AT] -= 1
+        bit = s.log_bits[r[LOG_BITS_AT]]
+        s.code[bit >> 6] &= ~(np.uint64(1) << np.uint64(bit & 63))
+
+
+@njit(**INLINED)
+def decide(p, s, lane, head, active, keep_code):  # type: ignore[no-untyped-def]
+    """A unit no longer changes: put it into the hash (if active) and queue it for the lanes that ``head`` feeds."""
+    r = s.register
+    if active:
+        s.hash[0] ^= p.key[lane]
+        if keep_code:
+            bit = p.bit[lane]
+            s.code[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+            s.log_bits[r[LOG_BITS_AT]] = bit
+            r[LOG_BITS_AT] += 1
+    if p.out_start[head + 1] > p.out_start[head]:
+        slope = 1.0 if active else p.slope[lane]
+        s.decided[head], s.gain[head] = lane, slope
+        n = r[TODO]
+        s.todo_lane[n], s.todo_head[n] = lane, head
+        s.todo_slope[n] = slope
+        r[TODO] = n + 1
+
+
+@njit(**INLINED)
+def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped-def]
+    """Add a function of this size and error to what one of its lane's entries names."""
+    c = s.coefficients
+    s.peak[cell], s.noise[cell] = max(s.peak[cell], size), max(s.noise[cell], error)
+    start, width, first = p.cell_address[cell], p.cell_width[cell], p.entry_weight[entry]
+    if p.entry_lane[entry] >= 0:
+        w = p.weights[first]
+        place = start + p.entry_lane[entry]
+        c[place] += w * fa
+        c[place + width] += w * fb
+        c[place + 2 * width] += w * fc
+        return
+    w = p.weights[first : first + width]
+    ta, tb, tc = (
+        c[start : start + width],
+        c[start + width : start + 2 * width],
+        c[start + 2 * width : start + 3 * width],
+    )
+    for i in range(width):
+        ta[i] += w[i] * fa
+    for i in range(width):
+        tb[i] += w[i] * fb
+    for i in range(width):
+        tc[i] += w[i] * fc
+
+
+@njit(**INLINED)
+def _add_eight(target, w, o, f):  # type: ignore[no-untyped-def]
+    """Add eight scaled rows of weights at once: one pass over the target instead of eight."""
+    n = len(target)
+    w0, w1, w2, w3 = w[o[0] : o[0] + n], w[o[1] : o[1] + n], w[o[2] : o[2] + n], w[o[3] : o[3] + n]
+    w4, w5, w6, w7 = w[o[4] : o[4] + n], w[o[5] : o[5] + n], w[o[6] : o[6] + n], w[o[7] : o[7] + n]
+    f0, f1, f2, f3, f4, f5, f6, f7 = f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7]
+    for i in range(n):
+        target[i] += ((w0[i] * f0 + w1[i] * f1) + (w2[i] * f2 + w3[i] * f3)) + (
+            (w4[i] * f4 + w5[i] * f5) + (w6[i] * f6 + w7[i] * f7)
+        )
+
+
+@njit(**INLINED)
+def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-def]
+    """Add the queued lanes ``begin .. end`` of one dense cell to the one cell they all feed, eight at a time."""
+    r, c = s.register, s.coefficients
+    save(p, s, target)
+    stride, width = p.cell_width[cell], p.cell_width[target]
+    base, start = p.cell_address[cell] - p.cell_lane[cell], p.cell_address[target]
+    peak, noise, n = s.peak[target], s.noise[target], 0
+    for k in range(begin, end):
+        slope = s.todo_slope[k]
+        if slope == 0.0:
+            continue
+        lane = s.todo_lane[k]
+        at = base + lane
+        fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
+        peak = max(peak, abs(fa) + abs(fb) + abs(fc))
+        noise = max(noise, abs(slope) * cheap_error(p, s, cell, lane))
+        s.row_at[n] = p.entry_weight[p.out_start[lane]]
+        s.factor[0, n], s.factor[1, n], s.factor[2, n] = fa, fb, fc
+        n += 1
+        if n == 8:
+            n = 0
+            for plane in range(3):
+                t = start + plane * width
+                _add_eight(c[t : t + width], p.weights, s.row_at, s.factor[plane])
+    for i in range(n):
+        row = p.weights[s.row_at[i] : s.row_at[i] + width]
+        for plane in range(3):
+            t, f = start + plane * width, s.factor[plane, i]
+            place = c[t : t + width]
+            for k in range(width):
+                place[k] += row[k] * f
+    s.peak[target], s.noise[target] = peak, noise
+    s.waiting[target] -= end - begin
+    if s.waiting[target] == 0:
+        s.ready[r[READY]] = target
+        r[READY] += 1
+
+
+@njit(**INLINED)
+def spread(p, s):  # type: ignore[no-untyped-def]
+    """Empty the queue of decided units."""
+    r = s.register
+    while r[TODO] > 0:
+        end = r[TODO]
+        lane, head, slope = s.todo_lane[end - 1], s.todo_head[end - 1], s.todo_slope[end - 1]
+        cell = p.lane_cell[lane]
+        target = p.dense_target[cell]
+        if target >= 0:
+            begin = end - 1
+            while begin > 0 and p.lane_cell[s.todo_lane[begin - 1]] == cell:
+                begin -= 1
+            r[TODO] = begin
+            _spread_dense(p, s, cell, target, begin, end)
+            continue
+        r[TODO] = end - 1
+        c, stride = s.coefficients, p.cell_width[cell]
+        at = p.cell_address[cell] + lane - p.cell_lane[cell]
+        fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
+        size, error = abs(fa) + abs(fb) + abs(fc), 0.0
+        if slope != 0.0:
+            error = abs(slope) * cheap_error(p, s, cell, lane)
+        for entry in range(p.out_start[head], p.out_start[head + 1]):
+            target = p.entry_cell[entry]
+            save(p, s, target)
+            if slope != 0.0:
+                _add(p, s, fa, fb, fc, size, error, entry, target)
+            s.waiting[target] -= 1
+            if s.waiting[target] == 0:
+                s.ready[r[READY]] = target
+                r[READY] += 1
