@@ -83,8 +83,8 @@ def common():
         "selection": {"0": [1]}, "ratio": 0.5, "scores": [torch.rand(4), torch.rand(5)],
         "clusters": {"0": [[0, 1]]}, "weight": torch.randn(4, 2), "bias": torch.randn(4),
         "distance": torch.rand(3, 3).fill_diagonal_(0), "norm": torch.rand(3), "seed": 0, "count": 4, "channels": 3,
-        "order": 1, "pruned": SMALLER, "dense": net(), "models": [net()], "batches": [(X, Y)],
-        "optimizer": torch.optim.SGD(net().parameters(), lr=0.1),
+        "order": 1, "pruned": SMALLER, "dense": model, "models": [model], "batches": [(X, Y)],
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
         "importance": torch_pruning.importance.LAMPImportance(),
     }  # fmt: skip
 
