@@ -9,6 +9,8 @@
 # make shots   a picture of every page, wide and narrow, light and dark, under build/shots
 # make pdf     the whole book as build/book.pdf (playwright and Chromium)
 # make release   one archive of book, records, figures and source with checksums, under build/
+# make audit   a bill of materials of the locked packages, and what is known to be vulnerable among them
+# make matrix  the tests on Python 3.11, 3.12 and 3.13 with the oldest and the newest torch (needs uv, 5 GB for each)
 # make lock    write requirements.lock anew from pyproject.toml (needs uv)
 # make clean   remove what `make book` and `make test` made; keeps .venv, the data cache and the live runs
 
@@ -25,7 +27,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
-.PHONY: book serve test test-long bench zoo check-data check-site shots pdf release lock clean
+.PHONY: book serve test test-long bench zoo check-data check-site shots pdf release audit matrix lock clean
 .DELETE_ON_ERROR:
 
 book: $(STAMP)
@@ -86,6 +88,12 @@ check-site shots pdf: $(STAMP)
 
 release: $(STAMP)
 	@$(PY) -m book._tools release
+
+audit:
+	@.ci/audit
+
+matrix:
+	@.ci/matrix
 
 lock:
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | \

@@ -32,6 +32,7 @@ _HINTS: dict[str, Any] = {
     "factor": Annotated[int, Within("[1, 1000]")],
     "success": Annotated[float, Within("[0, 1]")],
     "schedules": list[str],
+    "executor": str,
     "store": _Folder,
     "records": _Folder,
 }

@@ -105,9 +105,10 @@ def out_of_disk():
 def damage(folder, kind, way, chance):
     """Break a file, and take away a record that was made from it, so that it is asked for; False if there is none."""
     files = sorted((folder / kind).glob("[!.]*.json" if kind in ("dense", "prune") else "[!.]*.pt"))
-    if len(files) < 2:
+    if not files:
         return False
-    path, other = chance.sample(files, 2)
+    path = chance.choice(files)
+    other = chance.choice(sorted(set(folder.glob(f"*/[!.]*{path.suffix}")) - {path}) or files)
     path.write_bytes(other.read_bytes() if way == "another's" else damaged(path.read_bytes())[way])
     if kind in ("weights", "moments"):
         runs = (
@@ -173,7 +174,7 @@ def disturb(folder, kills, chance):
         if broken:
             damages.remove(broken)
             happened[f"damaged in {broken[0]}"] += 1
-        elif not running:
+        elif not killed:
             for record in (folder / chance.choice(KINDS[:2])).glob("[!.]*.json"):
                 record.unlink()
     for number in running:

@@ -121,11 +121,13 @@ def notebook(path):
     exec(taken, defaults)
     del defaults["__builtins__"]
 
-    def call(**values):
-        exec(checked, dict(values))
+    empty = {"records": str(FOLDER / "none")} if "records" in defaults else {}
 
-    sound = {"profile": "smoke", "records": str(FOLDER / "none")}
-    return call, lambda: {name: sound.get(name, value) for name, value in defaults.items()}
+    def call(**values):
+        # By None all the committed ones would be read.
+        exec(checked, values | (empty if values.get("records") is None else {}))
+
+    return call, lambda: {**defaults, "profile": "smoke", **empty}
 
 
 def training(model, dataset, seed, stop, first, **settings):
