@@ -153,7 +153,13 @@ def test_shares_of_flops_that_cannot_be_met_are_named(generator):
         prune(model, inputs, 0.5, ratio_of="flop")
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+def deep_ones_later(names):
+    """Networks of fifty layers and more take ten seconds each, and show nothing that others of their kind do not."""
+    deep = ("preresnet101", "resnet50", "regnetx_002")
+    return [pytest.param(name, marks=pytest.mark.long) if name in deep else name for name in names]
+
+
+@pytest.mark.parametrize("arch", deep_ones_later(ARCHITECTURES))
 def test_pruned_network_equals_masked_network(arch, generator):
     model = small_network(arch, generator).train()
     before = snapshot(model)
@@ -341,7 +347,7 @@ def test_grouped_convolutions_keep_the_columns_of_each_group(units, generator):
     torch.testing.assert_close(*outputs)
 
 
-@pytest.mark.parametrize("name", ["regnetx_002", "regnety_002"])
+@pytest.mark.parametrize("name", deep_ones_later(["regnetx_002", "regnety_002"]))
 @pytest.mark.parametrize("scope", SCOPES)
 def test_regnets_equal_their_masks(name, scope, generator):
     with torch.random.fork_rng():
@@ -359,6 +365,7 @@ def test_regnets_equal_their_masks(name, scope, generator):
     assert cost(pruned, inputs).flops < 0.5 * cost(model, inputs).flops
 
 
+@pytest.mark.long
 def test_a_regnet_is_cut_by_greedy_reconstruction(generator):
     """Its grouped convolutions are what alone reads half of its layers."""
     with torch.random.fork_rng():
@@ -398,7 +405,7 @@ OTHERS_NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS_NETWORKS)
+@pytest.mark.parametrize("name", deep_ones_later(OTHERS_NETWORKS))
 def test_one_call_prunes_the_networks_of_others(name, generator):
     model, inputs = OTHERS_NETWORKS[name](), torch.randn(3, 3, 32, 32, generator=generator).double()
     for module in model.modules():  # weights with which values keep their size from layer to layer
