@@ -62,6 +62,7 @@ def test_a_process_by_itself_shares_nothing():
         assert "forward" not in vars(model[1])
 
 
+@pytest.mark.long
 def test_a_sweep_of_two_processes_leaves_the_records_of_one(tmp_path):
     sweep = (
         "sweep layerwise --profile smoke --seeds 0 --criteria spline --epochs 2 --images 96 --arch alexnet"
