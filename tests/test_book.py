@@ -274,7 +274,7 @@ while not Path("{1}").exists():
     ]
     assert list(layout.running.iterdir()) == []
     assert capsys.readouterr().out.startswith(
-        "2 chapters to run at profile smoke, 2 at a time\n01_first: started"
+        "2 chapters to run at profile smoke, 2 at a time\n02_second: started"
     )
 
 
@@ -308,7 +308,7 @@ def test_interruption_stops_chapters_and_kernels(tmp_path, layout, capsys):
     ]
     interrupt_when(lambda: all(file.exists() for file in files))
     with pytest.raises(KeyboardInterrupt):
-        run_chapters([*paths, tmp_path / "never.ipynb"], layout, "smoke", jobs=2)
+        run_chapters([tmp_path / "never.ipynb", *paths], layout, "smoke", jobs=2)
     assert multiprocessing.active_children() == []
     # A kernel that has ended is still known until the system has cleared it away.
     deadline = time.monotonic() + 10

@@ -52,7 +52,8 @@ def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str, jobs: 
     live = jobs == 1 and sys.stderr.isatty()
     if notebooks:
         print(f"{len(notebooks)} chapters to run at profile {profile}, {jobs} at a time", flush=True)
-    tasks = {path.stem: partial(_run, path, layout, profile, threads, live) for path in notebooks}
+    # The last chapters look at all records and take longest, so they start first.
+    tasks = {path.stem: partial(_run, path, layout, profile, threads, live) for path in reversed(notebooks)}
     failures = run_all(tasks, jobs)
     if failures:
         raise BuildError(f"{len(failures)} of the notebooks failed:\n" + "\n".join(failures.values()))

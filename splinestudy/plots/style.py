@@ -133,6 +133,9 @@ def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) ->
     if folder := os.environ.get("SPLINELIB_FIGURES"):
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
+        # Laid out once, not anew for every file.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         for suffix, (dots_per_inch, metadata) in _FILES.items():
             figure.savefig(root / f"{name}.{suffix}", dpi=dots_per_inch, metadata=metadata)
         (root / f"{name}.json").write_text(json.dumps(read_so_far()))

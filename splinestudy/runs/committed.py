@@ -31,7 +31,8 @@ class Study:
 
     def runs(self) -> list[Run]:
         """The runs of the sweep, those included that are not committed yet."""
-        return plan(self.sweep, self.settings())
+        given = {name: tuple(v) if isinstance(v, list) else v for name, v in self.overrides.items()}
+        return list(_runs(self.sweep, self.profile, tuple(given.items())))
 
     def command(self) -> str:
         """The command that computes the runs, or those that a store lacks."""
@@ -41,6 +42,12 @@ class Study:
             for name, value in self.overrides.items()
         )
         return f"python -m splinestudy sweep {self.sweep} --profile {self.profile}{options} --store STORE"
+
+
+@cache
+def _runs(sweep: str, profile: str, overrides: tuple[tuple[str, Any], ...]) -> tuple[Run, ...]:
+    """What one chapter asks dozens of times."""
+    return tuple(plan(sweep, get_profile(profile, **dict(overrides))))
 
 
 def _all(sweeps: str, profile: str, **overrides: Any) -> tuple[Study, ...]:
