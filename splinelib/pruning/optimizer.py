@@ -46,6 +46,11 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
                     f"{type(dense).__name__}: give the network that it was made for"
                 )
     new = dict(pruned.named_parameters())
+    if missing := sorted(set(names.values()) - new.keys()):
+        kinds = type(pruned).__name__, type(dense).__name__
+        raise SettingError(
+            f"pruned is a {kinds[0]} without {missing[0]!r}: give what was made of this {kinds[1]}"
+        )
     held = {names[id(parameter)]: state for parameter, state in optimizer.state.items()}
     moved = copy.copy(optimizer)
     moved.param_groups = [

@@ -12,7 +12,7 @@ def seeded_weights(seed: int) -> Iterator[None]:
     """Modules built inside draw their weights from ``seed``, on the CPU; the global RNG is left as it was."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would reseed the accelerators too, whose state is not forked here.
-        torch.random.default_generator.manual_seed(seed)
+        torch.random.default_generator.manual_seed(int(seed))
         yield
 
 
