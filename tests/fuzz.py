@@ -5,6 +5,7 @@ further arguments are what the names of the targets begin with.
 """
 
 import collections
+import contextlib
 import math
 import random
 import signal
@@ -76,7 +77,8 @@ class Call:
             signal.setitimer(signal.ITIMER_REAL, SECONDS)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.function(**self.arguments)
+                with contextlib.chdir(tempfile.gettempdir()):  # for what a relative path names
+                    self.function(**self.arguments)
             return "silent" if self.bad else "accepted"
         except SplineError:
             return "refused"
