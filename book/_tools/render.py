@@ -48,8 +48,16 @@ def render(layout: Layout, strict: bool = True) -> Path:
 def lighten(site: Path) -> None:
     """Take out what no reader needs: maps of scripts, fonts that all browsers have in a smaller form, other languages.
 
-    The source of a chapter becomes the notebook as committed.
+    The source of a chapter becomes the notebook as committed. And what the theme leaves without a name, or with a role
+    that does not fit, is mended for those who listen to a page.
     """
+    toggle, citations = '<span class="toctree-toggle"', 'class="citation-list"'
+    for path in site.rglob("*.html"):
+        text = path.read_text("utf-8")
+        mended = text.replace(f"<summary>{toggle}", f'<summary aria-label="parts">{toggle}')
+        mended = mended.replace(f'<div role="list" {citations}>', f"<div {citations}>")
+        if mended != text:
+            path.write_text(mended, "utf-8")
     for pattern in ("*.map", "*.ttf", "locales/**/*.*"):
         for path in (site / "_static").rglob(pattern):
             path.unlink()
