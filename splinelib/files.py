@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
+import stat
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ def file_errors(path: Path | str, what: str) -> Iterator[None]:
     ``what`` says what cannot be done: read, renamed (where ``FileNotFoundError`` stays what it is) or written.
     """
     try:
+        if what == "read":
+            _check_plain(path)
         yield
     except OSError as error:
         if isinstance(error, FileError | TimeoutError):  # a lock's time-out is no fault
@@ -50,6 +53,13 @@ def file_errors(path: Path | str, what: str) -> Iterator[None]:
         name = os.strerror(error.errno) if error.errno else str(error)
         remedy = _REMEDIES.get(errno.errorcode.get(error.errno or 0, ""), "see to it, and run again")
         raise FileError(f"{path} cannot be {what} ({name}): {remedy}") from error
+
+
+def _check_plain(path: Path | str) -> None:
+    """Raise :class:`FileError` for a pipe, a socket or a device, which may never end."""
+    mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FileError(f"{path} cannot be read: it is no plain file, move it away")
 
 
 @contextlib.contextmanager
@@ -163,6 +173,8 @@ def _digest(*values: Any) -> str:
 def _chunks(value: Any) -> Iterator[bytes | memoryview]:
     """Everything that makes up a value, as bytes; lists and tuples are alike."""
     if isinstance(value, torch.Tensor):
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise DamagedError(f"a tensor of shape {tuple(value.shape)} is larger than what is held of it")
         yield f"{value.dtype} {tuple(value.shape)}\n".encode()
         yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
     elif isinstance(value, dict | list | tuple):

@@ -206,14 +206,14 @@ def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore
 
 def _list(runs: Sequence[Run], store: RecordStore) -> int:
     for run in runs:
-        state = "done" if store.holds(store.path(run)) else "left"
+        state = "done" if store.holds(store.path(run)) and store.load(run) is not None else "left"
         print(f"{state} {run.kind} {run_key(run)} {run}")
     return 0
 
 
 def _slurm(options: argparse.Namespace) -> int:
     check("--workers", options.workers, Count)
-    check("--hours", options.hours, Annotated[float, Within("(0, 10000]")])
+    check("--hours", options.hours, Annotated[float, Within("[0.05, 10000]")])
     check("--gpus", options.gpus, Annotated[int, Within("[0, 64]")])
     names = ("profile", "sweep", "store", "workers", "hours", "gpus")
     print(slurm_script(**{name: getattr(options, name) for name in names}), end="")

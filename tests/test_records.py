@@ -2,16 +2,19 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import re
+import shutil
 
 import pytest
 import torch
 from breaking import damaged
 from tiny_runs import tiny_plan
 
-from splinelib.errors import RecordError
+from splinelib.errors import FileError, RecordError
 from splinelib.files import atomic_path, sha256_of
 from splinestudy.caches import cache_dir
+from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.provenance import provenance
 from splinestudy.runs.records import RecordStore, read_record, run_key, settings_dict
@@ -248,3 +251,20 @@ def test_caches_lie_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.platform", "linux")
     assert cache_dir("SPLINELIB_TEST", "runs") == tmp_path / "splinelib" / "runs"
     assert not (tmp_path / "splinelib").exists()
+
+
+def test_pipes_files_as_stores_and_records_of_another_kind_are_named(tmp_path):
+    run = STUDIES[0].runs()[0]
+    store = RecordStore(tmp_path / "store")
+    store.save(run, {}, {})
+    (store.root / "prune").mkdir()
+    shutil.copy(store.path(run), store.root / "prune")
+    with pytest.raises(RecordError, match="is of kind 'dense'"):
+        store.load_all("prune")
+    store.path(run).unlink()
+    os.mkfifo(store.path(run))
+    with pytest.raises(FileError, match="no plain file"):
+        store.load(run)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="is a file: name a folder"):
+        RecordStore(tmp_path / "file").holds(tmp_path / "file" / "x")

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import splinelib
 from splinelib.criteria import FilterNorm
 from splinelib.errors import DamagedError, FileError, RecordError, SettingError, SplineError
 from splinelib.partition import Slice2D, compare, compute_partition, kept_units
+from splinelib.pruning import saving
 from splinelib.pruning import cut_of, fold_units, mask_units, merge_units
 from splinestudy.models import build_model
 
@@ -176,3 +178,31 @@ def test_the_cut_says_which_units_of_the_partition_stay():
     found = compare(compute_partition(dense, plane), compute_partition(pruned, plane), kept=kept)
     assert len(kept) == 5
     assert found is not None
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["x", "[]", "null", "{}", '{"schema": 1}', '{"schema": "2", "cut": null, "shared": {}}', "[" * 100_000]
+    + [f'{{"schema": 1, "shared": {{}}, "cut": {cut}}}' for cut in ("[1]", '{"selection": {}}', "7")]
+    + ['{"schema": 1, "cut": null, "shared": {"a": "b"}}', '{"schema": 1, "cut": null, "shared": [3]}'],
+)
+def test_what_a_file_says_of_the_cut_may_be_nonsense(said, tmp_path):
+    tensors = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}
+    save_file(tensors, tmp_path / "x", {"splinelib": said, "digest": saving._digest(said, tensors)})
+    with pytest.raises(DamagedError, match="says nothing sound"):
+        splinelib.load(tmp_path / "x", into=nn.Linear(2, 2))
+
+
+def test_networks_without_values_are_refused(tmp_path):
+    splinelib.save(nn.Linear(2, 2), tmp_path / "x")
+    for empty in (nn.Linear(2, 2, device="meta"), nn.LazyLinear(2)):
+        with pytest.raises(SettingError, match="holds no values yet"):
+            splinelib.load(tmp_path / "x", into=empty)
+        with pytest.raises(SettingError, match="holds no values yet"):
+            splinelib.save(empty, tmp_path / "y")
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="no plain file"):
+        splinelib.load(tmp_path / "pipe", into=nn.Linear(2, 2))

@@ -354,6 +354,19 @@ def test_a_damaged_record_is_computed_anew(how, tmp_path, executed):
     assert [record.results["number"] for record in report.records] == [1, 2, 4]
 
 
+@pytest.mark.parametrize("content", [{}, {"x": torch.zeros(1).expand(10**13)}], ids=["no key", "a bomb"])
+def test_weights_that_do_not_fit_are_computed_again(content, complete, tmp_path):
+    shutil.copytree(complete[0], tmp_path / "store")
+    store = RecordStore(tmp_path / "store")
+    path, expected = store.weights_path(DENSE_0), without_clock(store.load(SPLINE_0).results)
+    torch.save({"name": path.stem, "digest": "", "content": content} if content else {}, path)
+    store.path(SPLINE_0).unlink()
+    report = sweep_tiny(store.root, [SPLINE_0])
+    assert report.failed == []
+    assert path.with_suffix(".damaged").exists()
+    assert without_clock(report.records[0].results) == expected
+
+
 @pytest.mark.parametrize("how", ["altered", "truncated", "empty", "other", "another seed's"])
 def test_damaged_weights_are_set_aside_and_computed_again(how, complete, tmp_path):
     shutil.copytree(complete[0], tmp_path / "store")

@@ -44,6 +44,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_file
 
     model, path = eager(model), _file(path)
+    _check_real(model)
     state = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     shared = {
@@ -84,11 +85,11 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
     Linear(in_features=2, out_features=4, bias=True)
     """
     path = _file(path)
-    with file_errors(path, "read"):
-        held, tensors = _read(path)
     into = eager(into)
-    smaller = _cut(held).apply_to(into) if held["cut"] else duplicate(into)
-    tensors |= {name: tensors[source] for name, source in held["shared"].items()}
+    _check_real(into)
+    with file_errors(path, "read"):
+        cut, tensors = _read(path)
+    smaller = duplicate(into) if cut is None else cut.apply_to(into)
     try:
         smaller.load_state_dict(tensors)
     except RuntimeError as error:
@@ -105,8 +106,16 @@ def _file(path: str | Path) -> Path:
     return Path(path)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What is said of the network, and its tensors."""
+def _check_real(model: nn.Module) -> None:
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if value.is_meta or nn.parameter.is_lazy(value):
+            raise SettingError(
+                f"{name!r} of {type(model).__name__} holds no values yet: materialise the network first"
+            )
+
+
+def _read(path: Path) -> tuple[Cut | None, dict[str, Tensor]]:
+    """What was cut from the network, and its tensors, the shared ones under each of their names."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -119,16 +128,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise RecordError(f"{path} was not written by splinelib.save: load its tensors with safetensors")
     if said.get("digest") != _digest(said[_KEY], tensors):
         raise DamagedError(f"{path} was altered: its digest does not fit its content")
-    held = json.loads(said[_KEY])
-    if held["schema"] > SCHEMA:
-        raise RecordError(
-            f"{path} is of schema {held['schema']}, this splinelib knows {SCHEMA}: update splinelib"
-        )
-    return held, tensors
+    try:
+        held = json.loads(said[_KEY])
+        schema, shared = held["schema"], dict(held["shared"])
+        if type(schema) is not int:
+            raise TypeError(f"schema {schema!r}")
+        if schema > SCHEMA:
+            raise RecordError(
+                f"{path} is of schema {schema}, this splinelib knows {SCHEMA}: update splinelib"
+            )
+        tensors |= {name: tensors[source] for name, source in shared.items()}
+        return _cut(held["cut"]), tensors
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SettingError) as error:
+        raise DamagedError(
+            f"{path} says nothing sound of what was cut ({type(error).__name__}: {error})"
+        ) from error
 
 
-def _cut(held: dict[str, Any]) -> Cut:
-    cut = held["cut"]
+def _cut(cut: Any) -> Cut | None:
+    if cut is None:
+        return None
     return Cut(cut["selection"], cut["units"], [Channels(**part) for part in cut["channels"]])
 
 

@@ -119,11 +119,9 @@ def new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
 
 def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torch.device) -> nn.Module:
     """The network that a finished dense run left in ``store``, in eval mode."""
-    weights = store.load_tensors(store.weights_path(run))
-    if weights is None:
-        raise LostError(f"store {store.root} has no sound weights of {run}: run it again, as a sweep does")
     model = new_model(run, data, device)
-    model.load_state_dict(weights)
+    if store.load_tensors(store.weights_path(run), model.load_state_dict) is None:
+        raise LostError(f"store {store.root} has no sound weights of {run}: run it again, as a sweep does")
     return model.eval()
 
 

@@ -125,8 +125,11 @@ class RecordStore:
         return self.root / "locks" / f"{run_key(run)}.lease"
 
     def holds(self, path: Path) -> bool:
-        """Whether the store has this file."""
-        return path.exists()
+        """Whether the store has this file. Raises :class:`FileError` for a store that is a file, or cannot be read."""
+        with file_errors(path, "read"):
+            if self.root.is_file():
+                raise FileError(f"store {self.root} is a file: name a folder")
+            return path.exists()
 
     def load(self, run: Settings) -> Record | None:
         """The run's record, or None if there is none.
@@ -153,11 +156,32 @@ class RecordStore:
     def load_all(self, kind: str) -> list[Record]:
         """All records of one kind, in the order of their keys. Raises as :meth:`load` does."""
         paths = sorted((self.root / kind).glob("[!.]*.json"))
-        return [record for path in paths if (record := self._sound(path, read_record)) is not None]
+        found = [record for path in paths if (record := self._sound(path, read_record)) is not None]
+        for record in found:
+            if record.kind != kind:
+                raise RecordError(
+                    f"{self.root / kind / record.key}.json is of kind {record.kind!r}: move it there"
+                )
+        return found
 
-    def load_tensors(self, path: Path) -> dict[str, Any] | None:
-        """Content of a file of weights, a checkpoint or a moment of this store; None where there is none."""
-        return self._sound(path, load_tensors)
+    def load_tensors(
+        self, path: Path, use: Callable[[dict[str, Any]], Any] | None = None
+    ) -> dict[str, Any] | None:
+        """Content of a file of weights, a checkpoint or a moment of this store; None where there is none.
+
+        Where ``use`` of the content fails, as that of a network's state does which lacks a key, the file is damaged.
+        """
+
+        def read(file: Path) -> dict[str, Any]:
+            content = load_tensors(file)
+            try:
+                if use is not None:
+                    use(content)
+            except (RuntimeError, KeyError, TypeError) as error:
+                raise DamagedError(f"{file} does not hold what it should ({str(error)[:200]})") from error
+            return content
+
+        return self._sound(path, read)
 
     def save(self, run: Settings, results: dict[str, Any], provenance: dict[str, Any]) -> Record:
         """Write the run's record. Raises :class:`RecordError` if ``results`` holds other than JSON values, or NaN."""

@@ -26,7 +26,7 @@ from typing import Any
 import fsspec
 from filelock import Timeout
 
-from splinelib.errors import FileError, SplineError
+from splinelib.errors import FileError, SettingError, SplineError
 from splinelib.files import atomic_path, sha256_of
 from splinestudy import caches
 from splinestudy.runs.records import Content, Record, RecordStore, Settings, read_record
@@ -42,6 +42,8 @@ def open_store(address: str | Path) -> RecordStore:
     >>> open_store("memory://runs").address
     'memory://runs'
     """
+    if not str(address):
+        raise SettingError("store is '': name a folder, or an address")
     return RemoteStore(str(address)) if "://" in str(address) else RecordStore(address)
 
 
