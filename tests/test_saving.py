@@ -11,8 +11,7 @@ import splinelib
 from splinelib.criteria import FilterNorm
 from splinelib.errors import DamagedError, FileError, RecordError, SettingError, SplineError
 from splinelib.partition import Slice2D, compare, compute_partition, kept_units
-from splinelib.pruning import saving
-from splinelib.pruning import cut_of, fold_units, mask_units, merge_units
+from splinelib.pruning import cut_of, fold_units, mask_units, merge_units, saving
 from splinestudy.models import build_model
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
