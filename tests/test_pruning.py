@@ -154,8 +154,8 @@ def test_shares_of_flops_that_cannot_be_met_are_named(generator):
 
 
 def deep_ones_later(names):
-    """Networks of fifty layers and more take ten seconds each, and show nothing that others of their kind do not."""
-    deep = ("preresnet101", "resnet50", "regnetx_002")
+    """Large networks take five to fifteen seconds each, and show little that others of their kind do not."""
+    deep = ("preresnet101", "resnet50", "regnetx_002", "regnety_002", "vgg16")
     return [pytest.param(name, marks=pytest.mark.long) if name in deep else name for name in names]
 
 
