@@ -7,8 +7,9 @@ import statistics
 
 import matplotlib.pyplot as plt
 
-from benchmarks.page import LOOKS, STATIC, load, machine_text, markdown_table, write_figure, write_text
+from benchmarks.page import LOOKS, STATIC, load, machine_text, write_figure, write_text
 from splinestudy import plots
+from splinestudy.results.tables import markdown_table
 
 NAMES = {"vgg16_bn": "VGG-16", "preresnet20": "PreResNet-20", "preresnet101": "PreResNet-101"}
 PASSES = {"step": "training step", "inference": "inference pass"}

@@ -27,14 +27,6 @@ def write_text(lines, name):
     (STATIC / name).write_text("\n".join(lines) + "\n")
 
 
-def markdown_table(columns, rows):
-    """Lines of a table; ``columns`` maps each heading to its alignment, ``rows`` are lists of cells."""
-    lines = [list(columns), list(columns.values()), *rows]
-    text = ["| " + " | ".join(line) + " |" for line in lines]
-    text[1] = text[1].replace(" ", "")
-    return text
-
-
 def machine_text(machine):
     """What was measured on what."""
     where = f", {machine['device']}" if machine.get("device", "cpu") != "cpu" else ""

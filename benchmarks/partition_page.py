@@ -4,8 +4,9 @@ import re
 
 import matplotlib.pyplot as plt
 
-from benchmarks.page import load, machine_text, markdown_table, write_figure, write_text
+from benchmarks.page import load, machine_text, write_figure, write_text
 from splinestudy import plots
+from splinestudy.results.tables import markdown_table
 
 CURVES = (
     ("cpu", "partition", "#0072B2", "o", "-"),

@@ -16,11 +16,12 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.page import RESULTS, load, markdown_table, write_text
+from benchmarks.page import RESULTS, load, write_text
 from splinelib.errors import SplineError
 from splinelib.files import atomic_path
 from splinelib.partition import Slice2D
 from splinelib.partition.engine.reader import read_layout
+from splinestudy.results.tables import markdown_table
 
 # Transformers, which have a convolution or few at their start, are not asked: attention multiplies activations.
 LEAST_CONVOLUTIONS = 8

@@ -17,11 +17,12 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.page import RESULTS, load, markdown_table, write_text
+from benchmarks.page import RESULTS, load, write_text
 from splinelib import Spline, read_layers
 from splinelib.files import atomic_path
 from splinelib.pruning import select_units
 from splinelib.pruning.pipeline import remove_compensated
+from splinestudy.results.tables import markdown_table
 from tests.oracles_cut import without_units
 
 MODELS = {

@@ -187,14 +187,14 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore) -> int:
-    how = {"executor": options.executor, "gpus": options.gpus}
     report = execute(
-        runs=runs,
-        store=store,
+        options.executor,
+        runs,
+        store,
         profile=options.profile,
+        gpus=options.gpus,
         budget=options.budget,
         wait=not options.no_wait,
-        **how,
     )
     if distributed.part()[0]:
         return 0

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import cost_page, detection, page, step_time, zoo
 from benchmarks.machine import CPU, least
-from splinelib import code_distance, remove_units, sign_codes
+from splinelib import remove_units, sign_codes
+from splinelib.early_bird import code_distance
 from splinestudy.models import build_model
 
 BITS_OF_ALL = 2**22  # more than any layer here has, so codes are not sampled

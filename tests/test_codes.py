@@ -13,8 +13,8 @@ from tiny_nets import images, small_network, tiny_cnn
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
-from splinelib import code_distance, sign_codes
-from splinelib.early_bird import PackedCode
+from splinelib import sign_codes
+from splinelib.early_bird import PackedCode, code_distance
 from splinelib.early_bird import codes as codes_module
 from splinelib.early_bird.codes import _sample
 from splinelib.early_bird.distances import (

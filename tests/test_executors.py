@@ -18,10 +18,8 @@ from splinestudy.__main__ import main
 from splinestudy.runs.executors import execute
 from splinestudy.runs.records import RecordStore, run_key
 
-RAY = importlib.util.find_spec("ray") is not None
 on_ray = [
     pytest.mark.long,
-    pytest.mark.skipif(not RAY, reason="needs ray"),
     pytest.mark.filterwarnings("default"),
 ]
 
@@ -64,7 +62,8 @@ def test_settings_outside_are_named(settings, named, store):
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of one core each and half a pretended GPU, whose workers find these tests."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    from ray import cluster_utils
+
     with pytest.MonkeyPatch.context() as patch:
         here = os.path.dirname(ray_runs.__file__)
         patch.setenv("PYTHONPATH", os.pathsep.join([here, os.path.dirname(here)]))
@@ -157,7 +156,6 @@ class TestOnACluster:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not RAY, reason="needs ray")
 def test_after_the_head_is_lost_the_same_command_goes_on(cluster, store, tmp_path, monkeypatch):
     from ray import cluster_utils
 

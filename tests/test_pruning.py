@@ -11,12 +11,12 @@ from oracles import brute_force_selection
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 
-from splinelib import Spline, mask_units, prune, read_layers, remove_units
+from splinelib import Spline, prune, read_layers, remove_units
 from splinelib.criteria import FilterNorm, Random, ReconstructionCost
 from splinelib.criteria.interop import SplineImportance
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.layers import Layer, folded
-from splinelib.pruning import cost, select_budget, select_units
+from splinelib.pruning import cost, mask_units, select_budget, select_units
 from splinestudy.models import ARCHITECTURES, ChannelSelection
 
 SCOPES = ("layerwise", "global")

@@ -33,8 +33,8 @@ def _tiny(monkeypatch):
 @pytest.fixture(scope="session")
 def server():
     """The address of a bucket on a server of S3, on this machine."""
-    pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
+    import moto.server as moto
+
     running = moto.ThreadedMotoServer(port=0, verbose=False)
     running.start()
     with pytest.MonkeyPatch.context() as patch:

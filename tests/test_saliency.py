@@ -10,7 +10,8 @@ from torch.nn.utils import parametrizations
 
 from splinelib import Spline, read_layers
 from splinelib.criteria.activations import CodeDistance, OutputAngle
-from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor, TorchPruningScore, unit_sums
+from splinelib.criteria.gradients import SNIP, GraSP, SynFlow, Taylor, TorchPruningScore
+from splinelib.criteria.unit_sums import unit_sums
 from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm
 from splinelib.errors import SettingError, TrainingError, UnsupportedModuleError
 from splinelib.layers.hyperplanes import raw_rows

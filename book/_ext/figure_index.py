@@ -1,6 +1,5 @@
 """The directive ``figure-index``: every figure of the book that has files, with thumbnail and number."""
 
-import re
 from html import escape
 from typing import Any
 
@@ -37,11 +36,10 @@ def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 def card(figure: Figure) -> str:
     """One figure's entry."""
-    first = re.split(r"(?<=[.:;]) ", figure.caption)[0].rstrip(":;")
     return (
         f'<li><a href="{figure.page}.html#{figure.name}">'
         f'<img src="figures/thumbnails/{figure.name}.png" alt="" loading="lazy">'
-        f"<span>Fig. {figure.number}</span> {escape(first)}</a></li>"
+        f"<span>Fig. {figure.number}</span> {escape(figure.title)}</a></li>"
     )
 
 

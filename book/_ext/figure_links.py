@@ -40,6 +40,11 @@ class Figure:
         return f"make book NOTEBOOK={found[1]}" if found else "make book"
 
     @property
+    def title(self) -> str:
+        """The caption's first sentence, or what stands before its first colon."""
+        return re.split(r"(?<=[.:;]) ", self.caption)[0].rstrip(".:;")
+
+    @property
     def records(self) -> str:
         """Which committed records its chapter had read by then."""
         path = self.files[0].with_suffix(".json")
@@ -57,7 +62,7 @@ class Figure:
     def bibtex(self, book: str) -> str:
         """An entry of its own."""
         citation = _citation()
-        title = re.split(r"(?<=[.:;]) ", self.caption)[0].rstrip(".:;").replace("\\", "").replace("$", "")
+        title = self.title.replace("\\", "").replace("$", "")
         fields = {
             "author": "{The splinelib authors}",
             "title": f"{title} (figure {self.number})",

@@ -5,6 +5,7 @@ from typing import Any
 
 from splinestudy import plots
 from splinestudy.results import explorers
+from splinestudy.results.claim_marks import claim_marks
 from splinestudy.results.comparisons import MARGIN
 from splinestudy.results.simultaneous import MARGIN as PROTOCOL_MARGIN
 from splinestudy.runs.committed import committed_store
@@ -33,7 +34,8 @@ def write_explorers(layout: Layout) -> None:
     made[0].write_text(early)
     made[2].write_text(compared)
     draw_early_bird(made[1], trainings)
-    draw_comparison(made[3], comparisons)
+    figure, _ = plots.first_case(claim_marks("C5", store))
+    figure.savefig(made[3], dpi=110, metadata={"Software": None})
 
 
 def pages(trainings: list[dict[str, Any]], comparisons: list[dict[str, Any]]) -> tuple[str, str]:
@@ -50,21 +52,4 @@ def draw_early_bird(path: Path, trainings: list[dict[str, Any]]) -> None:
     for ax, training in zip(axes, trainings, strict=True):
         seed = training["seeds"][0]
         plots.epoch_matrix(ax, explorers.whole(seed["distances"], len(seed["accuracy"])), training["name"])
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def draw_comparison(path: Path, comparisons: list[dict[str, Any]]) -> None:
-    """Draw what stands in the explorer's place on paper: every ratio of the first network."""
-    ratios = comparisons[0]["ratios"]
-    figure, axes = plots.panels(len(ratios), 4.6, 4.4)
-    for ax, part in zip(axes, ratios, strict=True):
-        rows = part["intervals"][explorers.SETS[0]][::-1]
-        for place, (_, difference, low, high, _) in enumerate(rows):
-            ax.plot(
-                [difference if end is None else end for end in (low, high)], [place, place], color="#444444"
-            )
-            ax.plot(difference, place, "o", color="#0072B2")
-        ax.set_yticks(range(len(rows)), [row[0] for row in rows])
-        ax.axvline(0, color="black", linewidth=0.8)
-        ax.set(title=f"{comparisons[0]['network']}, {part['ratio']:g}", xlabel="spline − method (points)")
     figure.savefig(path, dpi=110, metadata={"Software": None})

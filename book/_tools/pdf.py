@@ -1,12 +1,9 @@
 """The whole book as one PDF, printed by a browser from one long page."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from .layout import BUILD, ROOT, BuildError, Layout
+from .layout import BUILD, Layout
+from .render import jupyter_book
 from .shots import OPTIONS, find_browser
 
 FOOTER = '<div style="font-size: 8px; width: 100%; text-align: center"><span class="pageNumber"></span></div>'
@@ -41,13 +38,7 @@ def make_pdf(layout: Layout) -> Path:
 
 def one_page(layout: Layout) -> Path:
     """All chapters on one HTML page."""
-    work = BUILD / "pdf"
-    shutil.rmtree(work, ignore_errors=True)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(layout.source), "-q"]
-    command += ["--config", str(ROOT / "_config.yml"), "--path-output", str(work)]
-    command += ["--builder", "custom", "--custom-builder", "singlehtml"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | layout.environment())
-    page = work / "_build" / "singlehtml" / "index.html"
-    if done.returncode or not page.exists():
-        raise BuildError(f"{done.stdout.strip()}\nthe book does not render as one page (see above)")
-    return page
+    made = jupyter_book(
+        layout, "pdf", "singlehtml", ["--builder", "custom", "--custom-builder", "singlehtml"]
+    )
+    return made / "index.html"

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .layout import BOOK, BUILD, NOTEBOOKS, ROOT, BuildError, Layout, shown
@@ -27,22 +28,28 @@ def render(layout: Layout, strict: bool = True) -> Path:
     key = _key(layout)
     if strict and page.exists() and made_from.exists() and made_from.read_text() == key:
         return page
-    work = BUILD / "render"
-    shutil.rmtree(work, ignore_errors=True)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(layout.source)]
-    command += ["--config", str(ROOT / "_config.yml"), "--path-output", str(work), "-q"]
-    command += ["-W", "-n", "--keep-going"] if strict else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | layout.environment())
-    if done.returncode:
-        raise BuildError(f"{done.stdout.strip()}\nthe book does not render (see the warnings above)")
-    lighten(work / "_build" / "html")
+    made = jupyter_book(layout, "render", "html", ["-W", "-n", "--keep-going"] if strict else [])
+    lighten(made)
     made_from.unlink(missing_ok=True)
     shutil.rmtree(layout.site, ignore_errors=True)
     layout.site.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(work / "_build" / "html", layout.site)
+    shutil.move(made, layout.site)
     if strict:
         made_from.write_text(key)
     return page
+
+
+def jupyter_book(layout: Layout, name: str, builder: str, options: Sequence[str]) -> Path:
+    """What Jupyter Book makes of the book in the new folder ``build/name``. Raises BuildError with its warnings."""
+    work = BUILD / name
+    shutil.rmtree(work, ignore_errors=True)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(layout.source)]
+    command += ["--config", str(ROOT / "_config.yml"), "--path-output", str(work), "-q", *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | layout.environment())
+    made = work / "_build" / builder
+    if done.returncode or not made.exists():
+        raise BuildError(f"{done.stdout.strip()}\nthe book does not render (see the warnings above)")
+    return made
 
 
 def lighten(site: Path) -> None:

@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_map_only
 
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.kinds import Kind, axis_of, channel_axis, kind_of
+from splinelib.layers.kinds import Kind, channel_axis, kind_of
 from splinelib.layers.labels import distinct_pairs, fed_channel, reached
-from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides
+from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie
 from splinelib.layers.probe import Call, answers, noise, probe
 
 _EXACT = 2**27
@@ -285,21 +285,5 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
     for tensor in tensors_in(found.outputs):
         if tensor.is_floating_point():
             observer.touch(tensor, "")
-    _tie(model, found)
+    tie(model, found)
     return found
-
-
-def _tie(model: nn.Module, found: Observed) -> None:
-    """Join the channels of modules that share a weight."""
-    users: dict[tuple[int, int | None], np.ndarray] = {}
-    for name, module in model.named_modules():
-        kind = kind_of(module)
-        if kind is None:
-            continue
-        for key, tensor in module._parameters.items():
-            for writes, side in enumerate(sides(name, kind)):
-                axis = None if tensor is None else axis_of(module, key, bool(writes))
-                if axis is None or side not in found.first or tensor.shape[axis] != found.width[side]:
-                    continue
-                numbers = found.numbers(side, 0)
-                found.join(numbers, users.setdefault((id(tensor), axis), numbers))

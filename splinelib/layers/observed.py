@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from splinelib.layers.kinds import Kind
+from splinelib.layers.kinds import Kind, axis_of, kind_of
 from splinelib.layers.probe import noise
 
 Side = tuple[str, str | int]
@@ -52,6 +52,22 @@ class Observed:
 def sides(name: str, kind: Kind) -> tuple[Side, Side]:
     """The sides that a module reads and writes."""
     return (name, "in"), (name, "in" if kind.coupled else "out")
+
+
+def tie(model: nn.Module, found: Observed) -> None:
+    """Join the channels of modules that share a weight."""
+    users: dict[tuple[int, int | None], np.ndarray] = {}
+    for name, module in model.named_modules():
+        kind = kind_of(module)
+        if kind is None:
+            continue
+        for key, tensor in module._parameters.items():
+            for writes, side in enumerate(sides(name, kind)):
+                axis = None if tensor is None else axis_of(module, key, bool(writes))
+                if axis is None or side not in found.first or tensor.shape[axis] != found.width[side]:
+                    continue
+                numbers = found.numbers(side, 0)
+                found.join(numbers, users.setdefault((id(tensor), axis), numbers))
 
 
 def by_channel(values: Tensor, axis: int) -> Tensor:

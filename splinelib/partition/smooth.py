@@ -36,13 +36,10 @@ class AffinePieces(nn.Module):
 
     @checked
     def __init__(self, breaks: Tensor, slopes: Tensor, height: float) -> None:
-        for name, values, shape in (
-            ("breaks", breaks, (len(breaks.ravel()),)),
-            ("slopes", slopes, (breaks.numel() + 1,)),
-        ):
-            if values.shape != shape or not len(breaks.ravel()):
-                raise SettingError(f"{name} are {shown(values)}: give breaks [n] and slopes [n + 1]")
-            check_finite(name, values)
+        if breaks.ndim != 1 or not len(breaks) or slopes.shape != (len(breaks) + 1,):
+            raise SettingError(f"breaks are {shown(breaks)}, slopes {shown(slopes)}: give [n] and [n + 1]")
+        check_finite("breaks", breaks)
+        check_finite("slopes", slopes)
         super().__init__()
         self.height = height
         self.register_buffer("breaks", breaks)

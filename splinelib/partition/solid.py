@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from splinelib.checks import Count, check_fields, checked
 from splinelib.errors import LimitError, SettingError, UnsupportedModuleError
 from splinelib.partition.engine.agreement import node_sums
-from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Node, Value
+from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Node, Value, needed_nodes
 from splinelib.partition.engine.points import as_numbers
 from splinelib.partition.engine.polyhedra import Polyhedron, box, half, measure, packed
-from splinelib.partition.engine.program import UnitLayer, needed_nodes, unit_layers
+from splinelib.partition.engine.program import UnitLayer, unit_layers
 from splinelib.partition.engine.reader import read_layout
 from splinelib.partition.engine.rounding import RELATIVE
 from splinelib.partition.slices import Plane, Slice2D

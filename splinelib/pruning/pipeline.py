@@ -139,5 +139,6 @@ def remove_compensated(
     if compensate == "merge":
         return merge_units(model, example_inputs, selection, layers=layers)
     if compensate == "least_squares":
-        return reconstruct(model, selection, calibration_images(model, data), layers=layers)
+        assert data is not None  # as prune has asked
+        return reconstruct(model, selection, data, layers=layers)
     return remove_units(model, example_inputs, selection, layers)

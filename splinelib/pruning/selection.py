@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import Count, check, checked
+from splinelib.checks import Count, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import Inputs
 from splinelib.layers.fit import check_layers
@@ -55,10 +55,9 @@ def select_units(
         round_to: a layer keeps the nearest multiple of so many channels, if it has that many.
         min_units: a layer keeps so many units, if it has that many.
 
-    A layer whose channels come in groups (:attr:`splinelib.layers.layer.Layer.groups`) loses equally many from
-    each, the
-    lowest of each, and keeps at least one of each; so its share is rounded to whole numbers per group, which in global
-    scope may change the total a little.
+    A layer whose channels come in groups (:attr:`splinelib.layers.layer.Layer.groups`) loses equally many from each,
+    the lowest of each, and keeps at least one of each; so its share is rounded to whole numbers per group, which in
+    global scope may change the total a little.
 
     Raises:
         SettingError: for a ratio or scope outside these, or scores that do not fit the layers, are not finite, or
@@ -146,11 +145,6 @@ def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: fl
     owner = torch.cat([torch.full((len(c),), index) for index, c in enumerate(candidates)])
     fallen = owner[torch.cat(candidates).argsort(stable=True)[:total]]
     return torch.bincount(fallen, minlength=len(scores)).tolist()
-
-
-def check_ratio_of(ratio_of: str) -> None:
-    """Raise :class:`SettingError` for anything but the names in ``RatioOf``."""
-    check("ratio_of", ratio_of, RatioOf)
 
 
 def choose_share(

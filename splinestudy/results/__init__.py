@@ -19,6 +19,7 @@ from splinestudy.results.early_bird import layer_table as layer_table
 from splinestudy.results.early_bird import mean_matrix as mean_matrix
 from splinestudy.results.early_bird import threshold_outcomes as threshold_outcomes
 from splinestudy.results.names import network_name as network_name
+from splinestudy.results.names import profile_of as profile_of
 from splinestudy.results.pruning import is_start as is_start
 from splinestudy.results.pruning import one_shot_table as one_shot_table
 from splinestudy.results.pruning import pruning_table as pruning_table

@@ -8,6 +8,7 @@ import pandas as pd
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of
+from splinestudy.results.tables import markdown_table
 from splinestudy.runs.records import Record
 
 VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
@@ -16,8 +17,8 @@ VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
     """Rows with equal keys as a Markdown table."""
     header = list(rows[0])
-    lines = [header, ["---"] * len(header), *[[row[name] for name in header] for row in rows]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [[row[name] for name in header] for row in rows]
+    return "\n".join(markdown_table(dict.fromkeys(header, "---"), lines))
 
 
 def detection_claim(records: Sequence[Record]) -> dict[str, str]:

@@ -10,17 +10,14 @@ from splinelib.pruning.selection import Scope
 from splinestudy.results.claims import dense_studies, studies
 from splinestudy.results.comparisons import paired_differences, summarise
 from splinestudy.results.names import network_name
-from splinestudy.results.protocol import PAPER_ERA, judge
-from splinestudy.results.protocol_rows import early_studies, judged
+from splinestudy.results.protocol import PAPER_ERA, TODAY, judge
+from splinestudy.results.protocol_rows import early_studies, studied
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record, RecordStore
 
 SETS = ("of the paper's time", "with least squares", "today's", "all")
 """What a network's methods are compared with."""
-
-TODAY = ("reconstruction", "folding")
-"""Methods that appeared after the paper."""
 
 
 def trainings(store: RecordStore) -> list[dict[str, Any]]:
@@ -74,7 +71,7 @@ def _tables(store: RecordStore) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
         ("global", "methods_flops", "globally, at equal FLOPs"),
     )
     for scope, sweep, said in scopes:
-        for _, records, _ in judged(scope, store):
+        for _, records in studied(scope, store):
             yield _named(records, " (protocol)"), said, "protocol", pruning_table(records, scope)
         for records in studies(sweep, store):
             yield _named(records), said, "paired", pruning_table(records, scope)
@@ -89,7 +86,9 @@ def _ratios(table: pd.DataFrame, rule: str) -> list[dict[str, Any]]:
         {
             "ratio": ratio,
             "methods": list(map(_method, summarise(part, ["way"], ["accuracy", "training"]).itertuples())),
-            "intervals": {name: _intervals(part[part["way"].map(_in(name))], rule) for name in SETS},
+            "intervals": {
+                name: _intervals(part[[name in _sets_of(way) for way in part["way"]]], rule) for name in SETS
+            },
         }
         for ratio, part in table.groupby("ratio")
         if SPLINE in set(part["way"])
@@ -104,19 +103,18 @@ def _method(row: Any) -> dict[str, Any]:
         "accuracy": round(100 * row.accuracy_mean, 2),
         "spread": None if np.isnan(row.accuracy_std) else round(100 * row.accuracy_std, 2),
         "training": round(row.training_mean, 4),
-        "sets": [name for name in SETS if _in(name)(row.way)],
+        "sets": _sets_of(row.way),
     }
 
 
-def _in(name: str) -> Any:
-    """Whether a way belongs to a set; the spline criterion, which is compared, belongs to each."""
-    members = {
-        SETS[0]: lambda way: way in PAPER_ERA,
-        SETS[1]: lambda way: way.compensate == "least_squares",
-        SETS[2]: lambda way: way.method in TODAY,
-        SETS[3]: lambda way: True,
-    }
-    return lambda way: way == SPLINE or members[name](way)
+def _sets_of(way: Way) -> list[str]:
+    """The sets that a way belongs to, the protocol's and the last; spline, which is compared, belongs to each."""
+    belongs = (way in PAPER_ERA, way.compensate == "least_squares", way in TODAY, True)
+    return [name for name, member in zip(SETS, belongs, strict=True) if member or way == SPLINE]
+
+
+def _members(part: pd.DataFrame, name: str) -> pd.DataFrame:
+    return part[[name in _sets_of(way) for way in part["way"]]]
 
 
 def _intervals(part: pd.DataFrame, rule: str) -> list[list[Any]]:

@@ -14,6 +14,7 @@ from splinelib.errors import RecordError
 from splinelib.pruning.flops import training_flops
 from splinestudy.models import build_model
 from splinestudy.results.names import arch_name, data_name
+from splinestudy.results.tables import markdown_table
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.records import Record, RecordStore
 
@@ -296,5 +297,4 @@ def _span(seconds: float) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return markdown_table({name: "--:" if place else "---" for place, name in enumerate(head)}, rows)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from splinestudy.results.tables import markdown_table
 from splinestudy.results.variance import variance_components
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.methods import METHODS
@@ -115,5 +116,4 @@ def _variance(records: Sequence[Record]) -> str:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    head = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    return "\n".join([*head, *("| " + " | ".join(map(str, row)) + " |" for row in table.to_numpy())])
+    return "\n".join(markdown_table(dict.fromkeys(table.columns, "---"), table.to_numpy()))

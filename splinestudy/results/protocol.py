@@ -18,6 +18,9 @@ PAPER_ERA = (
 )
 """Set (a): what the spline criterion is judged against under C5 and C6."""
 
+TODAY = (Way("reconstruction", compensate="least_squares"), Way("folding"))
+"""Set (c): what appeared since, beside set (b), which is whatever has least squares behind it."""
+
 BIRD = Way("spline", draw="detector")
 """Spline pruning where the partition's detector drew, in training that goes on."""
 

@@ -28,13 +28,18 @@ STANDINGS = ("supported", "undecided", "contradicted")
 
 
 def judged(scope: Scope, store: RecordStore) -> Judged:
-    """Every network of the protocol that has records in ``scope``, with these and their judgement (:func:`.judge`).
+    """The networks of :func:`studied` with their judgement (:func:`.judge`)."""
+    return [(study, found, judge(pruning_table(found, scope))) for study, found in studied(scope, store)]
+
+
+def studied(scope: Scope, store: RecordStore) -> list[tuple[Study, list[Record]]]:
+    """Every network of the protocol that has records in ``scope``, with these.
 
     At equal FLOPs in global scope, where a study's ratios are those of the layerwise cuts that cost as much.
     """
     sweeps = ("paper_era", "core") if scope == "layerwise" else ("core_flops",)
     return [
-        (study, records, judge(pruning_table(records, scope)))
+        (study, records)
         for study in STUDIES
         if study.profile in PROFILES and study.sweep in sweeps
         if (records := [r for r in committed(study, store, "prune") if r.settings["scope"] == scope])

@@ -77,6 +77,20 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """How the learning rate goes, and what goes with it: settings of :class:`.TrainSettings` beside those of a profile."""
 
+# The paper's settings [code, eb] on one GPU.
+_PAPER = Profile(
+    dataset="cifar10",
+    images=None,
+    arch="vgg16_bn",
+    width=1.0,
+    seeds=(0, 1, 2),
+    epochs=160,
+    finetune_epochs=160,
+    finetune_lr=0.1,
+    precision="bfloat16",
+    canvas_side=100,
+    canvas_sides=(8, 16, 32, 64),
+)
 _STUDIED = Profile(
     dataset="cifar10",
     images=None,
@@ -183,33 +197,16 @@ PROFILES = {
     "full": dataclasses.replace(_STUDIED, width=1.0),
     "full_residual": dataclasses.replace(_STUDIED, arch="preresnet20", width=1.0),
     "pilot": dataclasses.replace(_STUDIED, width=1 / 4, seeds=(100, 101), ratios=(0.5,)),
-    # The paper's settings [code, eb] on one GPU.
-    "paper": Profile(
-        dataset="cifar10",
-        images=None,
-        arch="vgg16_bn",
-        width=1.0,
-        seeds=(0, 1, 2),
-        epochs=160,
-        finetune_epochs=160,
-        finetune_lr=0.1,
-        precision="bfloat16",
-        canvas_side=100,
-        canvas_sides=(8, 16, 32, 64),
-    ),
+    "paper": _PAPER,
     # And on ImageNet [eb], for several GPUs (torchrun); a canvas of 224 pixels takes 0.6 MB a point.
-    "imagenet": Profile(
+    "imagenet": dataclasses.replace(
+        _PAPER,
         dataset="imagenet",
-        images=None,
         arch="resnet50",
-        width=1.0,
-        seeds=(0, 1, 2),
         epochs=90,
         finetune_epochs=90,
-        finetune_lr=0.1,
         batch_size=256,
         recipe="thirds",
-        precision="bfloat16",
         canvas_side=32,
         canvas_sides=(8, 16),
     ),

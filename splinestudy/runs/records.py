@@ -17,7 +17,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -155,7 +155,7 @@ class RecordStore:
 
     def load_all(self, kind: str) -> list[Record]:
         """All records of one kind, in the order of their keys. Raises as :meth:`load` does."""
-        paths = sorted((self.root / kind).glob("[!.]*.json"))
+        paths = sorted(self._paths(kind))
         found = [record for path in paths if (record := self._sound(path, read_record)) is not None]
         for record in found:
             if record.kind != kind:
@@ -232,6 +232,10 @@ class RecordStore:
         """Whether another process computes ``run`` now."""
         with self.claim(run) as mine:
             return not mine
+
+    def _paths(self, kind: str) -> Iterable[Path]:
+        """Files of all records of one kind."""
+        return (self.root / kind).glob("[!.]*.json")
 
     def _lease(self, path: Path, working: Path) -> Any:
         """The lease ``path``, under which the file ``working`` is written."""

@@ -18,7 +18,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from filelock import Timeout
 from splinelib.errors import FileError, SettingError, SplineError
 from splinelib.files import atomic_path, sha256_of
 from splinestudy import caches
-from splinestudy.runs.records import Content, Record, RecordStore, Settings, read_record
+from splinestudy.runs.records import Content, Record, RecordStore, Settings
 
 _POLL = 1.0  # seconds between looks at a lease that is waited for
 
@@ -73,13 +73,6 @@ class RemoteStore(RecordStore):
         """As :meth:`RecordStore.load`, of a record that the address has."""
         return super().load(run) if self.holds(self.path(run)) else None
 
-    def load_all(self, kind: str) -> list[Record]:
-        """As :meth:`RecordStore.load_all`."""
-        with _errors(self.address):
-            names = self._files.glob(f"{self._base}/{kind}/*.json")
-        paths = sorted(self.root / kind / Path(name).name for name in names)
-        return [record for path in paths if (record := self._sound(path, read_record)) is not None]
-
     def save(self, run: Settings, results: dict[str, Any], provenance: dict[str, Any]) -> Record:
         """As :meth:`RecordStore.save`; weights and moments of the run are sent first."""
         record = super().save(run, results, provenance)
@@ -107,6 +100,11 @@ class RemoteStore(RecordStore):
             self._fetch(path)
             yield
             self._send(path)
+
+    def _paths(self, kind: str) -> Iterable[Path]:
+        with _errors(self.address):
+            names = self._files.glob(f"{self._base}/{kind}/*.json")
+        return [self.root / kind / Path(name).name for name in names]
 
     def _lease(self, path: Path, working: Path) -> "ObjectLease":
         return ObjectLease(self._files, self._name(path), partial(self._send, working))

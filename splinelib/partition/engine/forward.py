@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED, OPTIONS
+from splinelib.partition.engine.geometry import INLINED, OPTIONS, add_row
 from splinelib.partition.engine.layout import LINEAR, MAX, Floats
 from splinelib.partition.engine.program import Program
 from splinelib.partition.engine.rounding import RELATIVE, UNIT
@@ -53,13 +53,7 @@ def _spread(p, c, e, lane, head, slope, sharp):  # type: ignore[no-untyped-def]
                 e.square[first + i] += (w * error) ** 2
             continue
         weights = p.weights[at : at + width]
-        ta, tb, tc = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
-        for i in range(width):
-            ta[i] += weights[i] * fa
-        for i in range(width):
-            tb[i] += weights[i] * fb
-        for i in range(width):
-            tc[i] += weights[i] * fc
+        add_row(c[start:], weights, fa, fb, fc)
         if sharp:
             sizes, squares = e.size[first : first + width], e.square[first : first + width]
             for i in range(width):

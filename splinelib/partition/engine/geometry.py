@@ -18,6 +18,19 @@ INLINED: dict[str, Any] = OPTIONS | {"forceinline": True}
 
 
 @njit(**INLINED)
+def add_row(c, weights, fa, fb, fc):  # type: ignore[no-untyped-def]
+    """Add an affine function, times each weight, to the functions of a cell, whose numbers begin at ``c``."""
+    n = len(weights)
+    ta, tb, tc = c[:n], c[n : 2 * n], c[2 * n : 3 * n]
+    for i in range(n):
+        ta[i] += weights[i] * fa
+    for i in range(n):
+        tb[i] += weights[i] * fb
+    for i in range(n):
+        tc[i] += weights[i] * fc
+
+
+@njit(**INLINED)
 def extents(a, b, c, x, y, low, high):  # type: ignore[no-untyped-def]
     """Write the least and the largest value of each ``a x + b y + c`` over the corners into ``low`` and ``high``."""
     n = len(a)

@@ -8,10 +8,9 @@ the polygon is a region. Leaving a node restores the saved numbers exactly. Noth
 so skips and pooling need no special care, and in a convolutional network most units are decided far above the leaves.
 """
 
-import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
+from splinelib.partition.engine.claims import claimed
 from splinelib.partition.engine.classify import classify, in_doubt, keep, settle
 from splinelib.partition.engine.geometry import INLINED, OPTIONS, clip, clip_to_winner, extents, polygon_area
 from splinelib.partition.engine.rounding import RELATIVE, sharpen
@@ -44,19 +43,6 @@ from splinelib.partition.engine.state import (
 
 DONE, FLUSH, PAUSED = range(3)
 MORE_FRAMES, MORE_CORNERS, MORE_CHORDS, MORE_WINDOWS, MORE_LOG, MORE_LOG_DATA, MORE_LOG_BITS = range(3, 10)
-
-
-@intrinsic
-def _exchange(typingctx, array, index):  # type: ignore[no-untyped-def]
-    """Atomically set ``array[index]`` to 1 and return what it was."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        struct = context.make_array(signature.args[0])(context, builder, args[0])
-        pointer = builder.gep(struct.data, [args[1]])
-        one = context.get_constant(types.int64, 1)
-        return builder.atomic_rmw("xchg", pointer, one, "monotonic")
-
-    return types.int64(array, types.int64), codegen
 
 
 @njit(**INLINED)
@@ -254,17 +240,6 @@ def _shortage(p, s, f):  # type: ignore[no-untyped-def]
     return DONE
 
 
-@njit(**INLINED)
-def _claimed(s, number, threads, thread):  # type: ignore[no-untyped-def]
-    """Whether this subtree is this thread's: the first to ask gets it. All threads number subtrees alike."""
-    if threads == 1:
-        return True
-    if number < len(s.claims):
-        return _exchange(s.claims, number) == 0
-    mixed = np.uint64(number) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(40)) % np.uint64(threads) == np.uint64(thread)
-
-
 @njit(**OPTIONS)
 def advance(p, s, o, top, threads, thread, budget, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
     """Search on until all is done (DONE), the chunk is full (FLUSH), ``budget`` nodes are opened (PAUSED) or an array
@@ -283,7 +258,7 @@ def advance(p, s, o, top, threads, thread, budget, keep_code, keep_polygons):  #
                 mine = True
                 if depth < top or top == 0 and depth == 0:
                     r[TASK] += 1
-                    mine = _claimed(s, r[TASK] - 1, threads, thread)
+                    mine = claimed(s, r[TASK] - 1, threads, thread)
                 if mine:
                     _emit(p, s, o, f, keep_code, keep_polygons)
                 f[CHILDREN], f[NEXT] = 0, 0
@@ -307,7 +282,7 @@ def advance(p, s, o, top, threads, thread, budget, keep_code, keep_polygons):  #
             continue
         if depth + 1 == top:
             r[TASK] += 1
-            if not _claimed(s, r[TASK] - 1, threads, thread):
+            if not claimed(s, r[TASK] - 1, threads, thread):
                 continue
         _open(p, s, f, s.frames[depth + 1], at, corners, keep_code)
         s.frame_hash[depth + 1] = s.hash[0]

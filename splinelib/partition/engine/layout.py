@@ -170,3 +170,20 @@ def lane_link(node: Node, value: Value) -> None:
         value.scale.reshape(-1)[kept],
     )
     node.links.append(Link(*link))
+
+
+def needed_nodes(layout: Layout, output: Value | None) -> list[Node]:
+    """Nodes that some unit, or the output, depends on."""
+    owner = np.full(layout.size, -1, dtype=np.int64)
+    for i, node in enumerate(layout.nodes):
+        owner[node.first : node.first + node.size] = i
+    wanted = {i for i, n in enumerate(layout.nodes) if n.kind in (PIECE, MAX) or i == 0}
+    if output is not None:
+        wanted |= set(owner[output.lanes.reshape(-1)].tolist())
+    stack = list(wanted)
+    while stack:
+        for link in layout.nodes[stack.pop()].links:
+            new = set(np.unique(owner[link.source]).tolist()) - wanted
+            wanted |= new
+            stack += new
+    return [n for i, n in enumerate(layout.nodes) if i in wanted]

@@ -17,13 +17,21 @@ def as_numbers(name: str, values: Any, *shape: int) -> Floats:
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     except Exception as error:  # ragged lists, and whatever else says that it is an array
         raise SettingError(f"{name} is {shown(values)}: give numbers ({error})") from error
-    check_finite(name, array)
+    _check_rows(name, array)
     if shape[0] < 0 and array.ndim == len(shape) - 1:
         array = array[None]  # one point is a list of one
     if array.ndim != len(shape) or any(w not in (-1, n) for w, n in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
         raise SettingError(f"{name} has shape {array.shape}: give numbers of shape [{wanted}]")
     return array.astype(np.float64)
+
+
+def _check_rows(name: str, array: NDArray[Any]) -> None:
+    """Raise :class:`SettingError` that names the first row with a value that is not finite."""
+    if array.ndim == 2 and array.dtype.kind == "f" and not (sound := np.isfinite(array).all(axis=1)).all():
+        row = int(sound.argmin())
+        raise SettingError(f"{name.removesuffix('s')} {row} is {array[row].tolist()}: give finite {name}")
+    check_finite(name, array)
 
 
 def spacing(points: Floats) -> float:

@@ -11,7 +11,18 @@ from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.partition.engine import linear_ops
-from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Layout, Node, Value, value_of
+from splinelib.partition.engine.layout import (
+    LINEAR,
+    MAX,
+    PIECE,
+    Floats,
+    Ints,
+    Layout,
+    Node,
+    Value,
+    needed_nodes,
+    value_of,
+)
 from splinelib.partition.engine.memo import Content, content_of
 from splinelib.partition.engine.reader import read_layout
 from splinelib.partition.engine.rounding import UNIT
@@ -166,23 +177,6 @@ def _input_plane(where: Plane, centre: Floats, radius: float) -> Floats:
     first, second = where.first.flatten().numpy(), where.second.flatten().numpy()
     origin = where.origin.flatten().numpy() + centre[0] * first + centre[1] * second
     return np.stack([radius * first, radius * second, origin])
-
-
-def needed_nodes(layout: Layout, output: Value | None) -> list[Node]:
-    """Nodes that some unit, or the output, depends on."""
-    owner = np.full(layout.size, -1, dtype=np.int64)
-    for i, node in enumerate(layout.nodes):
-        owner[node.first : node.first + node.size] = i
-    wanted = {i for i, n in enumerate(layout.nodes) if n.kind in (PIECE, MAX) or i == 0}
-    if output is not None:
-        wanted |= set(owner[output.lanes.reshape(-1)].tolist())
-    stack = list(wanted)
-    while stack:
-        for link in layout.nodes[stack.pop()].links:
-            new = set(np.unique(owner[link.source]).tolist()) - wanted
-            wanted |= new
-            stack += new
-    return [n for i, n in enumerate(layout.nodes) if i in wanted]
 
 
 def _units(nodes: list[Node], rename: Ints) -> tuple[tuple[UnitLayer, ...], Int32s, Int32s, int]:

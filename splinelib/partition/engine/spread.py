@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED
+from splinelib.partition.engine.geometry import INLINED, add_row
 from splinelib.partition.engine.rounding import cheap_error
 from splinelib.partition.engine.state import LOG_AT, LOG_BITS_AT, LOG_DATA_AT, READY, SERIAL, TODO
 
@@ -80,17 +80,7 @@ def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped
         c[place + 2 * width] += w * fc
         return
     w = p.weights[first : first + width]
-    ta, tb, tc = (
-        c[start : start + width],
-        c[start + width : start + 2 * width],
-        c[start + 2 * width : start + 3 * width],
-    )
-    for i in range(width):
-        ta[i] += w[i] * fa
-    for i in range(width):
-        tb[i] += w[i] * fb
-    for i in range(width):
-        tc[i] += w[i] * fc
+    add_row(c[start:], w, fa, fb, fc)
 
 
 @njit(**INLINED)

@@ -9,6 +9,22 @@ from splinelib.partition.engine.rounding import RELATIVE
 
 
 @njit(**INLINED)
+def _functions(p, c, cell):  # type: ignore[no-untyped-def]
+    """A cell's first lane, how many it has, and their functions."""
+    start, width = p.cell_address[cell], p.cell_width[cell]
+    return p.cell_lane[cell], width, c[start:], c[start + width :], c[start + 2 * width :]
+
+
+@njit(**INLINED)
+def _winner(active, first):  # type: ignore[no-untyped-def]
+    """The piece of a max unit that is active."""
+    w = 0
+    while not active[first + w]:
+        w += 1
+    return w
+
+
+@njit(**INLINED)
 def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-def]
     """The first unit that changes on the way from (x, y): (distance, lane), or (infinity, -1).
 
@@ -19,12 +35,9 @@ def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-d
         kind = p.cell_kind[cell]
         if kind == LINEAR:
             continue
-        first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
-        a, b, d = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
+        first, width, a, b, d = _functions(p, c, cell)
         if kind == MAX:
-            w = 0
-            while not active[first + w]:
-                w += 1
+            w = _winner(active, first)
             for j in range(p.cell_used[cell]):
                 ea, eb, ed = a[w] - a[j], b[w] - b[j], d[w] - d[j]
                 slope = ea * dx + eb * dy
@@ -100,12 +113,9 @@ def unit_along(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-de
         kind = p.cell_kind[cell]
         if kind == LINEAR:
             continue
-        first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
-        a, b, d = c[start : start + width], c[start + width : start + 2 * width], c[start + 2 * width :]
+        first, width, a, b, d = _functions(p, c, cell)
         if kind == MAX:
-            w = 0
-            while not active[first + w]:
-                w += 1
+            w = _winner(active, first)
             own = abs(a[w]) + abs(b[w]) + abs(d[w])
             for j in range(p.cell_used[cell]):
                 tolerance = (
