@@ -173,7 +173,7 @@ def _sweep(options: argparse.Namespace) -> int:
     names = ("dataset", "arch", "width", "images", "epochs", "seeds", "ratios", "criteria", "finetune_epochs")
     profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
     runs = plan(options.name, profile)
-    check("--jobs", options.jobs, Count)
+    check("--jobs", options.jobs, _JOBS)
     if options.shard:
         runs = shard(runs, *options.shard)
     store = open_store(options.store)
@@ -222,7 +222,7 @@ def _slurm(options: argparse.Namespace) -> int:
 
 def _gpu(options: argparse.Namespace) -> int:
     check("--minutes", options.minutes, Annotated[float, Within("(0, inf)")])
-    check("--jobs", options.jobs, Count)
+    check("--jobs", options.jobs, _JOBS)
     load_dataset(get_profile(options.profile).dataset)
     store, seconds = options.out / "store", 60 * options.minutes
     arguments = [
@@ -245,6 +245,7 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": 
 """Tells glibc to keep freed buffers: given back after every operation and faulted in again, they cost a step 8 %."""
 
 
+_JOBS = Annotated[int, Within("[1, 256]")]
 _PARENT = "SPLINESTUDY_PARENT"
 """Variable with the number of the process that started this one to share a sweep."""
 

@@ -86,7 +86,8 @@ def test_failed_runs_are_named_and_counted(tmp_path, caplog, tiny, monkeypatch):
     [
         (["--ratios", "1.5"], "error: ratios are (1.5,): each must lie strictly between 0 and 1"),
         (["--width", "-1"], "error: width is -1.0"),
-        (["--jobs", "0"], "error: --jobs is 0: give a whole number in [1, inf)"),
+        (["--jobs", "100000"], "error: --jobs is 100000: give a whole number in [1, 256]"),
+        (["--jobs", "0"], "error: --jobs is 0: give a whole number in [1, 256]"),
     ],
 )
 def test_settings_outside_end_with_status_2(arguments, named, tmp_path, capsys, monkeypatch):

@@ -202,6 +202,12 @@ def test_a_server_that_does_not_answer_ends_a_sweep_with_one_message(server, tmp
         swept(store)
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/runs", "ftp://127.0.0.1:9/runs"])
+def test_a_server_that_is_not_there_is_no_empty_store(address, tmp_path):
+    with pytest.raises(FileError, match="cannot be reached"):
+        RemoteStore(address, tmp_path)
+
+
 def test_folders_and_addresses_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("SPLINELIB_MIRROR", str(tmp_path))
     assert type(open_store(tmp_path)) is type(open_store("runs/a:b")) is RecordStore

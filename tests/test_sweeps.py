@@ -11,6 +11,7 @@ from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
 from splinelib import prune, read_layers, remove_units
 from splinelib.criteria.spline import Spline
 from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
+from splinelib.files import load_tensors, save_tensors
 from splinelib.pruning import reestimate_norms
 from splinestudy.analysis.neighbours import norm_ranks
 from splinestudy.data import canvas_pair, normalize
@@ -367,14 +368,19 @@ def test_weights_that_do_not_fit_are_computed_again(content, complete, tmp_path)
     assert without_clock(report.records[0].results) == expected
 
 
-@pytest.mark.parametrize("how", ["altered", "truncated", "empty", "other", "another seed's"])
+@pytest.mark.parametrize("how", ["altered", "truncated", "empty", "other", "another seed's", "not finite"])
 def test_damaged_weights_are_set_aside_and_computed_again(how, complete, tmp_path):
     shutil.copytree(complete[0], tmp_path / "store")
     store = RecordStore(tmp_path / "store")
     path, expected = store.weights_path(DENSE_0), without_clock(store.load(SPLINE_0).results)
     other = store.weights_path(DENSE_1).read_bytes()
-    broken = other if how.startswith("another") else damaged(path.read_bytes())[how]
-    path.write_bytes(broken)
+    if how == "not finite":
+        state = load_tensors(path)
+        next(iter(state.values())).fill_(torch.nan)
+        save_tensors(path, state)
+    else:
+        path.write_bytes(other if how.startswith("another") else damaged(path.read_bytes())[how])
+    broken = path.read_bytes()
     store.path(SPLINE_0).unlink()
     report = sweep_tiny(store.root, [SPLINE_0])
     assert report.failed == []

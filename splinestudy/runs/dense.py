@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import nn
 
-from splinelib.checks import Count, Seed, Share, Within, check_fields
+from splinelib.checks import Count, Seed, Share, Within, check_fields, check_finite
 from splinelib.early_bird.canvas import two_image_canvas
 from splinelib.errors import LostError, RecordError
 from splinelib.files import remove_temporaries, save_tensors
@@ -120,7 +120,13 @@ def new_model(run: DenseRun, data: Dataset, device: torch.device) -> nn.Module:
 def trained_model(run: DenseRun, data: Dataset, store: RecordStore, device: torch.device) -> nn.Module:
     """The network that a finished dense run left in ``store``, in eval mode."""
     model = new_model(run, data, device)
-    if store.load_tensors(store.weights_path(run), model.load_state_dict) is None:
+
+    def use(state: dict[str, Any]) -> None:
+        for name, values in state.items():
+            check_finite(name, values)
+        model.load_state_dict(state)
+
+    if store.load_tensors(store.weights_path(run), use) is None:
         raise LostError(f"store {store.root} has no sound weights of {run}: run it again, as a sweep does")
     return model.eval()
 

@@ -177,7 +177,7 @@ class RecordStore:
             try:
                 if use is not None:
                     use(content)
-            except (RuntimeError, KeyError, TypeError) as error:
+            except (SettingError, RuntimeError, KeyError, TypeError, AttributeError) as error:
                 raise DamagedError(f"{file} does not hold what it should ({str(error)[:200]})") from error
             return content
 

@@ -63,6 +63,10 @@ class RemoteStore(RecordStore):
         self.address = address
         with _errors(address):  # what others write is to be seen at once
             self._files, self._base = fsspec.core.url_to_fs(address, use_listings_cache=False)
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # a new store; whether one is there, some backends say of
+                self._files.ls(self._base, detail=False)  # a server that does not answer, too
 
     def holds(self, path: Path) -> bool:
         """Whether the address has what ``path`` of the working copy stands for."""
