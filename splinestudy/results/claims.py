@@ -1,4 +1,4 @@
-"""The ledger of claims: what the committed records say about each, chapter by chapter, in rows for one table."""
+"""The table of claims: what the committed records say about each, chapter by chapter, in rows for one table."""
 
 from collections.abc import Callable, Sequence
 

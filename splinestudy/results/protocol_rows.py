@@ -1,4 +1,4 @@
-"""Rows of the ledger that follow the protocol: the criterion, early tickets, and what early birds save."""
+"""Rows of the table of claims that follow the protocol: the criterion, early tickets, and what early birds save."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Slow and obvious versions of what splinestudy.winning and splinestudy.reading compute fast."""
+"""Slow and obvious versions of what splinestudy.analysis computes fast."""
 
 import itertools
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracles_reading import slow_separation
+from oracles_analysis import slow_separation
 from scipy import stats
 from tiny_nets import tiny_cnn
 from tiny_runs import tiny_dataset

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles_reading import (
+from oracles_analysis import (
     least_squares_error,
     one_network,
     plain_adam,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from oracles_reading import grid_complexity, hidden_signs, pair_rates, slow_complexity, slow_distance
+from oracles_analysis import grid_complexity, hidden_signs, pair_rates, slow_complexity, slow_distance
 from tiny_nets import tiny_cnn
 from torch import nn
 

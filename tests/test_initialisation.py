@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from oracles_reading import best_of_subsets
+from oracles_analysis import best_of_subsets
 
 from splinelib.errors import SettingError
 from splinestudy.analysis import toy_widths
