@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from splinelib.errors import SettingError
+from splinestudy.results.claim_rows import _seeds
 from splinestudy.results.comparisons import standing
 from splinestudy.results.protocol import (
     BIRD,
@@ -18,6 +19,7 @@ from splinestudy.results.protocol import (
     residual_spreads,
 )
 from splinestudy.results.simultaneous import compare_with_control
+from splinestudy.results.variance import seeds_needed
 from splinestudy.results.ways import SPLINE, Way, way_of
 from splinestudy.runs.committed import Study
 from splinestudy.runs.protocol import READINGS
@@ -115,6 +117,17 @@ def test_only_the_paper_era_is_judged_against_and_ratios_apart():
         [0.3, Way("l1"), "better"],
         [0.7, Way("l1"), "better"],
     ]
+
+
+def test_what_is_undecided_says_how_many_seeds_would_do():
+    values = 0.9 + np.random.default_rng(5).normal(0, 0.02, (3, 9))
+    found = judge(tidy(values))
+    sd = compare_with_control(tidy(values), control=SPLINE, treatment="way")["sd"][0]
+    words = seeds_needed(sd, 8, 0.008)
+    assert f"(to decide ties takes about {words} seeds," in _seeds(found)
+    assert _seeds(judge(tidy(0.9 + (values - 0.9) / 100))) == ""  # decided
+    values[:, 0] = [0.7, 0.9, 1.1]
+    assert _seeds(judge(tidy(values))) == ""  # whose spread is not common
 
 
 def test_a_ratio_without_the_spline_criterion_has_no_verdict():

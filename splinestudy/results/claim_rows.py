@@ -8,10 +8,15 @@ import pandas as pd
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of
+from splinestudy.results.simultaneous import MARGIN
 from splinestudy.results.tables import markdown_table
+from splinestudy.results.variance import seeds_needed
 from splinestudy.runs.records import Record
 
 VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
+
+NEAR_MARGIN = 0.8
+"""Intervals that reach this share of the margin to either side find a true tie on par about every other time."""
 
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
@@ -97,6 +102,15 @@ def _unequal(judged: pd.DataFrame) -> str:
     return f" (paired intervals, since {methods} scatters more than the rest)" if methods else ""
 
 
+def _seeds(judged: pd.DataFrame) -> str:
+    """What it would take to decide, where the protocol's rule could tell."""
+    sd = judged["sd"].iloc[0] if "sd" in judged else np.nan
+    if not sd > 0 or standing(judged["verdict"]) != "undecided":
+        return ""
+    seeds = seeds_needed(sd, len(judged), NEAR_MARGIN * MARGIN)
+    return f" (to decide ties takes about {seeds} seeds, by the spread of those so far)"
+
+
 def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
     """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to."""
     parts = []
@@ -108,6 +122,7 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
             f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
             f"largest deficit {100 * best['difference']:+.1f} points, against {best['against'].label}"
             + _unequal(group)
+            + _seeds(group)
         )
     return {
         "claim": claim,

@@ -45,7 +45,8 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
 
     ``table`` is a :func:`.pruning_table`. Columns: ratio, against, n (seeds that have both), difference, low, high,
     verdict (:func:`.decide`), intervals (*Dunnett*, or *Bonferroni* where the spread of a method is more than
-    :data:`UNEQUAL` pooled ones) and unequal (the methods whose spread is).
+    :data:`UNEQUAL` pooled ones), unequal (the methods whose spread is), and sd (the pooled one; NaN where it does not
+    hold).
     """
     parts = []
     for ratio, group in table[table["way"].isin((way, *against))].groupby("ratio"):
@@ -54,7 +55,7 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
         found = compare_with_control(group, control=way, treatment="way")
         wide = [name for name, value in residual_spreads(group).items() if value > UNEQUAL]
         if wide:
-            found = paired_with_bonferroni(group, control=way)
+            found = paired_with_bonferroni(group, control=way).assign(sd=np.nan)
         parts.append(
             found.rename(columns={"treatment": "against"}).assign(
                 ratio=ratio,
@@ -63,7 +64,7 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
                 unequal=", ".join(name.label for name in wide),
             )
         )
-    columns = ["ratio", "against", "n", "difference", "low", "high", "verdict", "intervals", "unequal"]
+    columns = ["ratio", "against", "n", "difference", "low", "high", "verdict", "intervals", "unequal", "sd"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
