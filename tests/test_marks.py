@@ -11,7 +11,18 @@ from splinestudy.plots import first_case
 from splinestudy.results import claim_marks, mark_pages
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.claims import claim_rows
-from splinestudy.results.marks import WORDS, counts, mean_row, overall
+from splinestudy.results.marks import (
+    HERE,
+    WORDS,
+    Mark,
+    counts,
+    intervals,
+    judging,
+    mean_row,
+    overall,
+    summary,
+    whole,
+)
 from splinestudy.runs.committed import committed_store, owners
 
 STORE = committed_store()
@@ -32,6 +43,27 @@ MARKS = claim_marks.all_marks(STORE)
 )
 def test_one_word_for_several(words, whole):
     assert overall(words) == whole
+
+
+def made(word, rule, decides=True):
+    nothing = intervals([])
+    return Mark("C5", "case", "", word, "", nothing, "", (-1, 1), (), rule, decides)
+
+
+def test_a_claim_is_judged_by_the_rule_that_came_first():
+    later = [made("contradicted", HERE), made("undecided", HERE)]
+    assert (whole(later), judging(later)) == ("contradicted", later)
+    assert summary(later) == "Undecided in 1, contradicted in 1 of 2 cases, by rules made post hoc"
+    first = made("supported", "protocol of a day")
+    assert (whole([*later, first]), judging([*later, first])) == ("supported", [first])
+    assert summary([*later, first]).endswith(f"Beside it, post hoc: {counts(later)}")
+
+
+def test_a_network_that_does_not_decide_leaves_a_claim_undecided():
+    small = made("supported", "protocol of a day", decides=False)
+    assert whole([made("contradicted", HERE), small]) == "undecided"
+    assert "none of them on a network that decides" in summary([small])
+    assert whole([small, made("contradicted", "protocol of a day")]) == "contradicted"
 
 
 def test_mean_has_the_interval_of_student_s_t():
@@ -103,7 +135,7 @@ def test_glance_has_a_row_a_claim_and_the_matrix_a_chip_a_mark():
     glance = mark_pages.glance_html(MARKS)
     assert glance.count('<th scope="row">') == len(CLAIMS)
     for group in mark_pages.by_claim(MARKS).values():
-        assert counts(group).capitalize() in glance
+        assert summary(group) in glance
     matrix = mark_pages.matrix_html(MARKS)
     assert matrix.count('<a class="mark') == len(MARKS)
     anchors = set(re.findall(r'href="#([\w-]+)"', matrix))

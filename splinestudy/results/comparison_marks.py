@@ -23,10 +23,11 @@ _STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided",
 def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     """The networks of the protocol, then the studies before it; all against the methods of the paper's time."""
     marks = []
-    for _, records, found in protocol_rows.judged(scope, store):
-        rule = PROTOCOL.beside(records)
+    for planned, records, found in protocol_rows.judged(scope, store):
+        rule, decides = PROTOCOL.beside(records), planned.profile in protocol_rows.DECIDING
         for ratio, part in found.groupby("ratio"):
-            marks.append(_against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN))
+            mark = _against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN)
+            marks.append(replace(mark, decides=decides))
     for study in claims.studies("methods" if scope == "layerwise" else "methods_flops", store):
         table = results.pruning_table(study, scope)
         found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])

@@ -6,7 +6,7 @@ from html import escape
 from itertools import groupby
 
 from splinestudy.results.claim_texts import CLAIMS
-from splinestudy.results.marks import Mark, Word, counts, overall
+from splinestudy.results.marks import Mark, Word, judging, summary, whole
 from splinestudy.runs.committed import owners
 
 SIGNS: dict[Word, str] = {"supported": "✓", "in part": "◐", "undecided": "?", "contradicted": "✗"}
@@ -32,12 +32,10 @@ def glance_html(marks: Sequence[Mark]) -> str:
     """Every claim with one mark and one line of evidence, for a page beside the folder of chapters."""
     rows = []
     for claim, group in by_claim(marks).items():
-        word = overall(mark.word for mark in group)
-        example = next(mark for mark in group if mark.word == word or word == "in part")
+        word = whole(group)
+        example = next((mark for mark in judging(group) if mark.word == word), group[0])
         at = f" at {example.at}" if example.at else ""
-        evidence = f"{counts(group).capitalize()}. {example.case}{at}: {example.evidence}."
-        if first := [mark for mark in group if mark.rule.startswith("protocol")]:
-            evidence += f" By the protocol alone, whose rule came first: {counts(first)}."
+        evidence = f"{summary(group)}. {example.case}{at}: {example.evidence}."
         rows.append(
             f'<tr><th scope="row"><a href="results/10_verdicts.html#{claim.lower()}">{claim}</a></th>'
             f'<td><a href="results/{CLAIMS[claim].chapter}.html">{escape(CLAIMS[claim].text)}</a>'
@@ -55,7 +53,7 @@ def matrix_html(marks: Sequence[Mark]) -> str:
     for claim, group in by_claim(marks).items():
         rows = [
             f'<tr class="claim"><th colspan="2" scope="rowgroup">{claim}: {escape(CLAIMS[claim].text)} '
-            f"{_chip(overall(mark.word for mark in group))}</th></tr>"
+            f"{_chip(whole(group))}</th></tr>"
         ]
         for case, members in groupby(group, lambda mark: mark.case):
             chips = " ".join(_chip(mark.word, mark.at, f"#{anchors[claim, case]}") for mark in members)
@@ -93,16 +91,17 @@ def finding_html(claim: str, marks: Sequence[Mark]) -> str:
     """What a chapter opens with: the claim, one word on the whole, and an example of each word; empty without marks."""
     if not marks:
         return ""
-    whole = overall(mark.word for mark in marks)
+    ordered = [*judging(marks), *marks]  # an example by the protocol rather than another
     examples = [
-        next(mark for mark in marks if mark.word == word) for word in dict.fromkeys(m.word for m in marks)
+        next(mark for mark in ordered if mark.word == word) for word in dict.fromkeys(m.word for m in marks)
     ]
     items = "".join(
         f"<li>{_chip(mark.word, mark.at)} {escape(mark.case)}: {escape(mark.evidence)}.</li>"
         for mark in examples
     )
-    verdict = f'<a href="10_verdicts.html#{claim.lower()}">{counts(marks).capitalize()}</a>'
-    head = f"<p>{_chip(whole)} <strong>{claim}: {escape(CLAIMS[claim].text)}.</strong> {verdict}, for example:</p>"
+    verdict = f'<a href="10_verdicts.html#{claim.lower()}">{summary(marks)}</a>'
+    named = f"{claim}: {escape(CLAIMS[claim].text)}."
+    head = f"<p>{_chip(whole(marks))} <strong>{named}</strong> {verdict}, for example:</p>"
     return f'<div class="finding">{head}<ul>{items}</ul></div>'
 
 

@@ -30,6 +30,7 @@ class Mark:
         band: between these a difference counts as none; or a value within it is what the claim says.
         records: keys of the records.
         rule: when the rule was fixed, and how many of the records were there before.
+        decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
     """
 
     claim: str
@@ -42,6 +43,7 @@ class Mark:
     band: tuple[float, float]
     records: tuple[str, ...] = field(repr=False)
     rule: str
+    decides: bool = True
 
 
 Marks = list[Mark]
@@ -65,6 +67,28 @@ def overall(words: Iterable[Word]) -> Word:
     if found <= {"undecided"}:
         return "undecided"
     return "in part" if found & {"supported", "in part"} else "contradicted"
+
+
+def judging(marks: Sequence[Mark]) -> list[Mark]:
+    """The marks that a claim is judged by: those of the protocol, whose rule came first; without any, all."""
+    return [mark for mark in marks if mark.rule.startswith("protocol")] or list(marks)
+
+
+def whole(marks: Sequence[Mark]) -> Word:
+    """The one word for a claim, from those of its :func:`judging` marks that decide."""
+    return overall(mark.word for mark in judging(marks) if mark.decides)
+
+
+def summary(marks: Sequence[Mark]) -> str:
+    """How many cases of a claim got which word: by the protocol, and beside it by rules that came after records."""
+    first = judging(marks)
+    rest = [mark for mark in marks if mark not in first]
+    if not first[0].rule.startswith("protocol"):
+        return f"{counts(marks).capitalize()}, by rules made post hoc"
+    found = f"By the protocol, whose rule came first: {counts(first)}"
+    if not any(mark.decides for mark in first):
+        found += ", none of them on a network that decides"
+    return f"{found}. Beside it, post hoc: {counts(rest)}" if rest else found
 
 
 def counts(marks: Sequence[Mark]) -> str:
