@@ -78,13 +78,23 @@ def test_a_draw_or_full_rate_has_a_sign_of_its_own_in_the_family(method):
 
 def test_no_two_ways_share_a_name():
     ways = [
-        Way(method, compensate, draw, retrained=retrained, scope=scope)
-        for method, compensate, draw, retrained, scope in itertools.product(
+        Way(
+            method,
+            compensate,
+            draw,
+            retrained=retrained,
+            scope=scope,
+            normalize=normalize,
+            allocation=allocation,
+        )
+        for method, compensate, draw, retrained, scope, normalize, allocation in itertools.product(
             METHODS,
             ("none", "merge"),
             ("end", "start", "detector", "epochs", 1, 11),
             (False, True),
             ("layerwise", "global"),
+            ("mean", "rank"),
+            ("", "l1"),
         )
     ]
     assert len({way.id for way in ways}) == len(set(ways)) == len(ways)

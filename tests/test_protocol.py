@@ -22,7 +22,7 @@ from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
 from splinestudy.results.ways import SPLINE, Way, way_of
 from splinestudy.runs.committed import Study
-from splinestudy.runs.protocol import READINGS
+from splinestudy.runs.protocol import ALLOCATION, CORE, NORMALISATIONS, READINGS
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import settings_dict
 
@@ -47,6 +47,18 @@ def test_the_set_is_what_the_study_computes_beside_the_spline_criterion():
     }
     # Soft filter pruning is run once, to show why it is not compared.
     assert set(PAPER_ERA) == planned - {SPLINE, *map(Way, READINGS), Way("sfp", draw="start")}
+
+
+def test_one_allocation_is_judged_apart_from_each_one_s_own():
+    runs = [run for run in Study("core_flops", "grey").runs() if isinstance(run, PruneRun)]
+    ways = {way_of(settings_dict(run)) for run in runs}
+    assert {(way.allocation, way.normalize) for way in ways} == {
+        *(("", how) for how in ("mean", *NORMALISATIONS)),
+        (ALLOCATION, "mean"),
+    }
+    shared = {way.method for way in ways if way.allocation}
+    assert shared | {ALLOCATION} == {*CORE, "slimming", *READINGS}
+    assert ALLOCATION not in shared
 
 
 def test_spreads_of_complete_blocks_by_hand():

@@ -76,6 +76,18 @@ def test_global_scope_divides_by_the_mean():
     assert select_units(layers_of(3, 2), scores, 0.2, "global") == {"layer1": [0]}
 
 
+def test_layers_compare_by_rank_or_as_they_are():
+    # Ranks 1, 1/3, 2/3 and 1/2, 1: the second falls, then the fourth. As they are, all of the first but its best.
+    scores = [torch.tensor([-1.0, -3.0, -2.0]), torch.tensor([5.0, 9.0])]
+    assert select_units(layers_of(3, 2), scores, 0.4, "global", normalize="rank") == {
+        "layer0": [1],
+        "layer1": [0],
+    }
+    assert select_units(layers_of(3, 2), scores, 0.4, "global", normalize="none") == {"layer0": [1, 2]}
+    with pytest.raises(SettingError, match="normalize='rank'"):
+        select_units(layers_of(3, 2), scores, 0.4, "global")
+
+
 def test_ties_fall_by_index():
     scores = [torch.ones(4), torch.ones(2)]
     assert select_units(layers_of(4, 2), scores, 0.5) == {"layer0": [0, 1], "layer1": [0]}

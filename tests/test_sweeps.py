@@ -9,10 +9,11 @@ from breaking import damaged, kill, started, wait_until
 from tiny_runs import CPU, SETTINGS, share, sweep_tiny, tiny_dataset, tiny_plan
 
 from splinelib import prune, read_layers, remove_units
+from splinelib.criteria import FilterNorm
 from splinelib.criteria.spline import Spline
 from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
 from splinelib.files import load_tensors, save_tensors
-from splinelib.pruning import reestimate_norms
+from splinelib.pruning import cost, reestimate_norms
 from splinestudy.analysis.neighbours import norm_ranks
 from splinestudy.data import canvas_pair, normalize
 from splinestudy.data.samples import calibration
@@ -219,6 +220,39 @@ def test_single_layers_are_cut_alone(complete, tmp_path):
         assert record.results["accuracy"][criterion] == dict(zip(names, expected, strict=True))
         ranks = norm_ranks(dense, layers, chosen)
         assert record.results["norm_rank"][criterion] == dict(zip(names, ranks, strict=True))
+
+
+def test_all_criteria_get_the_widths_of_one(complete):
+    known = calibration(tiny_dataset(), 0)
+    dense = trained_model(DENSE_0, tiny_dataset(), RecordStore(complete[0]), CPU)
+    widths = choose_units(dense, "l1", 0.6, "global", 0, known, "flops")
+    chosen = choose_units(dense, "random", 0.6, "global", 0, known, "flops", allocation="l1")
+    own = choose_units(dense, "random", 0.6, "global", 0, known, "flops")
+    assert {name: len(units) for name, units in chosen.items()} == {
+        n: len(units) for n, units in widths.items()
+    }
+    assert chosen != widths
+    assert chosen != own
+
+
+def test_scores_compare_per_operation(complete):
+    """By hand: a first unit of each layer costs what cutting it saves."""
+    known = calibration(tiny_dataset(), 0)
+    dense = trained_model(DENSE_0, tiny_dataset(), RecordStore(complete[0]), CPU)
+    images = known.images[:2]
+    layers = read_layers(dense, images)
+    scores = FilterNorm(1)(dense, layers)
+    saved = [
+        cost(dense, images).flops - cost(remove_units(dense, images, {one.name: [0]}), images).flops
+        for one in layers
+    ]
+    scaled = [s.double() / s.double().mean() / flops for s, flops in zip(scores, saved, strict=True)]
+    ranked = sorted((float(v), i, u) for i, layer in enumerate(scaled) for u, v in enumerate(layer))
+    chosen = choose_units(dense, "l1", 0.3, "global", 0, known, normalize="flops")
+    fallen = {(i, u) for i, layer in enumerate(layers) for u in chosen.get(layer.name, [])}
+    best = {(i, int(layer.argmax())) for i, layer in enumerate(scaled)}
+    assert fallen == set([(i, u) for _, i, u in ranked if (i, u) not in best][: len(fallen)])
+    assert chosen != choose_units(dense, "l1", 0.3, "global", 0, known)
 
 
 def test_soft_pruning_zeroes_filters_that_may_grow_again(complete, tmp_path):

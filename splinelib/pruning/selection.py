@@ -21,6 +21,7 @@ from splinelib.pruning.surgery import Selection, cut
 
 Scope = Literal["layerwise", "global"]
 RatioOf = Literal["units", "flops", "parameters", "latency"]
+Normalize = Literal["mean", "rank", "none"]
 Ratio = float | Mapping[str, float]
 """The share to prune; or one for each pattern of layers' names, of which the first that fits counts."""
 
@@ -41,6 +42,7 @@ def select_units(
     scope: Scope = "layerwise",
     round_to: Count = 1,
     min_units: Count = 1,
+    normalize: Normalize = "mean",
 ) -> Selection:
     """The units with the lowest scores.
 
@@ -49,11 +51,12 @@ def select_units(
         scores: one tensor [units] for each of them; low falls first, ties by lower index.
         ratio: share of the units to prune, strictly between 0 and 1; layerwise also a dict of shares by pattern of
             names, such as ``{"layer4.*": 0.7, "*": 0.5}``: the first that fits counts, other layers stay whole.
-        scope: ``"layerwise"`` takes ``round(ratio · units)`` from every layer; ``"global"`` divides each layer's scores
-            by their mean (so that layers of different scale compare) and takes the lowest ``round(ratio · all units)``
-            of the network. Every layer keeps at least one unit: its highest-scored one.
+        scope: ``"layerwise"`` takes ``round(ratio · units)`` from every layer; ``"global"`` the lowest
+            ``round(ratio · all units)`` of the network. Every layer keeps at least one unit: its highest-scored one.
         round_to: a layer keeps the nearest multiple of so many channels, if it has that many.
         min_units: a layer keeps so many units, if it has that many.
+        normalize: what makes layers of different scale comparable in global scope: scores are divided by their layer's
+            ``"mean"``, replaced by their ``"rank"`` in the layer as a share of its units, or taken as they are.
 
     A layer whose channels come in groups (:attr:`splinelib.layers.layer.Layer.groups`) loses equally many from each,
     the lowest of each, and keeps at least one of each; so its share is rounded to whole numbers per group, which in
@@ -61,7 +64,7 @@ def select_units(
 
     Raises:
         SettingError: for a ratio or scope outside these, or scores that do not fit the layers, are not finite, or
-            (for ``"global"``, where dividing by a mean needs it) are negative.
+            (for ``"global"`` with ``"mean"``, since dividing needs it) are negative.
 
     >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> layers = splinelib.read_layers(model, torch.zeros(1, 2))
@@ -79,15 +82,16 @@ def select_units(
                 f"scores of layer {layer.name!r} have shape {tuple(score.shape)}, finite: "
                 f"{bool(torch.isfinite(score).all())}; a criterion must give {layer.units} finite numbers"
             )
-        if scope == "global" and bool((score < 0).any()):
+        if scope == "global" and normalize == "mean" and bool((score < 0).any()):
             raise SettingError(
-                f"scores of layer {layer.name!r} go down to {score.min()}: global scope needs numbers from 0 on"
+                f"scores of layer {layer.name!r} go down to {score.min()}: their mean can divide numbers from 0 on "
+                "only; give those, or normalize='rank'"
             )
     orders = [score.argsort(stable=True) for score in scores]
     if isinstance(ratio, Mapping) or scope == "layerwise":
         counts = [round(share * layer.units) for share, layer in zip(shares, layers, strict=True)]
     else:
-        counts = _global_counts(scores, orders, ratio)
+        counts = _global_counts([normalized(score, normalize) for score in scores], orders, ratio)
     fallen = [
         _lowest(layer, order, _kept(layer, count, int(round_to), int(min_units)))
         for layer, order, count in zip(layers, orders, counts, strict=True)
@@ -134,14 +138,26 @@ def _lowest(layer: Layer, order: Tensor, kept: int) -> list[int]:
     return sorted(torch.cat(members).tolist())
 
 
+def normalized(score: Tensor, how: Normalize) -> Tensor:
+    """One layer's scores [units] in float64, on the scale that :func:`select_units` compares layers on.
+
+    >>> normalized(torch.tensor([3.0, 1.0]), "mean").tolist(), normalized(torch.tensor([3.0, 1.0]), "rank").tolist()
+    ([1.5, 0.5], [1.0, 0.5])
+    """
+    score = score.double()
+    if how == "mean":
+        return score / score.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    if how == "rank":
+        ranks = torch.arange(1, len(score) + 1, dtype=torch.float64, device=score.device) / len(score)
+        return torch.empty_like(score).scatter(0, score.argsort(stable=True), ranks)
+    return score
+
+
 def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: float) -> list[int]:
-    """How many units each layer loses to one threshold over all normalised scores."""
+    """How many units each layer loses to one threshold over all scores."""
     total = round(ratio * sum(len(score) for score in scores))
     # The best unit of each layer is no candidate, so that no layer is cut.
-    candidates = [
-        (score.double() / score.double().mean().clamp_min(torch.finfo(torch.float64).tiny))[order[:-1]].cpu()
-        for score, order in zip(scores, orders, strict=True)
-    ]
+    candidates = [score[order[:-1]].cpu() for score, order in zip(scores, orders, strict=True)]
     owner = torch.cat([torch.full((len(c),), index) for index, c in enumerate(candidates)])
     fallen = owner[torch.cat(candidates).argsort(stable=True)[:total]]
     return torch.bincount(fallen, minlength=len(scores)).tolist()
@@ -157,13 +173,16 @@ def choose_share(
     ratio_of: RatioOf,
     round_to: int = 1,
     min_units: int = 1,
+    normalize: Normalize = "mean",
 ) -> Selection:
     """The units with the lowest scores that make up a share ``ratio`` of what ``ratio_of`` says."""
     if ratio_of == "units":
-        return select_units(layers, scores, ratio, scope, round_to, min_units)
+        return select_units(layers, scores, ratio, scope, round_to, min_units, normalize)
     if isinstance(ratio, Mapping):
         raise SettingError(f"ratio differs between layers: with ratio_of={ratio_of!r} give one number")
-    return select_budget(model, example_inputs, layers, scores, ratio, scope, ratio_of, round_to, min_units)
+    return select_budget(
+        model, example_inputs, layers, scores, ratio, scope, ratio_of, round_to, min_units, normalize
+    )
 
 
 @checked
@@ -177,6 +196,7 @@ def select_budget(
     ratio_of: Literal["flops", "parameters", "latency"] = "flops",
     round_to: Count = 1,
     min_units: Count = 1,
+    normalize: Normalize = "mean",
 ) -> Selection:
     """The fewest units, lowest scores first, without which at most ``1 - ratio`` of the network's cost is left.
 
@@ -198,7 +218,7 @@ def select_budget(
     cheap = _within_budget(model, example_inputs, 1 - ratio, ratio_of)
 
     def selection(count: int) -> Selection:
-        return select_units(layers, scores, count / units, scope, round_to, min_units)
+        return select_units(layers, scores, count / units, scope, round_to, min_units, normalize)
 
     counts = range(1, units)
     place = bisect_left(counts, True, key=lambda count: cheap(cut(model, layers, selection(count))))

@@ -28,6 +28,9 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
         for ratio, part in found.groupby("ratio"):
             mark = _against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN)
             marks.append(replace(mark, decides=decides))
+        for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
+            mark = _against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN)
+            marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
     for study in claims.studies("methods" if scope == "layerwise" else "methods_flops", store):
         table = results.pruning_table(study, scope)
         found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])

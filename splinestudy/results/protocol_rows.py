@@ -1,5 +1,7 @@
 """Rows of the table of claims that follow the protocol: the criterion, early tickets, and what early birds save."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from splinelib.pruning.selection import Scope
@@ -10,9 +12,10 @@ from splinestudy.results.names import network_name
 from splinestudy.results.protocol import BIRD, judge, judge_saving, judge_tickets, reproduced
 from splinestudy.results.pruning import pruning_table, whole_table
 from splinestudy.results.rules import PROTOCOL
-from splinestudy.results.ways import Way
+from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.committed import STUDIES, Study, committed
-from splinestudy.runs.protocol import READINGS
+from splinestudy.runs.methods import METHODS
+from splinestudy.runs.protocol import ALLOCATION, NORMALISATIONS, READINGS
 from splinestudy.runs.records import Record, RecordStore
 
 Rows = list[dict[str, str]]
@@ -54,6 +57,7 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     for study, records, found in judged(scope, store):
         rows.append(_row(study_claim(claim, records, found), "", records))
         rows += _readings(claim, records, scope)
+        rows += _allocations(claim, records) if scope == "global" else []
         all_records += records
         if study.profile in DECIDING:
             standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
@@ -77,6 +81,28 @@ def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
         for reading, part in found.items()
         if not part.empty
     ]
+
+
+def _allocations(claim: str, records: list[Record]) -> Rows:
+    """All criteria at the widths of one, and the spline criterion by other normalisations of its scores."""
+    found = {
+        f"all at the widths of {METHODS[ALLOCATION].label}": judge_common(records),
+        "the layer's mean against other normalisations of the spline scores": judge(
+            pruning_table(records, "global"), SPLINE, [Way("spline", normalize=how) for how in NORMALISATIONS]
+        ),
+    }
+    return [
+        _row(study_claim(claim, records, part), f"not the claim but {what}", records)
+        for what, part in found.items()
+        if not part.empty
+    ]
+
+
+def judge_common(records: list[Record]) -> pd.DataFrame:
+    """As :func:`.judge`, of global cuts at the widths of :data:`.ALLOCATION`; its own cut has these by itself."""
+    table = pruning_table(records, "global")
+    table = table[(table["allocation"] == ALLOCATION) | (table["method"] == ALLOCATION)]
+    return judge(table.assign(way=[replace(way, allocation="") for way in table["way"]]))
 
 
 def ticket_rows(store: RecordStore) -> Rows:

@@ -8,8 +8,14 @@ from splinelib.errors import SettingError
 from splinelib.pruning.pipeline import Compensate
 from splinelib.pruning.selection import Scope
 from splinestudy.runs.methods import METHODS, Method
+from splinestudy.runs.shrinking import NormalizeOrFlops
 
 _COMPENSATIONS: dict[Compensate, str] = {"least_squares": "least squares", "merge": "merging"}
+_NORMALISATIONS: dict[NormalizeOrFlops, str] = {
+    "rank": "scores by rank",
+    "none": "scores as they are",
+    "flops": "scores per operation",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Way:
         slimmed: the dense network was trained with L1 on its batch-norm scales, which is not part of the method.
         retrained: trained on at the dense run's full rate, where others fine-tune.
         scope: where units compete.
+        normalize: what makes layers comparable in global scope, if it is not their mean.
+        allocation: the method whose widths the layers got in global scope, if not their own.
     """
 
     method: str
@@ -34,6 +42,8 @@ class Way:
     slimmed: bool = False
     retrained: bool = False
     scope: Scope = "layerwise"
+    normalize: NormalizeOrFlops = "mean"
+    allocation: str = ""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -54,6 +64,8 @@ class Way:
             f" at epoch {self.draw}" if isinstance(self.draw, int) else drawn.get(self.draw, ""),
             " anew" if self.anew else "",
             "" if self.compensate == "none" else f" + {self.compensate}",
+            "" if self.normalize == "mean" else f" by {self.normalize}",
+            f" at widths of {self.allocation}" if self.allocation else "",
             " retrained" if self.retrained else "",
             " (global)" if self.scope == "global" else "",
         )
@@ -69,6 +81,10 @@ class Way:
             parts.append("trained with L1 on the scales")
         if self.compensate != "none":
             parts.append(_COMPENSATIONS[self.compensate])
+        if self.normalize != "mean":
+            parts.append(_NORMALISATIONS[self.normalize])
+        if self.allocation:
+            parts.append(f"widths by {METHODS[self.allocation].label}")
         if self.retrained:
             parts.append("retrained at full rate")
         if self.scope == "global":
@@ -128,6 +144,8 @@ def way_of(settings: Mapping[str, Any]) -> Way:
         slimmed=trained and row.role != "recipe" and bool(train["norm_l1"]),
         retrained=trained and draw == "end" and tuned is not None and tuned["lr"] == train["lr"],
         scope=settings["scope"],
+        normalize=settings.get("normalize", "mean"),
+        allocation=settings.get("allocation", ""),
     )
 
 

@@ -73,7 +73,7 @@ STUDIES: tuple[Study, ...] = (
     *_all("interpretation", "reference", width=0.125),
     *_all("boundary", "reference", width=0.125),
     *_all("pilot", "pilot"),
-    *_all("paper_era early", "grey"),
+    *_all("paper_era early core_flops", "grey"),
     *_all("paper_era early", "grey", dataset="mnist"),
     *_all("paper_era core_flops early", "half"),
     *_all("core core_flops early", "full_residual"),

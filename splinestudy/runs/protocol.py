@@ -1,6 +1,7 @@
 """The runs of the study (``book/protocol.md``), in the order in which every stop leaves whole comparisons."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
@@ -21,6 +22,12 @@ READINGS = ("spline unfolded", "spline geometric rho=0.2")
 OTHERS = ("l2",)
 """Further choices of the paper's time."""
 
+ALLOCATION = "l1"
+"""Whose widths all choices get where they share one allocation in global scope."""
+
+NORMALISATIONS: Final = ("rank", "none", "flops")
+"""Of the spline scores in global scope, beside the layer's mean, by which the claim is judged."""
+
 AT_START = ("snip", "grasp", "synflow")
 """Choices made before training; their networks are trained on the dense network's whole schedule."""
 
@@ -37,6 +44,8 @@ def protocol_runs(sweep: str, profile: Profile) -> list[Run]:
             runs += _core(sweep, profile, dense, slim, ratio)
         for ratio in RATIOS if sweep == "paper_era" else ():
             runs += _others(profile, dense, ratio)
+        if sweep == "core_flops":
+            runs += _common(profile, dense, slim)
     return runs
 
 
@@ -61,6 +70,15 @@ def _core(sweep: str, profile: Profile, dense: DenseRun, slim: DenseRun, ratio: 
         *(tuned(dense, criterion) for criterion in CORE),
         tuned(slim, "bn_scale"),
         *(tuned(dense, criterion) for criterion in READINGS),
+    ]
+
+
+def _common(profile: Profile, dense: DenseRun, slim: DenseRun) -> list[PruneRun]:
+    """At the first ratio every choice at the widths of one criterion, and the paper's by other normalisations."""
+    own = _core("core_flops", profile, dense, slim, RATIOS[0])
+    return [
+        *(replace(run, allocation=ALLOCATION) for run in own if run.criterion != ALLOCATION),
+        *(replace(run, normalize=how) for run in own if run.criterion == "spline" for how in NORMALISATIONS),
     ]
 
 

@@ -31,7 +31,7 @@ from splinestudy.runs.measuring import check_share, measured
 from splinestudy.runs.methods import FRESH, Start
 from splinestudy.runs.records import Record, RecordStore
 from splinestudy.runs.run import Run
-from splinestudy.runs.shrinking import SoftPruning, check_method, choose_units, shrink
+from splinestudy.runs.shrinking import NormalizeOrFlops, SoftPruning, check_method, choose_units, shrink
 from splinestudy.training.loop import evaluate, train
 from splinestudy.training.starts import boundaries_through_data, greedy_layerwise, lsuv
 from splinestudy.training.trainer import TrainSettings
@@ -70,6 +70,8 @@ class PruneRun:
         onward: the pruned network goes on in the schedule of ``finetune`` at the epoch of the draw; else that schedule
             starts at its beginning.
         ratio_of: what ``ratio`` is a share of, units or FLOPs (:func:`splinelib.prune`).
+        normalize: what makes scores of different layers comparable in global scope (:func:`.choose_units`).
+        allocation: the criterion whose global cut says how many units each layer loses; ``""`` for its own.
         order: which order of images fine-tuning takes; the others tell how much of a spread is its doing.
     """
 
@@ -85,6 +87,8 @@ class PruneRun:
     onward: bool = field(default=False, metadata={"later": True})
     ratio_of: RatioOf = field(default="units", metadata={"later": True})
     order: Annotated[int, Within("[0, 1000)")] = field(default=0, metadata={"later": True})
+    normalize: NormalizeOrFlops = field(default="mean", metadata={"later": True})
+    allocation: str = field(default="", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -92,6 +96,7 @@ class PruneRun:
         check_method(self.criterion, self.compensate, self.start, self.scope)
         _check_draw(self)
         check_share(self.ratio_of, self.criterion)
+        _check_global(self)
         if self.ratio_of != "units" and self.draw == "mask":
             raise SettingError(f"ratio_of is {self.ratio_of!r} with draw 'mask': masks count units")
 
@@ -140,6 +145,17 @@ class PruneRun:
         else:  # no row where a detector never drew, and nothing is left of the schedule
             accuracy = rows[-1]["accuracy"] if rows else results["reestimated_accuracy"]
         return {**results, "accuracy": accuracy, "epochs": rows}
+
+
+def _check_global(run: PruneRun) -> None:
+    """Raise :class:`SettingError` for a normalisation or allocation that would change nothing, or is none."""
+    if (run.normalize != "mean" or run.allocation) and run.scope != "global":
+        raise SettingError(
+            f"normalize is {run.normalize!r}, allocation {run.allocation!r} and scope {run.scope!r}: only in global "
+            "scope do layers compete"
+        )
+    if run.allocation:
+        check_method(run.allocation, "none", "trained", run.scope)
 
 
 def _check_draw(run: PruneRun) -> None:
@@ -209,13 +225,14 @@ def _pruned(
 ) -> tuple[nn.Module, dict[str, float]]:
     """The small network as its training starts, and what it took to choose its units, to compensate, to initialise."""
     seed, started = run.dense.seed, time.monotonic()
+    competing = run.ratio_of, run.normalize, run.allocation
     with counted_flops() as flops:
         if run.start == "trained":
             network = shrink(
-                dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known, run.ratio_of
+                dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known, *competing
             )
         else:
-            selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known, run.ratio_of)
+            selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known, *competing)
     scoring = {"scoring_seconds": time.monotonic() - started, "scoring_flops": flops()}
     if run.start == "trained":
         return network, scoring

@@ -2,20 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from splinelib.errors import SettingError
 from splinelib.layers.layer import Layer
 from splinelib.layers.network import read_layers
+from splinelib.pruning.flops import count_flops
 from splinelib.pruning.folding import fold_units
 from splinelib.pruning.pipeline import Compensate, remove_compensated
-from splinelib.pruning.selection import RatioOf, Scope, choose_share
-from splinelib.pruning.surgery import Selection
+from splinelib.pruning.selection import (
+    Normalize,
+    RatioOf,
+    Scope,
+    choose_share,
+    normalized,
+    select_units,
+)
+from splinelib.pruning.surgery import Selection, cut
 from splinestudy.data import Calibration
 from splinestudy.models import ChannelSelection
 from splinestudy.runs.methods import METHODS, Start, choices, make_criterion
+
+NormalizeOrFlops = Normalize | Literal["flops"]
+"""What makes layers comparable: as :func:`splinelib.pruning.select_units` does, or by its mean and per operation."""
 
 
 def check_method(name: str, compensate: str, start: str, scope: str) -> None:
@@ -42,10 +53,17 @@ def choose_units(
     seed: int,
     data: Calibration,
     ratio_of: RatioOf = "units",
+    normalize: NormalizeOrFlops = "mean",
+    allocation: str = "",
 ) -> Selection:
-    """The units that the criterion of that name gives up."""
+    """The units that the criterion of that name gives up.
+
+    ``normalize`` is that of :func:`splinelib.pruning.select_units`, or ``"flops"``: by the layer's mean, and then per
+    operation that a unit of the layer costs. With an ``allocation`` each layer loses as many units as the criterion of
+    that name would take from it.
+    """
     layers = read_layers(model, data.images[:2])
-    return _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
+    return _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of, normalize, allocation)
 
 
 def _chosen(
@@ -57,9 +75,29 @@ def _chosen(
     seed: int,
     data: Calibration,
     ratio_of: RatioOf,
+    normalize: NormalizeOrFlops,
+    allocation: str,
 ) -> Selection:
+    example = data.images[:2]
     scores = make_criterion(criterion, seed, data)(model, layers)
-    return choose_share(model, data.images[:2], layers, scores, ratio, scope, ratio_of)
+    if allocation:
+        widths = _chosen(model, layers, allocation, ratio, scope, seed, data, ratio_of, normalize, "")
+        shares = {
+            layer.name: len(widths[layer.name]) / layer.units for layer in layers if layer.name in widths
+        }
+        return select_units(layers, scores, shares)
+    if normalize == "flops":
+        costs = _flops_per_unit(model, example, layers)
+        scores = [normalized(score, "mean") / cost for score, cost in zip(scores, costs, strict=True)]
+    own = "none" if normalize == "flops" else normalize
+    return choose_share(model, example, layers, scores, ratio, scope, ratio_of, normalize=own)
+
+
+def _flops_per_unit(model: nn.Module, example: Tensor, layers: Sequence[Layer]) -> list[float]:
+    """Operations that the network saves with a layer's first unit, as a share of all; at least a millionth."""
+    whole = count_flops(model, example)
+    left = [count_flops(cut(model, layers, {layer.name: [0]}), example) for layer in layers]
+    return [max(whole - flops, 1e-6 * whole) / whole for flops in left]
 
 
 def shrink(
@@ -71,6 +109,8 @@ def shrink(
     seed: int,
     data: Calibration,
     ratio_of: RatioOf = "units",
+    normalize: NormalizeOrFlops = "mean",
+    allocation: str = "",
 ) -> nn.Module:
     """``model`` without ``ratio`` of its units or FLOPs by that method (``sfp`` by its score, the filters' L2 norm)."""
     example = data.images[:2]
@@ -78,7 +118,7 @@ def shrink(
         return fold_units(model, example, ratio, seed)
     criterion = "l2" if method == "sfp" else method
     layers = read_layers(model, example)
-    selection = _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of)
+    selection = _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of, normalize, allocation)
     return remove_compensated(model, example, layers, selection, compensate, data.images)
 
 
