@@ -1,6 +1,7 @@
 """The notebooks' and the book's house rules, and the pipeline that turns one into the other."""
 
 import ast
+import importlib.util
 import multiprocessing
 import operator
 import os
@@ -14,19 +15,24 @@ import tomllib
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
+from docutils import nodes
+from IPython.core.inputtransformer2 import TransformerManager
 
 from book._tools import parallel, teaser
 from book._tools.chapters import due_chapters, read_parameters, run_chapters, stage_unrun
 from book._tools.check_site import find_problems
 from book._tools.layout import BOOK, ROOT, BuildError, Layout
+from book._tools.lengths import find_long, measure
 from book._tools.parallel import count_jobs, run_all
 from splinestudy.runs.profiles import PROFILES
 
 sys.path.append(str(BOOK.source / "_ext"))
+from folds import fold
 from repairs import escape_docstring, escape_line
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -86,6 +92,38 @@ def test_notebook_figures_have_caption_name_and_alt(path):
             assert settings["figure"]["caption"]
             assert settings["image"]["alt"]
             assert f'"{settings["figure"]["name"]}"' in cell.source
+
+
+class _Shell:
+    """Stands in for IPython: keeps what a magic was asked to do."""
+
+    def __init__(self):
+        self.asked = []
+
+    def run_line_magic(self, name, line, **_):
+        self.asked.append((name, line))
+
+
+def test_notebook_opened_alone_installs_its_clone_or_says_what_to_do(tmp_path, monkeypatch):
+    (source,) = {code_cells(path)[1].source for path in NOTEBOOKS}
+    code, shell = TransformerManager().transform_cell(source), _Shell()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    exec(code, {"get_ipython": lambda: shell})
+    assert shell.asked == []  # it is here
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="clone the repository"):
+        exec(code, {"get_ipython": lambda: shell})
+
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "splinestudy").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    exec(code, {"get_ipython": lambda: shell, "_clone": str(tmp_path)})
+    ((name, line),) = shell.asked
+    assert name == "pip"
+    assert line.startswith("install --quiet --editable")
+    assert sys.path[-1] == str(tmp_path)
 
 
 # What may hold a digit without being a result: names, claims, formulas, code, where links lead.
@@ -393,6 +431,34 @@ def test_site_check_finds(tmp_path, body, problem):
     found = find_problems(tmp_path)
     assert len(found) == (problem is not None)
     assert all(problem in line for line in found)
+
+
+def test_only_what_is_read_counts():
+    html = """<nav><p>one</p></nav><article><p>two <b>words</b></p><ul><li>and two</li></ul><br>
+    <figure><img src="x"><figcaption><p>not these</p></figcaption></figure>
+    <table><tr><td><p>or this</p></td></tr></table>
+    <section><details><summary><p>nor that</p></summary><p>or more</p><figure></figure></details></section></article>"""
+    assert measure(html) == (4, 1)
+
+
+def test_long_chapters_are_named():
+    page = "<article><p>{}</p>{}</article>"
+    assert find_long("01", page.format("word " * 1200, "<figure></figure>" * 8)) == []
+    words, figures = find_long("01", page.format("word " * 1201, "<figure></figure>" * 9))
+    assert words.startswith("01: 1201 words, at most 1200")
+    assert figures.startswith("01: 9 figures, at most 8")
+
+
+@pytest.mark.parametrize(("builder", "opens"), [("html", True), ("singlehtml", False)])
+def test_folded_section_is_a_heading_that_opens(builder, opens):
+    page = nodes.document(None, None)
+    for names in (["fold"], []):
+        page += nodes.section("", nodes.title("", "More"), nodes.paragraph("", "text"), classes=names)
+    fold(SimpleNamespace(builder=SimpleNamespace(name=builder)), page, "results/01")
+    folded, plain = page.findall(nodes.section)
+    inside = '<details class="fold"><summary> More </summary> text </details>' if opens else "More text"
+    assert " ".join(part.astext() for part in folded) == inside
+    assert [part.astext() for part in plain] == ["More", "text"]
 
 
 def test_teaser_shows_trained_networks_with_units_or_weights_gone():

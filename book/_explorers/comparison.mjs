@@ -135,6 +135,7 @@ function drawCosts(svg, methods) {
 }
 
 const anchor = (place) => (place < WIDTH / 3 ? "start" : place > (2 * WIDTH) / 3 ? "end" : "middle");
+const signed = (number) => number.toFixed(2).replace("-", "−");
 const short = (label) => (label.length > 30 ? `${label.slice(0, 29)}…` : label);
 
 function fillTable(body, methods, rows) {
@@ -144,14 +145,14 @@ function fillTable(body, methods, rows) {
     ...ordered.map((method) => {
       const line = document.createElement("tr");
       const [, difference, low, high, word] = found.get(method.label) ?? [];
-      const interval = low === null || low === undefined ? "" : ` (${low} to ${high})`;
-      const spread = method.spread === null ? "" : ` ± ${method.spread}`;
+      const interval = low === null || low === undefined ? "" : ` (${signed(low)} to ${signed(high)})`;
+      const spread = method.spread === null ? "" : ` ± ${method.spread.toFixed(2)}`;
       const cells = [
         method.label,
         method.n,
-        `${method.accuracy}${spread}`,
+        `${method.accuracy.toFixed(2)}${spread}`,
         method.training.toFixed(2),
-        difference === undefined ? "" : `${difference}${interval}`,
+        difference === undefined ? "" : `${signed(difference)}${interval}`,
         word ?? "",
       ];
       line.dataset.method = method.label;

@@ -1,6 +1,6 @@
 """Under every figure one fold: its files, the command that makes it again, its records, and how to cite it.
 
-Warns about images without alternative text.
+The page shows the very PNG that the fold offers. Warns about images without alternative text.
 """
 
 import json
@@ -102,12 +102,15 @@ def find_figures(app: Sphinx, doctree: nodes.document, docname: str) -> list[tup
 
 
 def append_links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Append the fold to the caption of every figure that has files."""
+    """Append the fold to the caption of every figure that has files, and show one of them in place of a copy."""
     if app.builder.name != "html":
         return
     root = "../" * docname.count("/")
     for node, figure in find_figures(app, doctree, docname):
         node.append(nodes.legend("", nodes.raw("", fold(figure, root, app.config.html_title), format="html")))
+        for image in node.findall(nodes.image):
+            if (png := figure.files[0].with_suffix(".png")) in figure.files:
+                image["uri"] = f"{root}figures/{png.name}"
 
 
 def fold(figure: Figure, root: str, book: str) -> str:

@@ -1,46 +1,33 @@
 """The pipeline's command line; the Makefile is its only intended caller."""
 
 import argparse
-import functools
 import http.server
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import webbrowser
-
-from splinestudy.results.grid import grid_report
-from splinestudy.results.pilot import pilot_report
-from splinestudy.runs.committed import committed_store
+from functools import partial
 
 from .chapters import due_chapters, find_chapters, run_chapters, stage_unrun
 from .check_site import check_site
-from .explorers import write_explorers
-from .glance import write_glance
 from .layout import BOOK, BUILD, ROOT, TEST, BuildError, Layout, shown
 from .npm import install_mathjax
+from .pages import write_pages
 from .pdf import make_pdf
-from .playground import write_playground
 from .release import make_release
 from .render import render, report, stage
 from .shots import take_shots
-from .teaser import draw_teaser
 
 # Fetched before any notebook starts, so that a missing network shows at once and not inside a cell.
 DATA = ("cifar10",)
-BENCHMARKS = ROOT / "benchmarks" / "results"
 
 
 def build_book(profile: str, prefix: str, jobs: int | None) -> None:
     """Run what is due, then render. Chapters outside ``prefix`` are shown as they last were."""
     install_mathjax(BOOK)
-    draw_teaser(BOOK)
-    write_playground(BOOK)
-    write_explorers(BOOK)
-    write_glance(BOOK)
-    list_studies(BOOK)
+    write_pages(BOOK)
     due = due_chapters(find_chapters(prefix), BOOK, profile)
     if due and profile != "smoke":
         fetch_data()
@@ -56,30 +43,8 @@ def test_book() -> None:
     shutil.rmtree(BUILD / "test", ignore_errors=True)
     install_mathjax(BOOK)
     stage(TEST, BOOK)
-    draw_teaser(TEST)
-    write_playground(TEST)
-    write_explorers(TEST)
-    write_glance(TEST)
-    list_studies(TEST)
-    run_chapters(find_chapters(), TEST, "smoke")
+    run_chapters(find_chapters(), TEST, "smoke", beside={"pages": partial(write_pages, TEST)})
     check_site(render(TEST).parent)
-
-
-def list_studies(layout: Layout) -> None:
-    """Write what pages include of the committed records: the commands behind them, what the pilot found, the grid."""
-    command = [sys.executable, "-m", "splinestudy", "studies"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise BuildError("the committed studies cannot be listed (see above)")
-    layout.results.mkdir(parents=True, exist_ok=True)
-    (layout.results / "studies.txt").write_text(done.stdout)
-    (layout.results / "pilot.txt").write_text(pilot_report(committed_store()))
-    steps, files = (
-        json.loads((BENCHMARKS / f"{name}.json").read_text()) for name in ("step_time", "streaming")
-    )
-    large = {row["arch"]: row["core_seconds"] for row in files["rows"]}
-    grid = grid_report(committed_store(), steps["rows"], steps["settings"]["batch"], large)
-    (layout.results / "grid.txt").write_text(grid)
 
 
 def fetch_data() -> None:
@@ -93,7 +58,7 @@ def serve(layout: Layout, port: int) -> None:
     """Serve the rendered site on this machine only, until interrupted."""
     if not (layout.site / "index.html").exists():
         raise BuildError("no book yet: run `make book` first")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=layout.site)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=layout.site)
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:

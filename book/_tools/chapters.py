@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -16,7 +17,7 @@ from nbformat import NotebookNode
 
 from .inputs import chapter_key
 from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown
-from .parallel import count_cores, count_jobs, run_all
+from .parallel import Task, count_cores, count_jobs, run_all
 from .pictures import keep_figures, small_png
 
 Parameters = dict[str, Any]
@@ -40,9 +41,16 @@ def due_chapters(notebooks: Iterable[Path], layout: Layout, profile: str) -> lis
     return [path for path in notebooks if not _is_current(path, layout, profile)]
 
 
-def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str, jobs: int | None = None) -> None:
+def run_chapters(
+    notebooks: Iterable[Path],
+    layout: Layout,
+    profile: str,
+    jobs: int | None = None,
+    beside: Mapping[str, Task] = MappingProxyType({}),
+) -> None:
     """Run the notebooks, ``jobs`` at a time or as many as the machine bears, and keep every one that finishes.
 
+    Other tasks, by name, can be done ``beside`` them.
     Raises BuildError at the end, naming notebook, cell and error of each that failed.
     """
     notebooks = list(notebooks)
@@ -54,7 +62,7 @@ def run_chapters(notebooks: Iterable[Path], layout: Layout, profile: str, jobs: 
         print(f"{len(notebooks)} chapters to run at profile {profile}, {jobs} at a time", flush=True)
     # The last chapters look at all records and take longest, so they start first.
     tasks = {path.stem: partial(_run, path, layout, profile, threads, live) for path in reversed(notebooks)}
-    failures = run_all(tasks, jobs)
+    failures = run_all({**beside, **tasks}, jobs)
     if failures:
         raise BuildError(f"{len(failures)} of the notebooks failed:\n" + "\n".join(failures.values()))
 
@@ -151,6 +159,8 @@ def _clean(notebook: NotebookNode, stem: str) -> None:
         cell["id"] = f"{stem}-{number:02d}"
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if "fold" in cell.metadata.get("tags", []):
+            cell.source = "{.fold}\n" + cell.source  # to be opened by who wants it: book/_ext/folds.py
         if cell.cell_type == "code":
             # Code is one click away; who reads for the findings is not kept waiting by it.
             tags = {*cell.metadata.get("tags", [])}

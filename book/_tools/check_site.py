@@ -1,4 +1,4 @@
-"""Checks on the rendered site: links, anchors, ids, alternative texts, tables, and no loads from outside."""
+"""Checks on the rendered site: links, anchors, ids, alternative texts, tables, lengths, no loads from outside."""
 
 import re
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from .layout import BuildError
+from .lengths import find_long
 
 # Which attribute makes a browser load something. A plain <a href> loads nothing until it is followed.
 LOADS = {
@@ -92,6 +93,8 @@ def find_problems(site: Path) -> list[str]:
         problems += [f"{name}: image {source} has no alternative text" for source in page.without_alt]
         problems += [f"{name}: raw text instead of a table: {head}" for head in page.raw_tables]
         problems += [f"{name}: broken link {link}" for link in page.links if not _resolves(link, path, pages)]
+    for path in sorted((site / "results").glob("*.html")):
+        problems += find_long(path.stem, path.read_text("utf-8"))
     for path in sorted(site.rglob("*.css")):
         found = CSS_LOAD.findall(path.read_text("utf-8"))
         problems += [f"{path.relative_to(site)}: loads {address} from outside" for address in found]
@@ -102,7 +105,7 @@ def check_site(site: Path) -> None:
     """Raise BuildError with all problems of the rendered site, if there are any."""
     if problems := find_problems(site):
         raise BuildError(f"{len(problems)} problems in {site}:\n" + "\n".join(problems))
-    print("site checked: links, anchors, ids, alternative texts, tables, no outside loads")
+    print("site checked: links, anchors, ids, alternative texts, tables, lengths, no outside loads")
 
 
 def _repeated(ids: list[str]) -> set[str]:

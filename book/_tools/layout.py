@@ -24,6 +24,7 @@ class Layout:
     site: Path
     store: Path
     data: Path | None = None
+    formats: str = "svg png pdf"
 
     @property
     def results(self) -> Path:
@@ -51,6 +52,7 @@ class Layout:
         return data | {
             "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or SOURCE_DATE_EPOCH,
             "SPLINELIB_FIGURES": str(self.figures),
+            "SPLINELIB_FORMATS": self.formats,
             "SPLINELIB_STORE": str(self.store),
             # The kernel is the one of this environment, started without the user's own IPython settings.
             "JUPYTER_PREFER_ENV_PATH": "1",
@@ -69,6 +71,7 @@ TEST = Layout(
     site=BUILD / "test" / "site",
     store=BUILD / "test" / "runs",
     data=BUILD / "test" / "data",
+    formats="png",
 )
 
 

@@ -123,12 +123,18 @@ def legend_below(figure: Figure, columns: int) -> None:
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
+def formats() -> list[str]:
+    """In which formats :func:`save_figure` saves."""
+    return os.environ.get("SPLINELIB_FORMATS", " ".join(_FILES)).split()
+
+
 def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) -> Figure:
     """Write ``figure`` as SVG, PNG and PDF, and its numbers as CSV, under ``$SPLINELIB_FIGURES``; return it.
 
     A JSON file beside them says which committed records had been read by then.
 
-    Without that variable nothing is written. Files hold no date, so equal figures are equal files.
+    Without that variable nothing is written; ``$SPLINELIB_FORMATS`` names other formats, with spaces between them.
+    Files hold no date, so equal figures are equal files.
     """
     if folder := os.environ.get("SPLINELIB_FIGURES"):
         root = Path(folder)
@@ -136,7 +142,8 @@ def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) ->
         # Laid out once, not anew for every file.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for suffix, (dots_per_inch, metadata) in _FILES.items():
+        for suffix in formats():
+            dots_per_inch, metadata = _FILES[suffix]
             figure.savefig(root / f"{name}.{suffix}", dpi=dots_per_inch, metadata=metadata)
         (root / f"{name}.json").write_text(json.dumps(read_so_far()))
         if table is not None:

@@ -4,10 +4,24 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from splinestudy.results.ways import SPLINE
+from splinestudy.results.ways import SPLINE, Way
 
 SMALL = 0.05
 """A mean loss of accuracy up to this counts as small where single layers are cut."""
+
+
+def without_training(summary: pd.DataFrame, ratio: float, dense: float) -> str:
+    """What is left without training where every layer loses ``ratio``, with and without compensation.
+
+    ``summary`` has columns way, ratio and best_accuracy_mean; ``dense`` is the dense networks' accuracy.
+    """
+    best = summary[summary["ratio"] == ratio].set_index("way")["best_accuracy_mean"]
+    solved, greedy = Way(SPLINE.method, "least_squares"), Way("reconstruction", "least_squares")
+    return (
+        f"With {ratio:.0%} of every layer's units gone and no training step, {dense:.0%} fall to {best[SPLINE]:.0%} "
+        f"by the spline criterion. Solving the next layer anew lifts the same units to {best[solved]:.0%}; "
+        f"units chosen by what that would cost keep {best[greedy]:.0%}."
+    )
 
 
 def harm_by_layer(table: pd.DataFrame) -> str:

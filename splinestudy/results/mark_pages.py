@@ -62,8 +62,11 @@ def matrix_html(marks: Sequence[Mark]) -> str:
     return f'<table class="marks">{"".join(bodies)}</table>'
 
 
-def folds_html(claim: str, marks: Sequence[Mark], figures: str = "../figures") -> str:
-    """One fold for each case of a claim: intervals, evidence, rule, records and the command that computes them."""
+def folds_html(claim: str, marks: Sequence[Mark], formats: Sequence[str]) -> str:
+    """One fold for each case of a claim: intervals, evidence, rule, records and the command that computes them.
+
+    ``formats`` are those in which the figures of all cases were saved; the page shows the first.
+    """
     owned = owners()
     folds = []
     for anchor, case, members in by_case(marks):
@@ -76,11 +79,11 @@ def folds_html(claim: str, marks: Sequence[Mark], figures: str = "../figures") -
         commands = dict.fromkeys(owned[key][0].command() for key in keys if key in owned)
         alt = f"Intervals behind the marks of {claim} on {case}; the list below says what they show."
         files = ", ".join(
-            f'<a href="{figures}/{anchor}.{end}">{end.upper()}</a>' for end in ("svg", "pdf", "csv")
+            f'<a href="../figures/{anchor}.{end}">{end.upper()}</a>' for end in (*formats, "csv")
         )
         folds.append(
             f'<details class="case"><summary>{escape(case)} {" ".join(_chip(mark.word) for mark in members)}</summary>'
-            f'<div id="{anchor}"><img src="{figures}/{anchor}.svg" alt="{escape(alt)}" loading="lazy">'
+            f'<div id="{anchor}"><img src="../figures/{anchor}.{formats[0]}" alt="{escape(alt)}" loading="lazy">'
             f"<ul>{evidence}</ul><p>Rule: {_plain(members[0].rule)}. Figure: {files}. {_records(keys)}</p>"
             f"<pre>{escape(chr(10).join(commands))}</pre></div></details>"
         )

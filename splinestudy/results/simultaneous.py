@@ -205,10 +205,16 @@ def _within(c: float, correlation: np.ndarray, degrees: int) -> float:
     k = len(correlation)
     if np.allclose(correlation, (1 + np.eye(k)) / 2):
         return _within_complete(c, k, degrees)
+    return _by_lattice(float(c), correlation.tobytes(), k, degrees)
+
+
+@cache
+def _by_lattice(c: float, correlation: bytes, k: int, degrees: int) -> float:
+    """The slow one: a chapter asks for the same intervals in its marks and in its sentences."""
     limit = np.full(k, c)
     probability = stats.multivariate_t.cdf(
         limit,
-        shape=correlation,
+        shape=np.frombuffer(correlation).reshape(k, k),
         df=degrees,
         lower_limit=-limit,
         maxpts=LATTICE_POINTS,

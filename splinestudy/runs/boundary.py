@@ -62,10 +62,10 @@ def small_cnn(profile: Profile, dataset: str) -> Profile:
 def boundary_runs(profile: Profile, slices: int = SLICES, dataset: str | None = None) -> list[BoundaryRun]:
     """The small network on ``dataset`` (MNIST, at size smoke digits) and the profile's own, for every seed.
 
-    Below size ``reference`` the grid is half as fine.
+    At size ``quick`` the grid is half as fine, at ``smoke`` a quarter.
     """
     dataset = dataset or ("digits" if profile.size == "smoke" else "mnist")
-    grid = 48 if profile.size == "reference" else 24
+    grid = {"smoke": 12, "quick": 24}.get(profile.size, 48)
     settings = (small_cnn(profile, dataset), profile)
     return [BoundaryRun(dense, slices, grid) for setting in settings for dense in dense_runs(setting)]
 

@@ -185,11 +185,11 @@ class _Size:
 _SIZES: MappingProxyType[str, _Size] = MappingProxyType(
     {
         "smoke": _Size(
-            images=300,
-            lines=200,
+            images=120,
+            lines=80,
             ratios=(0.1,),
             windows=1,
-            regions=30,
+            regions=20,
             progress=ProgressRun("digits", 300, "vgg16_bn", 1 / 16, 3, 20, regions=30, noise=0.02),
             noise=0.02,
         ),

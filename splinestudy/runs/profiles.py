@@ -109,7 +109,7 @@ PROFILES = {
     # Seconds, without a download: does everything run?
     "smoke": Profile(
         dataset="digits",
-        images=512,
+        images=256,
         arch="vgg16_bn",
         width=1 / 16,
         seeds=(0, 1),
@@ -120,6 +120,7 @@ PROFILES = {
         canvas_side=8,
         canvas_sides=(2, 4),
         curve=(0.5,),
+        test_images=120,
         size="smoke",
     ),
     # Minutes on 2 cores, real CIFAR-10: do the shapes of the curves show?
