@@ -8,26 +8,30 @@ from torch import Tensor, nn
 
 from splinelib.checks import Count, check_memory, checked
 
+_BY_PRODUCT = 128
+"""Channels up to which a CPU multiplies by zeros and ones faster than it indexes, one number at a time."""
 
-def select_channels(x: Tensor, indexes: Tensor) -> Tensor:
+
+def select_channels(x: Tensor, indexes: Tensor | slice) -> Tensor:
     """``x[:, indexes]`` for ``x`` of shape ``[N, channels, ...]``, in the memory format that ``x`` has.
 
     Selecting along dimension 1 copies images into channels-first memory, and their gradients with them; everything
     behind it, batch norms above all, would then be slower than in the network that was not pruned.
     """
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        if x.dtype == torch.bfloat16:
-            return _SelectByProduct.apply(x, indexes)
-        return x.movedim(1, -1).index_select(-1, indexes).movedim(-1, 1)
-    return x.index_select(1, indexes)
+    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return x[:, indexes] if isinstance(indexes, slice) else x.index_select(1, indexes)
+    last = x.movedim(1, -1)
+    if isinstance(indexes, slice):
+        return last[..., indexes].contiguous().movedim(-1, 1)
+    if x.is_cpu and x.is_floating_point() and x.shape[1] <= _BY_PRODUCT:
+        return _SelectByProduct.apply(x, indexes)
+    return last.index_select(-1, indexes).movedim(-1, 1)
 
 
 class _SelectByProduct(torch.autograd.Function):
     """Channels of images in channels-last memory, selected by a product with a matrix of zeros and ones.
 
-    The values are those of indexing, bit for bit, as long as they are finite. PyTorch indexes the last dimension of
-    bfloat16 one number at a time: on a CPU that takes six times as long as the product, and made pruned residual
-    networks slower than dense ones.
+    The values are those of indexing, bit for bit, as long as they are finite.
     """
 
     @staticmethod
@@ -58,6 +62,7 @@ class ChannelSelection(nn.Module):
     Attributes:
         channels: width of the stream, that is, channels coming in.
         indexes: int64 buffer ``[k]``, the channels kept, strictly ascending; all of them at first.
+        consecutive: the same channels as a slice, where :func:`splinelib.pruning.compact_streams` found one; else None.
 
     >>> selection = ChannelSelection(4)
     >>> selection.indexes = torch.tensor([0, 2])
@@ -72,6 +77,7 @@ class ChannelSelection(nn.Module):
         check_memory("indexes", 8 * channels)
         super().__init__()
         self.channels = channels
+        self.consecutive: slice | None = None
         self.register_buffer("indexes", torch.arange(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +85,7 @@ class ChannelSelection(nn.Module):
         if self.indexes.numel() == self.channels:
             # A view, not x itself: Torch-Pruning finds a module in the graph by its output's own grad_fn.
             return x.view_as(x)
-        return select_channels(x, self.indexes)
+        return select_channels(x, self.indexes if self.consecutive is None else self.consecutive)
 
     def extra_repr(self) -> str:
         """Channels coming in and going out, for ``print(model)``."""

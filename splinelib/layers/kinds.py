@@ -112,9 +112,15 @@ def axis_of(module: Any, name: str, writes: bool) -> int | None:
 def cut_module(module: Any, writes: bool, lost: Sequence[int]) -> None:
     """Take channels ``lost`` from what a module reads or writes, in place; of each group as many."""
     kind: Any = kind_of(module)
-    kept = complement(lost, kind.writes if writes else kind.reads)
+    keep_channels(module, writes, complement(lost, kind.writes if writes else kind.reads))
+
+
+def keep_channels(module: Any, writes: bool, kept: Tensor) -> None:
+    """Leave a module these channels of those that it reads or writes, in this order, in place."""
+    kind: Any = kind_of(module)
     if isinstance(module, ChannelSelection):
         module.indexes = module.indexes[kept.to(module.indexes.device)]
+        module.consecutive = None
         return
     for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
         axis = None if tensor is None else axis_of(module, name, writes)

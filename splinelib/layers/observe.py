@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from splinelib.hooks import Inputs, tensors_in
-from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.kinds import Kind, channel_axis, kind_of
 from splinelib.layers.labels import distinct_pairs, fed_channel, reached
 from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie
@@ -114,9 +113,7 @@ class _Observer:
     def read(self, call: Call, kind: Kind, side: Side, values: Tensor) -> None:
         """Find which channels of earlier answers feed each of the channels that a call reads."""
         numbers = self.found.numbers(side, kind.reads)  # type: ignore[arg-type]
-        if isinstance(call.module, ChannelSelection):
-            self.found.stays.append((numbers, ""))
-        elif kind.stays:
+        if kind.stays:
             self.stay(numbers, call.name, call.module, kind.stays)
         axis = channel_axis(call.module, values)
         feeding: list[_Source] = []

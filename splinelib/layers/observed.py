@@ -21,7 +21,7 @@ class Observed:
         first: number of the first channel of each side, in the order in which they were met.
         width: how many channels each side has.
         edges: pairs of channels that go together.
-        stays: channels that must stay, and why (empty: they are those of the network's inputs, outputs or streams).
+        stays: channels that must stay, and why (empty: they are those of the network's inputs or outputs).
         met: what each call read, as a fingerprint of every channel, and the shapes that it answered with.
         sources: for every call, the modules that its input depends on, and whether it is one answer, read untouched.
         outputs: what the network gave, of both passes.

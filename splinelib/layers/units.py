@@ -47,7 +47,8 @@ def group(model: nn.Module, observed: Observed, order: Order) -> tuple[list[Laye
     modules = dict(model.named_modules())
     written = {name: label[observed.numbers(side, 0)] for name, side in _roots(modules, observed)}
     names = sorted(written, key=lambda name: list(order).index(name) if name in order else len(order))
-    stays = _stays(observed, label)
+    streams = [(label[observed.numbers(side, 0)], "") for _, side in read_streams(modules, observed)]
+    stays = _stays([*((label[numbers], why) for numbers, why in observed.stays), *streams])
     layers: list[Layer] = []
     left: list[Left] = []
     taken: set[int] = set()
@@ -80,11 +81,19 @@ def _roots(modules: dict[str, nn.Module], observed: Observed) -> list[tuple[str,
     return found
 
 
-def _stays(observed: Observed, label: np.ndarray) -> dict[int, str]:
+def read_streams(modules: dict[str, nn.Module], observed: Observed) -> list[tuple[ChannelSelection, Side]]:
+    """The selections that run, each with the side that it reads: a stream, which stays whole when units go."""
+    found = [(module, (name, "in")) for name, module in modules.items()]
+    return [
+        (one, side) for one, side in found if isinstance(one, ChannelSelection) and side in observed.first
+    ]
+
+
+def _stays(reasons: Sequence[tuple[np.ndarray, str]]) -> dict[int, str]:
     """Why units must stay, by the label of the unit; what needs no word outranks what does."""
     found: dict[int, str] = {}
-    for numbers, why in observed.stays:
-        for unit in set(label[numbers].tolist()):
+    for units, why in reasons:
+        for unit in set(units.tolist()):
             found[unit] = why if found.get(unit, why) else ""
     return found
 

@@ -19,6 +19,7 @@ from splinelib.pruning.saving import load as load
 from splinelib.pruning.saving import save as save
 from splinelib.pruning.selection import select_budget as select_budget
 from splinelib.pruning.selection import select_units as select_units
+from splinelib.pruning.streams import compact_streams as compact_streams
 from splinelib.pruning.surgery import Selection as Selection
 from splinelib.pruning.surgery import mask_units as mask_units
 from splinelib.pruning.surgery import remove_units as remove_units
