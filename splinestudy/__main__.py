@@ -75,8 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     gpu.add_argument("--profile", choices=PROFILES, default="paper")
     gpu.set_defaults(command=_gpu)
 
-    sweeping = commands.add_parser("sweep", help="compute the runs that a store of records lacks")
-    sweeping.add_argument("name", choices=SWEEPS)
+    sweeping = commands.add_parser(
+        "sweep",
+        help="compute the runs that a store of records lacks",
+        epilog="\n".join(f"{name:20} {sweep.about}" for name, sweep in SWEEPS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sweeping.add_argument("name", choices=SWEEPS, metavar="NAME", help="one of those at the end")
     sweeping.add_argument("--profile", choices=PROFILES, default="quick")
     sweeping.add_argument(
         "--store", required=True, help="folder of records, or an address as s3://bucket/study"

@@ -47,7 +47,8 @@ def test_two_processes_lose_as_one_does(name, found):
     assert len(together["rows"]) == len(alone["rows"]) == 3
     for one, two in zip(alone["rows"], together["rows"], strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=TOLERANCE)
-        assert (two["epoch"], two["lr"], two["accuracy"]) == (one["epoch"], one["lr"], one["accuracy"])
+        assert (two["epoch"], two["lr"]) == (one["epoch"], one["lr"])
+        assert two["accuracy"] == pytest.approx(one["accuracy"], abs=1.01 / 24)  # one image may be a tie
     for key, value in alone["tensors"].items():
         torch.testing.assert_close(
             torch.tensor(together["tensors"][key]), torch.tensor(value), rtol=1e-4, atol=TOLERANCE

@@ -98,6 +98,15 @@ before = set(sys.modules)
 import splinelib
 light = sorted(set(sys.modules) - before)
 
+sys.modules["torch_pruning"] = None
+import torch
+from torch import nn
+try:
+    splinelib.prune(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2), 0.5)
+except splinelib.errors.SettingError as error:
+    refused = str(error)
+del sys.modules["torch_pruning"]
+
 # What None stands for cannot be imported: the machine is one without these packages.
 sys.modules |= dict.fromkeys(["tqdm", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "numba", "papermill"])
 import torch_pruning
@@ -105,18 +114,25 @@ from splinelib.progress import progress_bar
 with progress_bar(2, "run", title="bare") as bar:
     bar.update()
     bar.set_postfix(loss="1")
+sys.path.insert(0, "TESTS")
+from tiny_runs import CPU, RecordStore, dense, sweeps, tiny_dataset, tiny_plan
+dense.load_dataset = lambda name: tiny_dataset()
+report = sweeps.sweep(tiny_plan(seeds=(0,)), RecordStore("STORE"), profile="tiny", device=CPU, progress=False)
+swept = [len(report.records), [str(error) for _, error in report.failed]]
 sys.argv = ["splinestudy", "sweep", "--help"]
 try:
     runpy.run_module("splinestudy", run_name="__main__")
 except SystemExit as end:
-    print(json.dumps({"light": light, "status": end.code, "all": sorted(sys.modules)}))
+    print(json.dumps({"light": light, "refused": refused, "swept": swept, "status": end.code}))
 """
 
 
 @pytest.fixture(scope="module")
-def child():
-    """What a fresh interpreter has loaded after ``import splinelib``, and whether the command line starts bare."""
-    result = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True)
+def child(tmp_path_factory):
+    """What a fresh interpreter has loaded after ``import splinelib``, and what it can do bare."""
+    code = CHILD.replace("TESTS", str(Path(__file__).parent))
+    code = code.replace("STORE", str(tmp_path_factory.mktemp("store")))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     *usage, answer = result.stdout.splitlines()
     return {**json.loads(answer), "usage": "\n".join(usage)}
@@ -138,18 +154,17 @@ def test_importing_takes_no_time_beyond_torch(child):
         "torch.onnx",
     )
     assert not [name for name in child["light"] if name.startswith(slow)]
-    mine = {name for name in child["light"] if name.startswith("splinelib")}
-    assert not mine & {
-        "splinestudy.data",
-        "splinestudy.training.loop",
-        "splinestudy.runs.runs",
-        "splinelib.partition",
-    }
+    assert not [name for name in child["light"] if name.startswith(("splinestudy", "splinelib.partition"))]
 
 
-def test_sweeps_start_on_a_node_with_torch_torchvision_and_torch_pruning_only(child):
+def test_sweeps_run_on_a_node_with_torch_torchvision_and_torch_pruning_only(child):
+    assert child["swept"] == [3, []]
     assert child["status"] == 0
     assert "--budget" in child["usage"]
+
+
+def test_layers_are_not_read_in_another_order_where_torch_pruning_is_missing(child):
+    assert "not installed: pip install torch-pruning" in child["refused"]
 
 
 def test_the_face_holds_re_exports_and_nothing_else():

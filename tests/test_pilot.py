@@ -7,7 +7,7 @@ import pytest
 from splinestudy.results.pilot import pilot_report
 from splinestudy.runs.committed import Study
 from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.pilot import READINGS
+from splinestudy.runs.pilot import TRIED
 from splinestudy.runs.records import RecordStore
 
 
@@ -32,8 +32,8 @@ def test_every_record_is_a_row(tmp_path, runs):
         store.save(run, results, {"profile": "pilot"})
     report = pilot_report(store)
     rows = [line for line in report.splitlines() if line.startswith("| ")]
-    read = [run for run in runs if getattr(run, "criterion", "") in READINGS[1:]]
-    assert len(rows) == len(runs) - len(read) + len(READINGS) + 3  # three heads
+    read = [run for run in runs if getattr(run, "criterion", "") in TRIED[1:]]
+    assert len(rows) == len(runs) - len(read) + len(TRIED) + 3  # three heads
     for place, run in enumerate(runs):
         assert any(f"| {80 + place / 10:.1f} |" in row for row in rows), dataclasses.asdict(run)
     assert "never" in report
@@ -42,7 +42,7 @@ def test_every_record_is_a_row(tmp_path, runs):
 
 def test_readings_are_compared_by_their_means_on_networks_that_have_several(tmp_path, runs):
     store = RecordStore(tmp_path)
-    gains = dict(zip(READINGS, (0.0, 0.02, 0.01, -0.01), strict=True))
+    gains = dict(zip(TRIED, (0.0, 0.02, 0.01, -0.01), strict=True))
     for run in runs:
         if isinstance(run, DenseRun):
             store.save(run, {"epochs": [{"accuracy": 0.9}], "spline": {"epoch": 3}}, {"profile": "pilot"})

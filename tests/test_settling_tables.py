@@ -17,7 +17,7 @@ from splinestudy import results as tables
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.records import Record, run_key, settings_dict
-from splinestudy.runs.schedules import DROPS, SCHEDULES, STEPS, chosen_schedules, schedule_name
+from splinestudy.runs.schedules import DROPS, SCHEDULES, STEPS, chosen_schedules, schedule_name, settling_runs
 
 PROFILE = get_profile("study", images=100, seeds=[0, 1], epochs=8)
 
@@ -110,14 +110,14 @@ def test_canvases_are_compared_with_the_largest(settling):
 
 def test_the_cost_of_a_canvas_is_a_share_of_the_data_set_s_own_images():
     profile = get_profile("breadth", seeds=[0], epochs=4)
-    (run,) = plan("settling", profile, ["standard"])
+    (run,) = settling_runs(profile, ["standard"])
     table = tables.canvas_table([settling_record(run, 0.1)], profile).set_index("canvas")
     assert table.loc["pair, 100 × 100", "cost"] == 10_000 / (3 * 60_000)
 
 
 def test_runs_of_another_profile_are_named(settling):
     other = get_profile("study", images=100, seeds=[1, 2], epochs=8)
-    (run,) = plan("settling", dataclasses.replace(PROFILE, seeds=(0,)), ["standard"])
+    (run,) = settling_runs(dataclasses.replace(PROFILE, seeds=(0,)), ["standard"])
     with pytest.raises(SettingError, match=r"the run has seed 0, the profile's are \(1, 2\)"):
         schedule_name(run, other)
     with pytest.raises(SettingError, match=r"epochs=8.* on none of standard, constant, .* own profile"):
@@ -182,7 +182,7 @@ def test_the_claim_does_not_judge_what_was_not_run(settling):
 
 def test_schedules_can_be_chosen():
     assert chosen_schedules(["cosine"]) == ("cosine",)
-    assert {run.training.train.cosine for run in plan("settling", PROFILE, ["cosine"])} == {True}
+    assert {run.training.train.cosine for run in settling_runs(PROFILE, ["cosine"])} == {True}
     for wrong, named in ((["cosin"], "'cosin'"), ([], "None")):
         with pytest.raises(Exception, match=f"schedules hold {named}: choose from standard"):
             chosen_schedules(wrong)

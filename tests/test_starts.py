@@ -45,7 +45,7 @@ def test_every_boundary_passes_through_a_datum(plain, inputs):
     moved = boundaries_through_data(plain, inputs, seed=0)
     for depth in (1, 4):
         z = moved[:depth](inputs).transpose(0, 1).flatten(1)
-        torch.testing.assert_close(z.abs().min(1).values, torch.zeros(len(z)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(z.abs().min(1).values, torch.zeros(len(z)), atol=1e-4, rtol=0)
     torch.testing.assert_close(moved[5].state_dict(), plain[5].state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(moved[0].weight, plain[0].weight, rtol=0, atol=0)
 

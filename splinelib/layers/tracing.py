@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.errors import UnsupportedModuleError
+from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs, evaluating, run
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.kinds import AFFINE, BATCH_NORM, kind_of
@@ -18,13 +18,22 @@ if TYPE_CHECKING:
     import torch_pruning
 
 
+def _torch_pruning() -> Any:
+    try:
+        import torch_pruning
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            "layers are read with the package torch-pruning, which is not installed: pip install torch-pruning"
+        ) from error
+    return torch_pruning
+
+
 def dependency_graph(model: nn.Module, example_inputs: Inputs) -> "torch_pruning.DependencyGraph":
     """Torch-Pruning's dependency graph of ``model``, traced in eval mode on ``example_inputs`` (a batch).
 
     The model's modes are restored; its parameters are not touched.
     """
-    import torch_pruning
-
+    torch_pruning = _torch_pruning()
     from splinelib.layers.selection_pruner import ChannelSelectionPruner
 
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
@@ -53,7 +62,9 @@ def traced_order(model: nn.Module, example_inputs: Inputs) -> Order:
     """Names of modules that may name a layer, and the sides of its layer, in Torch-Pruning's order.
 
     Empty where Torch-Pruning cannot trace the model. Its maps of indices are not used. What it traces is a copy.
+    Raises :class:`SettingError` where it is not installed: names and order must not hang on that.
     """
+    _torch_pruning()
     try:
         graph = dependency_graph(model, example_inputs)
         return {

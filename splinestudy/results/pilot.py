@@ -8,7 +8,7 @@ from splinestudy.results.tables import markdown_table
 from splinestudy.results.variance import variance_components
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.methods import METHODS
-from splinestudy.runs.pilot import READINGS
+from splinestudy.runs.pilot import TRIED
 from splinestudy.runs.profiles import PROFILES
 from splinestudy.runs.records import Record, RecordStore
 
@@ -64,7 +64,7 @@ def _lengths(records: Sequence[Record]) -> pd.DataFrame:
             "test accuracy, %": f"{100 * record.results['accuracy']:.1f}",
         }
         for record in records
-        if record.settings["criterion"] not in READINGS[1:]
+        if record.settings["criterion"] not in TRIED[1:]
     ]
     return pd.DataFrame(rows).sort_values(["criterion", "epochs", "seed", "order"], ignore_index=True)
 
@@ -75,7 +75,7 @@ def _readings(records: Sequence[Record]) -> pd.DataFrame:
         {"reading": s["criterion"], "seed": s["dense"]["seed"], "accuracy": 100 * record.results["accuracy"]}
         for record in records
         for s in [record.settings]
-        if s["criterion"] in READINGS and s.get("order", 0) == 0 and s["finetune"]["epochs"] == FINETUNED
+        if s["criterion"] in TRIED and s.get("order", 0) == 0 and s["finetune"]["epochs"] == FINETUNED
     ]
     table = pd.DataFrame(rows, columns=["reading", "seed", "accuracy"]).pivot(
         index="reading", columns="seed", values="accuracy"

@@ -20,7 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 LENGTHS = (4, 8, 12)
 """Epochs of fine-tuning that are tried."""
 
-READINGS = ("spline", "spline geometric rho=0.2", "spline unfolded", "spline_groups")
+TRIED = ("spline", "spline geometric rho=0.2", "spline unfolded", "spline_groups")
 """Readings of the paper's criterion, the first of which is the one that the claim is judged for."""
 
 ORDERS = (0, 1, 2)
@@ -38,7 +38,7 @@ def pilot_runs(profile: Profile) -> list[Run]:
         for run in dense[:1]
     ]
     readings = [
-        _tuned(profile, run, criterion, profile.finetune_epochs, 0) for run in dense for criterion in READINGS
+        _tuned(profile, run, criterion, profile.finetune_epochs, 0) for run in dense for criterion in TRIED
     ]
     orders = [
         _tuned(profile, run, criterion, profile.finetune_epochs, order)

@@ -1,7 +1,9 @@
-"""Which runs make up a sweep: dense runs, and what is pruned from them. All lists in one readable place."""
+"""Which runs make up a sweep: dense runs, and what is pruned from them. All sweeps in one table, at the end."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from splinelib.checks import checked
@@ -11,162 +13,25 @@ from splinestudy.runs.gpu import gpu_runs
 from splinestudy.runs.methods import FRESH, names_of
 from splinestudy.runs.pilot import pilot_runs
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
-from splinestudy.runs.protocol import protocol_runs
+from splinestudy.runs.protocol import AT_START, protocol_runs
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
-from splinestudy.runs.schedules import SCHEDULES, chosen_schedules, settling_runs
+from splinestudy.runs.schedules import SCHEDULES, settling_runs
 from splinestudy.runs.tickets import MOMENTS, birds, tickets
-from splinestudy.runs.untrained import compensated, flops_share, untrained_runs
-from splinestudy.training.trainer import TrainSettings
-
-SWEEPS = (
-    "early_bird",
-    "settling",
-    "tickets",
-    "birds",
-    "savings",
-    "layerwise",
-    "global",
-    "methods",
-    "methods_global",
-    "methods_flops",
-    "scratch",
-    "initialisations",
-    "one_shot",
-    "compensation",
-    "compensation_global",
-    "calibration",
-    "ablation",
-    "sensitivity",
-    "core",
-    "core_flops",
-    "paper_era",
-    "early",
-    "gpu",
-    "toy",
-    "boundary",
-    "initialisation",
-    "interpretation",
-    "pilot",
+from splinestudy.runs.untrained import (
+    ablation_runs,
+    calibration_runs,
+    compensated,
+    compensation_runs,
+    flops_share,
+    global_compensation_runs,
+    one_shot_runs,
+    sensitivity_runs,
 )
-
-METHOD_SETTINGS: dict[str, dict[str, Any]] = {
-    "methods": {"scope": "layerwise"},
-    "methods_global": {"scope": "global"},
-    "methods_flops": {"scope": "global", "ratio_of": "flops"},
-}
-"""What the sweeps that compare all methods set."""
-
-
-@checked
-def plan(sweep: str, profile: Profile, schedules: Iterable[str] = SCHEDULES) -> list[Run]:
-    """The runs of a sweep, dense runs first; ``schedules`` thins ``settling`` to some of :data:`.SCHEDULES`.
-
-    * ``early_bird``: dense runs alone.
-    * ``settling``: dense training on several schedules, watched on several canvases and with averaged weights.
-    * ``tickets``: pruned at moments all along the dense run, each trained equally long afterwards.
-    * ``birds``: early birds of both detectors, layerwise and globally, with all their training.
-    * ``savings``: the same, pruning at initialisation, lottery tickets, the narrow network, pruning at the end, tickets
-      with a schedule of their own, the widths of the global spline early bird with new weights, and the narrow network
-      for the price of an early ticket; every one with all its training.
-    * ``layerwise``, ``global``: the profile's criteria; prune, measure, fine-tune.
-    * ``methods``, ``methods_global``, ``methods_flops``: layerwise, globally, and globally at equal FLOPs (those of the
-      layerwise cut, about: a share ``1 - (1 - ratio)²`` is removed); the profile's criteria, those of them that are
-      :func:`.compensated` with least squares, the spline criterion with merging, network slimming, and layerwise also
-      Model Folding and soft filter pruning.
-    * ``scratch``: the pruned shape trained from the initial, the early, and from new weights, on the dense schedule.
-    * ``initialisations``: the narrow network with clever starts, and trained for as long as the operations of a
-      lottery ticket last.
-    * ``one_shot``, ``compensation``, ``ablation``: no training, at the profile's ``curve`` of ratios; its criteria and
-      Model Folding, those that are :func:`.compensated` with either compensation, variants of the spline criterion.
-    * ``compensation_global``: those with least squares in global scope, by units and by the FLOPs of the layerwise cut.
-    * ``calibration``: least squares with fewer and with more images than elsewhere, at the two middle ratios.
-    * ``sensitivity``: no training, one layer cut at a time.
-    * ``core``, ``core_flops``, ``paper_era``: the study of the protocol, seed by seed: the core methods
-      layerwise, globally at equal FLOPs, and with them every other one of the paper's time, layerwise.
-    * ``early``: its early birds of both detectors at the same ratios, and tickets of one ratio at moments all along the
-      dense run and where the partition's detector drew.
-    * ``gpu``: dense networks, early birds and what is pruned at the end, at one ratio, on two networks.
-    * ``toy``: the two-dimensional toy; ``boundary``: who touches the decision boundary on slices through images;
-      ``initialisation``: k-means, fits of one variable, and the toy at small widths; ``interpretation``: networks of
-      the dense runs read through their partition, and one more training watched for each seed.
-    * ``pilot``: dense runs by variants of the profile's recipe, and fine-tuning of several lengths.
-
-    Raises :class:`SettingError` for another name.
-    """
-    if sweep not in SWEEPS:
-        raise SettingError(f"sweep is {sweep!r}: choose one of {', '.join(SWEEPS)}")
-    if sweep in _ELSEWHERE:
-        return _ELSEWHERE[sweep](profile)
-    dense = dense_runs(profile)
-    if sweep == "early_bird":
-        return [*dense]
-    if sweep == "gpu":
-        return gpu_runs(profile)
-    if sweep in ("core", "core_flops", "paper_era", "early"):
-        return protocol_runs(sweep, profile)
-    if sweep == "pilot":
-        return [*pilot_runs(profile)]
-    if sweep == "settling":
-        return [*settling_runs(profile, chosen_schedules(schedules))]
-    if sweep == "tickets":
-        return [*dense, *tickets(dense, profile.ratios)]
-    if sweep == "birds":
-        slim = slimming_runs(profile)
-        ratios = _middle_first(profile.ratios)
-        return [*dense, *slim, *(bird for ratio in ratios for bird in birds(dense, slim, ratio))]
-    if sweep == "savings":
-        return _savings(profile, dense)
-    if sweep in ("layerwise", "global"):
-        return [*dense, *_tuned(profile, dense, {"scope": sweep}, profile.criteria)]
-    if sweep in METHOD_SETTINGS:
-        part = _by_flops(profile) if sweep == "methods_flops" else profile
-        return _methods(part, dense, METHOD_SETTINGS[sweep])
-    if sweep == "initialisations":
-        return [*dense, *_initialisations(profile, dense)]
-    if sweep == "scratch":
-        return [*dense, *_scratch(profile, dense)]
-    return [*dense, *untrained_runs(sweep, profile, dense)]
-
-
-def _toy(profile: Profile) -> list[Run]:
-    from splinestudy.analysis.toy import toy_settings
-    from splinestudy.runs.toy import ToyRun
-
-    return [ToyRun(toy_settings(profile.size))]
-
-
-def _boundary(profile: Profile) -> list[Run]:
-    from splinestudy.runs.boundary import boundary_runs
-
-    return [*boundary_runs(profile)]
-
-
-def _initialisation(profile: Profile) -> list[Run]:
-    from splinestudy.runs.initialisation import initialisation_runs
-
-    return [*initialisation_runs(profile.size)]
-
-
-def _interpretation(profile: Profile) -> list[Run]:
-    from splinestudy.runs.interpretation import interpretation_runs
-
-    return [*interpretation_runs(profile.size, dense_runs(profile))]
-
-
-# What these import needs numba or pandas, which a bare node of a cluster lacks.
-_ELSEWHERE: dict[str, Callable[[Profile], list[Run]]] = {
-    "toy": _toy,
-    "boundary": _boundary,
-    "initialisation": _initialisation,
-    "interpretation": _interpretation,
-}
+from splinestudy.training.trainer import TrainSettings
 
 EARLY_TICKET = MOMENTS[2]
 """The moment of those tickets whose price the narrow network is given as well."""
-
-AT_START = ("snip", "synflow", "grasp")
-"""Criteria made for untrained networks."""
 
 
 def _tuned(
@@ -186,9 +51,9 @@ def _by_flops(profile: Profile) -> Profile:
     return dataclasses.replace(profile, ratios=tuple(flops_share(ratio) for ratio in profile.ratios))
 
 
-def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> list[Run]:
+def _methods(profile: Profile, **how: Any) -> list[Run]:
     """Ratio by ratio, the middle one first, so that a study cut short compares all methods somewhere."""
-    slim = slimming_runs(profile)
+    dense, slim = dense_runs(profile), slimming_runs(profile)
     runs: list[Run] = [*dense, *slim]
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
@@ -201,9 +66,22 @@ def _methods(profile: Profile, dense: list[DenseRun], how: dict[str, Any]) -> li
     return runs
 
 
-def _savings(profile: Profile, dense: list[DenseRun]) -> list[Run]:
+def _methods_flops(profile: Profile) -> list[Run]:
+    return _methods(_by_flops(profile), scope="global", ratio_of="flops")
+
+
+def _birds(profile: Profile) -> list[Run]:
+    dense, slim = dense_runs(profile), slimming_runs(profile)
+    return [
+        *dense,
+        *slim,
+        *(one for ratio in _middle_first(profile.ratios) for one in birds(dense, slim, ratio)),
+    ]
+
+
+def _savings(profile: Profile) -> list[Run]:
     """Ratio by ratio, the middle one first."""
-    slim = slimming_runs(profile)
+    dense, slim = dense_runs(profile), slimming_runs(profile)
     runs: list[Run] = [*dense, *slim]
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
@@ -275,3 +153,142 @@ def _for_the_price(
     """
     shares = ticket + dense / (1 - ratio) ** 2
     return dataclasses.replace(standard, epochs=max(1, round(shares * standard.epochs)))
+
+
+def _after_dense(make: Callable[[Profile, list[DenseRun]], Sequence[Run]]) -> Callable[[Profile], list[Run]]:
+    """The dense runs of a profile, and what is made of them."""
+
+    def runs(profile: Profile) -> list[Run]:
+        dense = dense_runs(profile)
+        return [*dense, *make(profile, dense)]
+
+    return runs
+
+
+# What the next four import needs numba or pandas, which a bare node of a cluster lacks.
+
+
+def _toy(profile: Profile) -> list[Run]:
+    from splinestudy.analysis.toy import toy_settings
+    from splinestudy.runs.toy import ToyRun
+
+    return [ToyRun(toy_settings(profile.size))]
+
+
+def _boundary(profile: Profile) -> list[Run]:
+    from splinestudy.runs.boundary import boundary_runs
+
+    return [*boundary_runs(profile)]
+
+
+def _initialisation(profile: Profile) -> list[Run]:
+    from splinestudy.runs.initialisation import initialisation_runs
+
+    return [*initialisation_runs(profile.size)]
+
+
+def _interpretation(profile: Profile) -> list[Run]:
+    from splinestudy.runs.interpretation import interpretation_runs
+
+    return [*interpretation_runs(profile.size, dense_runs(profile))]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep is about, and the runs of a profile that it consists of, dense runs first."""
+
+    about: str
+    runs: Callable[[Profile], Sequence[Run]]
+
+
+def _pruned(scope: str) -> Callable[[Profile], list[Run]]:
+    return _after_dense(lambda profile, dense: _tuned(profile, dense, {"scope": scope}, profile.criteria))
+
+
+SWEEPS = {
+    "early_bird": Sweep("dense runs alone", dense_runs),
+    "settling": Sweep(
+        "dense training on several schedules, watched on several canvases and with averaged weights",
+        lambda profile: settling_runs(profile, SCHEDULES),
+    ),
+    "tickets": Sweep(
+        "pruned at moments all along the dense run, each trained equally long afterwards",
+        _after_dense(lambda profile, dense: tickets(dense, profile.ratios)),
+    ),
+    "birds": Sweep("early birds of both detectors, layerwise and globally, with all their training", _birds),
+    "savings": Sweep(
+        "early birds, pruning at initialisation, lottery tickets, the narrow network, pruning at the end, tickets with "
+        "a schedule of their own, the widths of the global spline early bird with new weights, and the narrow network "
+        "for the price of an early ticket; every one with all its training",
+        _savings,
+    ),
+    "layerwise": Sweep("the profile's criteria, layerwise; prune, measure, fine-tune", _pruned("layerwise")),
+    "global": Sweep("the profile's criteria, globally; prune, measure, fine-tune", _pruned("global")),
+    "methods": Sweep(
+        "all methods layerwise: the profile's criteria, some with least squares, the spline criterion with merging, "
+        "network slimming, Model Folding, soft filter pruning",
+        partial(_methods, scope="layerwise"),
+    ),
+    "methods_global": Sweep("those of methods that can be global", partial(_methods, scope="global")),
+    "methods_flops": Sweep("the same at equal FLOPs, about those of the layerwise cut", _methods_flops),
+    "scratch": Sweep(
+        "the pruned shape trained from the initial, the early, and from new weights, on the dense schedule",
+        _after_dense(_scratch),
+    ),
+    "initialisations": Sweep(
+        "the narrow network with clever starts, and trained for as long as the operations of a lottery ticket last",
+        _after_dense(_initialisations),
+    ),
+    "one_shot": Sweep(
+        "no training, at the profile's curve of ratios: its criteria and Model Folding",
+        _after_dense(one_shot_runs),
+    ),
+    "compensation": Sweep(
+        "no training: criteria with least squares and with merging", _after_dense(compensation_runs)
+    ),
+    "compensation_global": Sweep(
+        "no training: least squares in global scope, by units and by the FLOPs of the layerwise cut",
+        _after_dense(global_compensation_runs),
+    ),
+    "calibration": Sweep(
+        "no training: least squares with fewer and with more images than elsewhere",
+        _after_dense(calibration_runs),
+    ),
+    "ablation": Sweep("no training: variants of the spline criterion", _after_dense(ablation_runs)),
+    "sensitivity": Sweep("no training, one layer cut at a time", _after_dense(sensitivity_runs)),
+    "core": Sweep("the protocol's core methods layerwise, seed by seed", partial(protocol_runs, "core")),
+    "core_flops": Sweep(
+        "the protocol's core methods globally at equal FLOPs, and at one allocation",
+        partial(protocol_runs, "core_flops"),
+    ),
+    "paper_era": Sweep(
+        "core, and every other method of the paper's time, layerwise", partial(protocol_runs, "paper_era")
+    ),
+    "early": Sweep(
+        "the protocol's early birds of both detectors, and tickets of one ratio at moments all along the dense run and "
+        "where the partition's detector drew",
+        partial(protocol_runs, "early"),
+    ),
+    "gpu": Sweep(
+        "dense networks, early birds and what is pruned at the end, at one ratio, on two networks", gpu_runs
+    ),
+    "toy": Sweep("the two-dimensional toy", _toy),
+    "boundary": Sweep("who touches the decision boundary on slices through images", _boundary),
+    "initialisation": Sweep("k-means, fits of one variable, and the toy at small widths", _initialisation),
+    "interpretation": Sweep(
+        "dense networks read through their partition, and one more training watched for each seed",
+        _interpretation,
+    ),
+    "pilot": Sweep(
+        "dense runs by variants of the profile's recipe, and fine-tuning of several lengths", pilot_runs
+    ),
+}
+"""Every sweep by its name. Order within a sweep is the order of computing: cut short, it leaves whole comparisons."""
+
+
+@checked
+def plan(sweep: str, profile: Profile) -> list[Run]:
+    """The runs of a sweep of :data:`SWEEPS`, dense runs first. Raises :class:`SettingError` for another name."""
+    if sweep not in SWEEPS:
+        raise SettingError(f"sweep is {sweep!r}: choose one of {', '.join(SWEEPS)}")
+    return [*SWEEPS[sweep].runs(profile)]

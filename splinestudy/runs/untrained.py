@@ -15,23 +15,12 @@ CALIBRATION_IMAGES = (100, 300, 1000, 3000)
 """Sizes of the calibration batch that least squares is tried with."""
 
 
-def untrained_runs(
-    sweep: str, profile: Profile, dense: list[DenseRun]
-) -> list[OneShotRun] | list[SensitivityRun]:
-    """The runs of a sweep of which only the dense runs train: ``one_shot`` and those behind it in the plans' list.
-
-    See :func:`splinestudy.runs.plans.plan`.
-    """
-    if sweep == "sensitivity":
-        return [SensitivityRun(run, SENSITIVE, 0.3) for run in dense]
-    if sweep == "compensation_global":
-        return _globally(profile, dense)
-    if sweep == "calibration":
-        return _by_images(profile, dense)
-    return _layerwise(sweep, profile, dense)
+def sensitivity_runs(profile: Profile, dense: list[DenseRun]) -> list[SensitivityRun]:
+    """One layer cut at a time."""
+    return [SensitivityRun(run, SENSITIVE, 0.3) for run in dense]
 
 
-def _by_images(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+def calibration_runs(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
     """Units chosen at random and by what re-solving would cost, at the two middle ratios."""
     return [
         OneShotRun(run, name, "layerwise", ratio, "least_squares", images=images)
@@ -56,16 +45,27 @@ def flops_share(ratio: float) -> float:
     return round(1 - (1 - ratio) ** 2, 2)
 
 
-def _layerwise(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+def one_shot_runs(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+    """The profile's criteria and Model Folding."""
+    return _layerwise(profile, dense, [(name, "none") for name in (*profile.criteria, "folding")])
+
+
+def ablation_runs(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+    """Variants of the spline criterion."""
+    names = ("spline", "spline_geometric", *names_of("variant"))
+    return _layerwise(profile, dense, [(name, "none") for name in names])
+
+
+def compensation_runs(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+    """Those of the profile's criteria that are :func:`compensated`, with either compensation."""
+    hows: tuple[Compensate, ...] = ("least_squares", "merge")
+    return _layerwise(profile, dense, [(name, how) for how in hows for name in compensated(profile)])
+
+
+def _layerwise(
+    profile: Profile, dense: list[DenseRun], methods: list[tuple[str, Compensate]]
+) -> list[OneShotRun]:
     """Ratio by ratio, the two middle ones first; at each, seed by seed."""
-    methods: list[tuple[str, Compensate]]
-    if sweep == "one_shot":
-        methods = [(name, "none") for name in (*profile.criteria, "folding")]
-    elif sweep == "ablation":
-        methods = [(name, "none") for name in ("spline", "spline_geometric", *names_of("variant"))]
-    else:
-        methods = [(name, "least_squares") for name in compensated(profile)]
-        methods += [(name, "merge") for name in compensated(profile)]
     return [
         OneShotRun(run, name, "layerwise", ratio, how)
         for ratio in _middle_first(profile)
@@ -74,7 +74,7 @@ def _layerwise(sweep: str, profile: Profile, dense: list[DenseRun]) -> list[OneS
     ]
 
 
-def _globally(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
+def global_compensation_runs(profile: Profile, dense: list[DenseRun]) -> list[OneShotRun]:
     """The two middle ratios first, by units and by FLOPs."""
     shares: list[tuple[float, RatioOf]] = [
         share
