@@ -4,9 +4,11 @@ import ast
 
 import nbformat
 import pytest
+from tiny_runs import tiny_plan
 
-from book._tools.inputs import chapter_key, imported_files, record_kinds
+from book._tools.inputs import chapter_key, imported_files, records_key
 from book._tools.layout import ROOT
+from splinestudy.runs.records import READS, RecordStore, run_key
 
 MODULES = {
     "splinelib/__init__.py": "from splinelib.scores import score as score",
@@ -23,13 +25,10 @@ MODULES = {
     "records/toy/2.json": "2",
     "benchmarks/results/step_time_cpu.json": "3",
 }
-READ = "from splinestudy.notebook import committed_records\ncommitted_records({0!r})"
 CHAPTERS = {
     "plots": "from splinestudy import plots",
     "lines": "def draw():\n    from splinestudy.plots.lines import line",
-    "toy": READ.format("toy"),
-    "prune": READ.format("prune"),
-    "any": "from splinestudy.runs.committed import committed_store",
+    "records": "from splinestudy.notebook import committed_records",
     "times": "from splinestudy.notebook import committed_step_times",
 }
 
@@ -54,15 +53,12 @@ def keys(project):
     ("file", "text", "stale"),
     [
         ("splinelib/scores.py", '"""Other."""\ndef score():\n    """Other."""  # note\n    return 1', ""),
-        ("splinelib/scores.py", "def score():\n    return 2", "toy prune times"),
+        ("splinelib/scores.py", "def score():\n    return 2", "records times"),
         ("splinelib/unused.py", "x = 1", ""),
-        ("splinestudy/plans.py", "def plan(): ...", "toy prune times"),
+        ("splinestudy/plans.py", "def plan(): ...", "records times"),
         ("splinestudy/plots/lines.py", "def line(): return 1", "plots lines"),
         ("splinestudy/plots/__init__.py", "from splinestudy.plots.lines import line as curve", "plots"),
-        ("records/toy/2.json", "changed", "toy any"),
-        ("records/toy/new.json", "new", "toy any"),
-        ("records/prune/1.json", "changed", "prune any"),
-        ("benchmarks/results/step_time_cpu.json", "changed", "times any"),
+        ("benchmarks/results/step_time_cpu.json", "changed", "times"),
         ("requirements.lock", "numpy==2.1", " ".join(CHAPTERS)),
         ("book/_tools/chapters.py", "x = 1", " ".join(CHAPTERS)),
     ],
@@ -74,54 +70,48 @@ def test_chapters_are_stale_when_their_inputs_change(project, file, text, stale)
     assert {name for name in CHAPTERS if before[name] != after[name]} == set(stale.split())
 
 
-def test_notebook_profile_and_lost_files_count(project):
+def test_notebook_and_profile_count(project):
     before = keys(project)
-    path = project / "toy.ipynb"
-    assert chapter_key(path, "smoke", project) != before["toy"]
-    (project / "records/toy/2.json").unlink()
-    assert keys(project)["toy"] != before["toy"]
+    path = project / "records.ipynb"
+    assert chapter_key(path, "smoke", project) != before["records"]
     path.write_text(path.read_text().replace("only", "other"))
     after = keys(project)
-    assert {name for name in CHAPTERS if before[name] != after[name]} == {"toy", "any"}
+    assert {name for name in CHAPTERS if before[name] != after[name]} == {"records"}
 
 
 @pytest.mark.parametrize(
-    ("source", "kinds"),
+    ("file", "text", "stale"),
     [
-        (READ.format("toy"), {"toy"}),
-        (READ.format("toy") + "\n[committed_records('prune', 'methods') for _ in ()]", {"toy", "prune"}),
-        ("from splinestudy.notebook import read_parameters", set()),
-        ("import numpy", set()),
-        (READ.format("toy") + "\nkind = 'prune'\ncommitted_records(kind)", None),
-        (READ.format("toy") + "\nread = committed_records", None),
-        ("from splinestudy.notebook import committed_records as read\nread('toy')", None),
-        ("from splinestudy import notebook\nnotebook.committed_records('toy')", None),
-        ("import splinestudy.notebook\nsplinestudy.notebook.committed_records('toy')", None),
-        ("import splinestudy.runs.profiles", None),
-        ("from splinestudy.runs import committed", None),
-        ("from splinestudy.runs.committed import Study", None),
-        ("from splinestudy.runs.records import RecordStore", None),
+        ("toy/2.json", "changed", True),  # was read
+        ("toy/2.json", None, True),
+        ("prune/1.json", "changed", False),  # was not
+        ("prune/3.json", "new", True),  # was asked for when it was not there
+        ("prune/4.json", "new", False),
+        ("dense/5.json", "new", True),  # all of its kind were
     ],
 )
-def test_kinds_are_told_by_literal_calls_alone(source, kinds):
-    assert record_kinds(ast.parse(source)) == kinds
+def test_a_chapter_is_stale_when_a_record_that_it_asked_for_changes(project, file, text, stale):
+    asked = ["toy/2.json", "prune/3.json", "dense/*.json"]
+    before = records_key(asked, project)
+    assert records_key([*asked[::-1], asked[0]], project) == before
+    path = project / "records" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text) if text else path.unlink()
+    assert (records_key(asked, project) != before) == stale
 
 
-def test_no_other_module_opens_the_committed_records():
-    """What the rule for kinds rests on."""
-    names = {
-        path.relative_to(ROOT).as_posix()
-        for package in ("splinelib", "splinestudy")
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("committed_store", "RecordStore")
-    }
-    assert names == {
-        "splinestudy/__main__.py",
-        "splinestudy/notebook.py",
-        "splinestudy/runs/committed.py",
-        "splinestudy/runs/remote.py",
-    }
+def test_a_store_of_others_notes_what_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv(READS, str(tmp_path / "reads"))
+    monkeypatch.setattr("splinestudy.runs.records._NOTED", set())
+    run, other = tiny_plan()[:2]
+    RecordStore(tmp_path).load(run)
+    assert not (tmp_path / "reads").exists()
+    store = RecordStore(tmp_path, readonly=True)
+    store.load(run)
+    store.load(run)
+    store.load_all("prune")
+    assert (tmp_path / "reads").read_text().splitlines() == [f"dense/{run_key(run)}.json", "prune/*.json"]
+    assert run_key(other) not in (tmp_path / "reads").read_text()
 
 
 def test_imports_are_followed_in_this_repository():

@@ -15,7 +15,9 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from .inputs import chapter_key
+from splinestudy.runs.records import READS
+
+from .inputs import chapter_key, records_key
 from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown
 from .parallel import Task, count_cores, count_jobs, run_all
 from .pictures import keep_figures, small_png
@@ -93,6 +95,7 @@ def _run(path: Path, layout: Layout, profile: str, threads: int, live: bool) -> 
     figures, draft = folder / "figures", folder / path.name
     figures.mkdir(parents=True)
     _prepare(layout, figures, threads)
+    reads = os.environ[READS] = str(folder / "reads")
     parameters = _changed(path, {"profile": profile})
     # The key is taken before the run: a file edited meanwhile makes the result stale, as it should.
     key = chapter_key(path, profile)
@@ -114,7 +117,10 @@ def _run(path: Path, layout: Layout, profile: str, threads: int, live: bool) -> 
         "profile": profile,
         "figures": keep_figures(figures, layout.figures),
     }
+    names = Path(reads).read_text() if Path(reads).exists() else ""
+    done.metadata["splinelib"]["records"] = records_key(names.splitlines())
     _write(done, layout.results / path.name)
+    _reads(path, layout).write_text(names)
     shutil.rmtree(folder)
     return None
 
@@ -192,7 +198,14 @@ def _is_current(path: Path, layout: Layout, profile: str) -> bool:
         return False
     made = _read(target).metadata.get("splinelib", {})
     present = all((layout.figures / name).exists() for name in made.get("figures", []))
-    return present and made.get("key") == chapter_key(path, profile)
+    if not (present and _reads(path, layout).exists() and made.get("key") == chapter_key(path, profile)):
+        return False
+    return made.get("records") == records_key(_reads(path, layout).read_text().splitlines())
+
+
+def _reads(path: Path, layout: Layout) -> Path:
+    """The names of the committed records that a chapter's last run asked for."""
+    return layout.results / f"{path.stem}.reads"
 
 
 def _read(path: Path) -> NotebookNode:

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,31 +14,26 @@ from .layout import ROOT
 
 PACKAGES = ("splinelib", "splinestudy")
 
-_NOTEBOOK = "splinestudy.notebook"
-# A notebook that has one of these by name, or a name from one of the first four, may read any record.
-_STORES = (
-    "splinestudy.runs.committed",
-    "splinestudy.runs.provenance",
-    "splinestudy.runs.records",
-    "splinestudy.runs.remote",
-    "splinestudy.runs",
-    "splinestudy",
-    _NOTEBOOK,
-)
-
 
 def chapter_key(path: Path, profile: str, root: Path = ROOT) -> str:
-    """Hash of all that a chapter is made from: notebook, modules, records, versions, parameters.
+    """Hash of what a chapter is made from, but for records: notebook, modules, timings, versions, parameters.
 
     Of modules only what runs counts: neither docstrings nor comments do.
     """
     tree = _cells(path)
     modules = [root / "book/_tools/chapters.py", *sorted(imported_files(tree, root))]
-    files = [path, root / "requirements.lock", *sorted(data_files(tree, root))]
+    files = [path, root / "requirements.lock"]
+    if f"{PACKAGES[1]}.notebook.committed_step_times" in imported_names(tree):
+        files += sorted(root.glob("benchmarks/results/step_time*.json"))
     digests = {file: _digest(file.read_text()) for file in modules}
     digests |= {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     named = [(os.path.relpath(file, root), digest) for file, digest in digests.items()]
     return hashlib.sha256(json.dumps([profile, named]).encode()).hexdigest()
+
+
+def records_key(names: Iterable[str], root: Path = ROOT) -> str:
+    """Hash of the committed records that a run of a chapter asked for."""
+    return hashlib.sha256(json.dumps([*read_files(names, root)]).encode()).hexdigest()
 
 
 def imported_files(tree: ast.AST, root: Path = ROOT) -> set[Path]:
@@ -86,38 +81,19 @@ def module_file(name: str, root: Path = ROOT) -> Path | None:
     return None
 
 
-def data_files(tree: ast.AST, root: Path = ROOT) -> set[Path]:
-    """Committed files that a notebook's code can read: records of the kinds that it names, or all; timings."""
-    kinds = record_kinds(tree)
-    folders = ["*"] if kinds is None else sorted(kinds)
-    found = {file for kind in folders for file in root.glob(f"records/{kind}/*.json")}
-    if kinds is None or f"{_NOTEBOOK}.committed_step_times" in imported_names(tree):
-        found |= set(root.glob("benchmarks/results/step_time*.json"))
-    return found
+def read_files(names: Iterable[str], root: Path = ROOT) -> Iterator[tuple[str, str | None]]:
+    """Names and digests of what a run asked of the committed records (:data:`splinestudy.runs.records.READS`).
 
-
-def record_kinds(tree: ast.AST) -> set[str] | None:
-    """Kinds of the committed records that a notebook's code reads; None where its source does not tell.
-
-    It tells if records come from nothing but calls of ``committed_records`` whose first argument is a literal.
+    None stands for what was asked for and is not there; a pattern for all that fits it.
     """
-    names = set(imported_names(tree))
-    if any(name in _STORES or name.rpartition(".")[0] in _STORES[:4] for name in names):
-        return None
-    if f"{_NOTEBOOK}.committed_records" not in names:
-        return set()
-    mentions = [node for node in ast.walk(tree) if _is_reader(node)]
-    kinds = [
-        node.args[0].value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and _is_reader(node.func) and node.args
-        if isinstance(node.args[0], ast.Constant)
-    ]
-    return set(kinds) if 0 < len(kinds) == len(mentions) else None  # 0 under another name
-
-
-def _is_reader(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id == "committed_records"
+    folder = root / "records"
+    for name in sorted(set(names)):
+        for file in sorted(folder.glob(name)) if "*" in name else [folder / name]:
+            there = file.exists()
+            yield (
+                f"{name} {file.name}",
+                hashlib.sha256(file.read_bytes()).hexdigest() if there else None,
+            )
 
 
 def _cells(path: Path) -> ast.Module:

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,8 @@ class RecordStore:
 
     def load_all(self, kind: str) -> list[Record]:
         """All records of one kind, in the order of their keys. Raises as :meth:`load` does."""
+        if self.readonly:
+            _note(f"{kind}/*.json")
         paths = sorted(self._paths(kind))
         found = [record for path in paths if (record := self._sound(path, read_record)) is not None]
         for record in found:
@@ -245,7 +248,21 @@ class RecordStore:
         """What ``path`` holds; None where there is no such file, or it was damaged and is set aside."""
         if not self.readonly:
             return sound(read, path)
+        _note(path.relative_to(self.root).as_posix())
         return read(path) if path.exists() else None
+
+
+READS = "SPLINESTUDY_READS"
+"""Variable with a file for the names of all that is asked of read-only stores, there or not: a chapter's inputs."""
+
+_NOTED: set[str] = set()
+
+
+def _note(name: str) -> None:
+    if name not in _NOTED and (file := os.environ.get(READS)):
+        _NOTED.add(name)
+        with open(file, "a") as lines:
+            lines.write(f"{name}\n")
 
 
 def read_record(path: Path) -> Record:
