@@ -16,7 +16,8 @@ Training amplifies the last bit of a sum, so other processors, thread numbers an
 networks of one recipe lie about half a point of accuracy apart.
 """
 
-_CLOCKS = ("seconds", "joules", "dense_seconds", "dense_joules", "scoring_seconds")
+_SPENT = ("seconds", "joules", "dense_seconds", "dense_joules", "scoring_seconds", "scoring_flops")
+"""What a run took, by the clock or in operations; how a network is read for its scores changes with the code."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Agreement:
 
     Attributes:
         study: the study that the record belongs to.
-        numbers: how many numbers were compared, clocks left out.
+        numbers: how many numbers were compared, but for what the run took.
         equal: how many of them are equal to the last digit.
         largest: largest difference, relative for numbers beyond 1.
         where: path of that number in the results.
@@ -92,7 +93,7 @@ def _pairs(first: Any, second: Any, path: str) -> Iterator[tuple[str, Any, Any]]
     """The leaves of two JSON values side by side; where their shapes differ, the parts as they are."""
     if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
         for name in first:
-            if name not in _CLOCKS:
+            if name not in _SPENT:
                 yield from _pairs(first[name], second[name], f"{path}.{name}" if path else name)
     elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         for place, (one, other) in enumerate(zip(first, second, strict=True)):
