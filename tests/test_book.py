@@ -24,7 +24,7 @@ from docutils import nodes
 from IPython.core.inputtransformer2 import TransformerManager
 
 from book._tools import parallel, teaser
-from book._tools.chapters import due_chapters, read_parameters, run_chapters, stage_unrun
+from book._tools.chapters import LONGEST, due_chapters, read_parameters, run_chapters, stage_unrun
 from book._tools.check_site import find_problems
 from book._tools.layout import BOOK, ROOT, BuildError, Layout
 from book._tools.lengths import find_long, measure
@@ -312,8 +312,12 @@ while not Path("{1}").exists():
     ]
     assert list(layout.running.iterdir()) == []
     assert capsys.readouterr().out.startswith(
-        "2 chapters to run at profile smoke, 2 at a time\n02_second: started"
+        "2 chapters to run at profile smoke, 2 at a time\n01_first: started"
     )
+
+
+def test_longest_chapters_are_chapters():
+    assert set(LONGEST) < {path.stem for path in NOTEBOOKS}
 
 
 def interrupt_when(condition):
@@ -346,7 +350,7 @@ def test_interruption_stops_chapters_and_kernels(tmp_path, layout, capsys):
     ]
     interrupt_when(lambda: all(file.exists() for file in files))
     with pytest.raises(KeyboardInterrupt):
-        run_chapters([tmp_path / "never.ipynb", *paths], layout, "smoke", jobs=2)
+        run_chapters([*paths, tmp_path / "never.ipynb"], layout, "smoke", jobs=2)
     assert multiprocessing.active_children() == []
     # A kernel that has ended is still known until the system has cleared it away.
     deadline = time.monotonic() + 10

@@ -22,6 +22,9 @@ from .pictures import keep_figures, small_png
 
 Parameters = dict[str, Any]
 
+# They start first, so that at the end no core waits for them.
+LONGEST = ("09_savings", "01_partition", "10_verdicts", "03_early_bird", "04_layerwise_pruning")
+
 # A kernel's own log warns about TCP, though all stays on this machine, and ends in a traceback when it is interrupted.
 # Several kernels would write into one history.
 KERNEL = ["--IPKernelApp.log_level=50", "--HistoryManager.enabled=False"]
@@ -60,8 +63,8 @@ def run_chapters(
     live = jobs == 1 and sys.stderr.isatty()
     if notebooks:
         print(f"{len(notebooks)} chapters to run at profile {profile}, {jobs} at a time", flush=True)
-    # The last chapters look at all records and take longest, so they start first.
-    tasks = {path.stem: partial(_run, path, layout, profile, threads, live) for path in reversed(notebooks)}
+    notebooks.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
+    tasks = {path.stem: partial(_run, path, layout, profile, threads, live) for path in notebooks}
     failures = run_all({**beside, **tasks}, jobs)
     if failures:
         raise BuildError(f"{len(failures)} of the notebooks failed:\n" + "\n".join(failures.values()))
