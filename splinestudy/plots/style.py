@@ -142,9 +142,10 @@ def save_figure(figure: Figure, name: str, table: pd.DataFrame | None = None) ->
         # Laid out once, not anew for every file.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(0.1)  # inches; a legend may be wider than its axes
         for suffix in formats():
             dots_per_inch, metadata = _FILES[suffix]
-            figure.savefig(root / f"{name}.{suffix}", dpi=dots_per_inch, metadata=metadata)
+            figure.savefig(root / f"{name}.{suffix}", dpi=dots_per_inch, metadata=metadata, bbox_inches=box)
         (root / f"{name}.json").write_text(json.dumps(read_so_far()))
         if table is not None:
             table.to_csv(root / f"{name}.csv", index=False, float_format="%.6g")

@@ -4,6 +4,7 @@ from splinestudy.results.claim_rows import claim_table as claim_table
 from splinestudy.results.claim_rows import describe as describe
 from splinestudy.results.claim_rows import detection_claim as detection_claim
 from splinestudy.results.claim_rows import pruning_claim as pruning_claim
+from splinestudy.results.claim_rows import runs_html as runs_html
 from splinestudy.results.claim_rows import study_claim as study_claim
 from splinestudy.results.comparisons import MARGIN as MARGIN
 from splinestudy.results.comparisons import best_first as best_first

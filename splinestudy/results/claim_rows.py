@@ -1,6 +1,7 @@
 """Claims beside what records show, in words made from their numbers alone."""
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -130,3 +131,13 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         "records": f"study of methods, {network_name(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts) or "no committed records",
     }
+
+
+def runs_html(*groups: Sequence[Record]) -> str:
+    """The runs behind a figure, one line for each group, folded away."""
+    lines = "".join(f"<li>{escape(describe(group))}</li>" for group in groups if group)
+    return (
+        f'<details class="runs"><summary>The runs</summary><ul>{lines}</ul></details>'
+        if lines
+        else "<p>No records.</p>"
+    )
