@@ -73,8 +73,10 @@ bench: $(STAMP)
 	$(PY) -m benchmarks.partition --full
 	$(PY) -m benchmarks.detection
 	$(PY) -m benchmarks.step_time
+	$(PY) -m benchmarks.speedup
 	$(PY) -m benchmarks.partition_page
 	$(PY) -m benchmarks.cost_page
+	$(PY) -m benchmarks.speedup_page
 
 zoo: $(STAMP)
 	$(PY) -m benchmarks.zoo

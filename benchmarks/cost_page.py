@@ -11,7 +11,13 @@ from benchmarks.page import LOOKS, STATIC, load, machine_text, write_figure, wri
 from splinestudy import plots
 from splinestudy.results.tables import markdown_table
 
-NAMES = {"vgg16_bn": "VGG-16", "preresnet20": "PreResNet-20", "preresnet101": "PreResNet-101"}
+NAMES = {
+    "vgg16_bn": "VGG-16",
+    "resnet50": "ResNet-50",
+    "preresnet20": "PreResNet-20",
+    "preresnet101": "PreResNet-101",
+    "mobilenet_v2": "MobileNetV2",
+}
 PASSES = {"step": "training step", "inference": "inference pass"}
 KINDS = ("wall", "cpu")
 MB = 10**6

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import cost_page, detection, page, step_time, zoo
+from benchmarks import cost_page, detection, page, speedup, speedup_page, step_time, widths, zoo
 from benchmarks.machine import CPU, least
 from splinelib import remove_units, sign_codes
 from splinelib.early_bird import code_distance
@@ -140,6 +140,42 @@ def test_page_shows_what_was_measured(static, monkeypatch):
         assert f"_static/{name}.svg" in (static / f"{name}.txt").read_text()
         assert (static / f"{name}.svg").stat().st_size > 0
     assert f"| layers with a code | {rows['vgg16_bn']['layers']} |" in (static / "detection.txt").read_text()
+
+
+def test_speedup_compares_networks_of_the_same_flops(static, monkeypatch):
+    models = speedup.networks("preresnet20", 0.5, side=32, width=0.5)
+    least, longest = speedup.measure(models, "bfloat16", "eager", 32, batch=2, rounds=1, device=CPU)
+    rows = list(speedup.compare(models, least, side=32))
+    assert [(row["way"], row["pass"]) for row in rows] == [
+        (w, p) for w in speedup.WAYS for p in step_time.PASSES
+    ]
+    for row in rows:
+        assert row["realised_share"] == pytest.approx((row["time_ratio"] - 1) / (row["flops_ratio"] - 1))
+        assert row["flops_ratio"] == pytest.approx(rows[0]["flops_ratio"], rel=0.15)
+        where = {
+            "arch": "preresnet20",
+            "mode": "eager",
+            "precision": "bfloat16",
+            "ratio": 0.5,
+            "side": 32,
+            "batch": 2,
+        }
+        row |= where | {"realised_share": 0.1}
+    for row in rows[:2]:
+        row["kernels"] = {which: longest[which, row["pass"]] for which in ("dense", "splinelib")}
+    assert {"aten::mkldnn_convolution", "aten::convolution_backward"} <= set(rows[0]["kernels"]["dense"])
+    monkeypatch.setattr(speedup_page, "load", lambda name: {"machine": detection.machine(1), "rows": rows})
+    speedup_page.main()
+    text = (page.STATIC / "speedup.txt").read_text()
+    assert "and 0 realise what was asked for" in text
+    assert text.count("PreResNet-20 |") == 4
+    assert "mkldnn_convolution" in text
+
+
+def test_widths_are_timed_for_both_passes():
+    found = widths.measure(4, 6, (2, 3), "bfloat16")
+    assert list(found) == ["step", "inference"]
+    assert all(list(times) == [2, 3] and min(times.values()) > 0 for times in found.values())
 
 
 def test_zoo_tells_right_pruning_from_wrong(monkeypatch):

@@ -99,6 +99,18 @@ def test_channels_are_rounded_not_units_of_several_channels():
 
 
 @pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_widths_are_those_that_backends_like(scope):
+    model = mlp(5, 200, 150, 60, 20, 3)
+    exact, liked = (
+        splinelib.prune(model, X, 0.3, scope, PLAIN, **options) for options in ({"round_to": 1}, {})
+    )
+    for before, after in zip(widths(exact)[:-1], widths(liked)[:-1], strict=True):
+        step = 16 if before >= 64 else 8 if before >= 32 else 1
+        assert after % step == 0
+        assert abs(after - before) <= step / 2
+
+
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
 def test_so_many_units_stay(scope):
     model = mlp(5, 40, 22, 6, 3)
     assert min(widths(splinelib.prune(model, X, 0.8, scope, PLAIN, min_units=5))[:-1]) == 5

@@ -33,7 +33,7 @@ def prune(
     data: Images | None = None,
     ratio_of: RatioOf = "units",
     ignore: Ignore = (),
-    round_to: Count = 1,
+    round_to: Count | None = None,
     min_units: Count = 1,
     steps: Count = 1,
     finetune: Callable[[nn.Module], Any] | None = None,
@@ -59,7 +59,8 @@ def prune(
             take that share of a forward pass's operations, of the parameters, or of the time of a forward pass on
             ``example_inputs`` with them (see :func:`splinelib.pruning.select_budget`).
         ignore: modules that keep all that they write, by name, as modules, or by type.
-        round_to: a layer keeps the nearest multiple of so many channels: many backends are fast at multiples of 8.
+        round_to: a layer keeps the nearest multiple of so many channels; by default of 16, of 8 and less in narrow
+            layers (see :func:`splinelib.pruning.select_units`), as backends like it; 1 to keep the exact share.
         min_units: so many units stay in each layer.
         steps: in how many steps of equal size to prune; each scores anew what the one before has left.
         finetune: called with the smaller network after each step, to train it in place.

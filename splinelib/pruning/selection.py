@@ -26,6 +26,10 @@ Ratio = float | Mapping[str, float]
 """The share to prune; or one for each pattern of layers' names, of which the first that fits counts."""
 
 
+_STEPS = {64: 16, 32: 8}
+"""By the least width, between which multiples a convolution takes as long as at the next (``benchmarks.widths``)."""
+
+
 def check_ratio(ratio: object) -> None:
     """Raise :class:`SettingError` unless ``ratio`` is a number strictly between 0 and 1."""
     if not isinstance(ratio, int | float | np.floating) or not 0 < ratio < 1:
@@ -40,7 +44,7 @@ def select_units(
     scores: Sequence[Tensor],
     ratio: Ratio,
     scope: Scope = "layerwise",
-    round_to: Count = 1,
+    round_to: Count | None = 1,
     min_units: Count = 1,
     normalize: Normalize = "mean",
 ) -> Selection:
@@ -53,7 +57,8 @@ def select_units(
             names, such as ``{"layer4.*": 0.7, "*": 0.5}``: the first that fits counts, other layers stay whole.
         scope: ``"layerwise"`` takes ``round(ratio · units)`` from every layer; ``"global"`` the lowest
             ``round(ratio · all units)`` of the network. Every layer keeps at least one unit: its highest-scored one.
-        round_to: a layer keeps the nearest multiple of so many channels, if it has that many.
+        round_to: a layer keeps the nearest multiple of so many channels, if it has that many; None for widths that
+            backends like: multiples of 16 from 64 on, of 8 from 32 on, so that none moves by more than an eighth.
         min_units: a layer keeps so many units, if it has that many.
         normalize: what makes layers of different scale comparable in global scope: scores are divided by their layer's
             ``"mean"``, replaced by their ``"rank"`` in the layer as a share of its units, or taken as they are.
@@ -93,7 +98,7 @@ def select_units(
     else:
         counts = _global_counts([normalized(score, normalize) for score in scores], orders, ratio)
     fallen = [
-        _lowest(layer, order, _kept(layer, count, int(round_to), int(min_units)))
+        _lowest(layer, order, _kept(layer, count, round_to, int(min_units)))
         for layer, order, count in zip(layers, orders, counts, strict=True)
     ]
     return {layer.name: units for layer, units in zip(layers, fallen, strict=True) if units}
@@ -120,14 +125,16 @@ def _shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope) -> list[float]:
     ]
 
 
-def _kept(layer: Layer, count: int, round_to: int, min_units: int) -> int:
+def _kept(layer: Layer, count: int, round_to: int | None, min_units: int) -> int:
     """How many units each group of channels keeps if about ``count`` of the layer's go."""
     size = layer.units // layer.groups
     written = layer.written(layer.name)
     channels = layer.groups * (1 if written is None else written.shape[1])
-    step = round_to // math.gcd(round_to, channels)
     least = math.ceil(min_units / layer.groups)
     wanted = max(size - round(count / layer.groups), least)
+    if round_to is None:
+        round_to = next((step for width, step in _STEPS.items() if wanted * channels >= width), 1)
+    step = int(round_to) // math.gcd(int(round_to), channels)
     return min(step * max(round(wanted / step), math.ceil(least / step)), size)
 
 
@@ -171,7 +178,7 @@ def choose_share(
     ratio: Ratio,
     scope: Scope,
     ratio_of: RatioOf,
-    round_to: int = 1,
+    round_to: int | None = 1,
     min_units: int = 1,
     normalize: Normalize = "mean",
 ) -> Selection:
@@ -194,7 +201,7 @@ def select_budget(
     ratio: float,
     scope: Scope = "global",
     ratio_of: Literal["flops", "parameters", "latency"] = "flops",
-    round_to: Count = 1,
+    round_to: Count | None = 1,
     min_units: Count = 1,
     normalize: Normalize = "mean",
 ) -> Selection:

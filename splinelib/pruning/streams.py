@@ -32,9 +32,10 @@ def compact_streams(model: nn.Module, example_inputs: Inputs) -> nn.Module:
 
     It computes the same. Channels of a stream that no module reads are removed, with what writes them. The others are
     put into such an order that the channels of each selection are neighbours, which a slice reads without an index:
-    possible wherever at most two different selections read a stream. Each selection moves in front of its batch norm, which then norms what is
-    kept. Compact last: what was cut (:func:`splinelib.pruning.cut_of`) is that of the network as it was, so save the
-    state of a compact one and load it into ``compact_streams(cut.apply_to(fresh), example_inputs)``.
+    possible wherever at most two different selections read a stream. Each selection moves in front of its batch norm,
+    which then norms what is kept. Compact last: what was cut (:func:`splinelib.pruning.cut_of`) is that of the network
+    as it was, so save the state of a compact one and load it into
+    ``compact_streams(cut.apply_to(fresh), example_inputs)``.
 
     Args:
         model: left as it is; one without selections is copied as it is.
