@@ -24,6 +24,7 @@ from splinelib.partition.engine.layout import (
     value_of,
 )
 from splinelib.partition.engine.memo import Content, content_of
+from splinelib.partition.engine.pointers import view_of
 from splinelib.partition.engine.reader import read_layout, readable
 from splinelib.partition.engine.rounding import UNIT
 from splinelib.partition.slices import Plane
@@ -65,6 +66,9 @@ class Program(NamedTuple):
     in_start: Ints
     in_entry: Int32s
     in_head: Int32s
+
+
+view_program = view_of(Program, bounds=2)
 
 
 @dataclass(frozen=True, eq=False)
