@@ -43,7 +43,7 @@ def file_errors(path: Path | str, what: str) -> Iterator[None]:
     """
     try:
         if what == "read":
-            _check_plain(path)
+            _check_plain(path, what)
         yield
     except OSError as error:
         if isinstance(error, FileError | TimeoutError):  # a lock's time-out is no fault
@@ -55,11 +55,11 @@ def file_errors(path: Path | str, what: str) -> Iterator[None]:
         raise FileError(f"{path} cannot be {what} ({name}): {remedy}") from error
 
 
-def _check_plain(path: Path | str) -> None:
-    """Raise :class:`FileError` for a pipe, a socket or a device, which may never end."""
+def _check_plain(path: Path | str, what: str) -> None:
+    """Raise :class:`FileError` for a pipe, a socket or a device: reading may never end, writing would replace it."""
     mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise FileError(f"{path} cannot be read: it is no plain file, move it away")
+        raise FileError(f"{path} cannot be {what}: it is no plain file, move it away")
 
 
 @contextlib.contextmanager
@@ -77,6 +77,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     # The suffix of the target stays last, since some writers (numpy, PIL) choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     with file_errors(path, "written"):
+        _check_plain(path, "written")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary

@@ -111,3 +111,60 @@ def test_many_threads_fit_into_the_memory_of_one():
     np.testing.assert_array_equal(one.vertices, many.vertices)
     with pytest.raises(LimitError, match="max_bytes=100000"):
         compute_partition(model, where, threads=64, max_bytes=100_000)
+
+
+def with_weight(tensor):
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+    model[0].weight = nn.Parameter(tensor, requires_grad=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (nn.Sequential(nn.LazyLinear(3), nn.ReLU()), "'0.weight' .* holds no values yet"),
+        (nn.Sequential(nn.Linear(2, 3, device="meta"), nn.ReLU()), "'0.weight' .* holds no values yet"),
+        (
+            nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, device="meta")),
+            "'1.weight' .* holds no values yet",
+        ),
+        (with_weight(torch.eye(4, 2).to_sparse()), "'0.weight' .* is sparse"),
+        (with_weight(torch.ones(4, 2, dtype=torch.int64)), "'0.weight' is of torch.int64"),
+        (with_weight(torch.ones(4, 2, dtype=torch.complex64)), "'0.weight' is of torch.complex64"),
+    ],
+)
+def test_weights_that_are_no_real_numbers_are_named(model, said):
+    for reads in (compute_partition, trace_boundary, count_regions):
+        with pytest.raises(SettingError, match=said):
+            reads(model.eval(), Slice2D.axis_aligned())
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layers_without_units_are_named():
+    for model in (nn.Sequential(nn.Linear(2, 0)), nn.Sequential(nn.Linear(2, 0), nn.ReLU(), nn.Linear(0, 2))):
+        with pytest.raises(SettingError, match="the step '0' returns a tensor without elements"):
+            compute_partition(model, Slice2D.axis_aligned())
+
+
+class FirstOf(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, x):
+        return torch.relu(x)[:, : self.count]
+
+
+def test_an_output_without_elements_is_named():
+    with pytest.raises(UnsupportedModuleError, match="the model returns a tensor without elements"):
+        compute_partition(FirstOf(0), Slice2D.axis_aligned())
+    assert len(compute_partition(FirstOf(1), Slice2D.axis_aligned())) == 4
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated", "ignore::DeprecationWarning")
+def test_what_a_compiled_model_holds_is_read_and_a_scripted_one_named():
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+    where = Slice2D.axis_aligned()
+    assert len(compute_partition(torch.compile(model), where)) == len(compute_partition(model, where))
+    with pytest.raises(UnsupportedModuleError, match="is scripted, .* give the model that it was made of"):
+        compute_partition(torch.jit.script(model), where)

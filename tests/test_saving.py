@@ -203,5 +203,36 @@ def test_networks_without_values_are_refused(tmp_path):
 
 def test_a_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FileError, match="no plain file"):
+    with pytest.raises(FileError, match="read: it is no plain file"):
         splinelib.load(tmp_path / "pipe", into=nn.Linear(2, 2))
+    with pytest.raises(FileError, match="written: it is no plain file"):
+        splinelib.save(nn.Linear(2, 2), tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_folder_that_takes_no_files_is_named():
+    with pytest.raises(FileError, match="/proc/x cannot be written"):
+        splinelib.save(nn.Linear(2, 2), "/proc/x")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (torch.eye(3).to_sparse(), "'odd' of Linear is sparse"),
+        (torch.ones(3, dtype=torch.complex128), "holds no torch.complex128"),
+    ],
+)
+def test_tensors_that_a_file_cannot_hold_are_named(tensor, said, tmp_path):
+    model = nn.Linear(2, 2)
+    model.register_buffer("odd", tensor)
+    with pytest.raises(SettingError, match=said):
+        splinelib.save(model, tmp_path / "x")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.half, torch.complex64, torch.uint8])
+def test_tensors_of_any_other_kind_come_back(dtype, tmp_path):
+    models = [nn.Linear(2, 2), nn.Linear(2, 2)]
+    for model, tensor in zip(models, (torch.tensor([0, 1, 1]), torch.zeros(3)), strict=True):
+        model.register_buffer("odd", tensor.to(dtype))
+    splinelib.save(models[0], tmp_path / "x")
+    assert torch.equal(splinelib.load(tmp_path / "x", into=models[1]).odd, models[0].odd)

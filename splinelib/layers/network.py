@@ -77,17 +77,38 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
 
 
 def eager(model: nn.Module) -> nn.Module:
-    """The model inside a compiled one, or the model itself; raises where there is none that can be read."""
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UnsupportedModuleError(
-            f"{type(model).__name__} is scripted, so its modules cannot be cut: prune the model that it was made of"
-        )
+    """The model inside a compiled one, or the model itself; raises where there is none that can be traced."""
+    model = unwrapped(model)
     if torch.is_inference_mode_enabled():
         raise SettingError(
             "torch.inference_mode is on, where nothing can be traced: use torch.no_grad instead"
         )
     return model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside a compiled one, or the model itself; raises where its modules cannot be read."""
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedModuleError(
+            f"{type(model).__name__} is scripted, so its modules cannot be read: give the model that it was made of"
+        )
+    return model
+
+
+def check_real(model: nn.Module) -> None:
+    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there, or not one for each place."""
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if value.is_meta or nn.parameter.is_lazy(value):
+            raise SettingError(
+                f"{name!r} of {type(model).__name__} holds no values yet: materialise the network first (run lazy "
+                "layers once, load weights into what is on the meta device)"
+            )
+        if value.layout != torch.strided or value.is_quantized or value.is_nested:
+            raise SettingError(
+                f"{name!r} of {type(model).__name__} is sparse, quantised or nested: give the network with a plain "
+                "tensor there (to_dense, dequantize)"
+            )
 
 
 def ignored(model: nn.Module, ignore: Ignore) -> set[str]:

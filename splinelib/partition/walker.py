@@ -14,6 +14,7 @@ from splinelib.partition.engine import trace_kernel as kernel
 from splinelib.partition.engine.assemble import Parts, Rows, boundary_parts, join, places
 from splinelib.partition.engine.job import Wanted
 from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.pointers import table_of
 from splinelib.partition.engine.program import Network
 from splinelib.partition.engine.search import search
 from splinelib.partition.slices import Slice2D
@@ -84,7 +85,7 @@ class Walker:
         chosen = np.ascontiguousarray(points[inside])
         found = np.zeros(len(chosen), dtype=np.int64)
         forward.scan(
-            self.network.program, self.coefficients, self.active, self.errors,
+            table_of(self.network.program), self.coefficients, self.active, table_of(self.errors),
             chosen, found, self.on, self.off,
         )  # fmt: skip
         classes[inside] = found
@@ -102,10 +103,12 @@ class Walker:
         return bool(apart.any())
 
     def _evaluate(self, point: Floats, decide: bool) -> np.uint64:
-        p = self.network.program
         return np.uint64(
-            forward.evaluate(p, self.coefficients, self.active, self.errors, decide, point[0], point[1])
-        )
+            forward.evaluate(
+                table_of(self.network.program), self.coefficients, self.active, table_of(self.errors),
+                decide, point[0], point[1],
+            )
+        )  # fmt: skip
 
     def _scores(self, point: Floats) -> Floats:
         p, c = self.network.program, self.coefficients
@@ -216,8 +219,8 @@ class Walker:
         number[2] = 0
         self._make_room()
         status, third = kernel.walk(
-            self.network.program, self.coefficients, self.active, self.errors.noise, self.share, self.dirty, self.sides,
-            self.table, place, begin, number, key, ends, pairs, names, tags, along, self.touched,
+            table_of(self.network.program), self.coefficients, self.active, self.errors.noise, self.share, self.dirty,
+            self.sides, self.table, place, begin, number, key, ends, pairs, names, tags, along, self.touched,
         )  # fmt: skip
         count = int(number[2])
         self._keep(*(part[:count].copy() for part in (ends, pairs, names, tags, along)))

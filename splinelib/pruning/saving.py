@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import checked
-from splinelib.errors import DamagedError, RecordError, SettingError
+from splinelib.errors import DamagedError, FileError, RecordError, SettingError
 from splinelib.files import atomic_path, file_errors, sha256_of
 from splinelib.hooks import duplicate
-from splinelib.layers.network import eager
+from splinelib.layers.network import check_real, eager
 from splinelib.pruning.cut import Channels, Cut, cut_of, is_cut
 
 SCHEMA = 1
@@ -30,7 +30,8 @@ def save(model: nn.Module, path: str | Path) -> None:
         model: any network; what was cut comes with those that :func:`splinelib.prune` or ``remove_units`` has given.
         path: of the file; an older one there is replaced once the new one is whole.
 
-    Raises :class:`FileError` where the file cannot be written, :class:`SettingError` for a state that is no tensor.
+    Raises :class:`FileError` where the file cannot be written, :class:`SettingError` for a state that is no plain
+    tensor.
 
     >>> import tempfile
     >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -41,10 +42,11 @@ def save(model: nn.Module, path: str | Path) -> None:
     >>> torch.equal(load(path, into=fresh)(torch.ones(1, 2)), smaller(torch.ones(1, 2)))
     True
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     model, path = eager(model), _file(path)
-    _check_real(model)
+    check_real(model)
     state = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     shared = {
@@ -61,7 +63,14 @@ def save(model: nn.Module, path: str | Path) -> None:
     cut = dataclasses.asdict(cut_of(model)) if is_cut(model) else None
     text = json.dumps({"schema": SCHEMA, "cut": cut, "shared": shared})
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {_KEY: text, "digest": _digest(text, tensors)})
+        try:
+            save_file(tensors, temporary, {_KEY: text, "digest": _digest(text, tensors)})
+        except SafetensorError as error:
+            raise FileError(
+                f"{path} cannot be written ({error}): name a folder that can be written, with room for it"
+            ) from error
+        except KeyError as error:
+            raise SettingError(f"safetensors holds no {error}: give the network another dtype") from error
 
 
 @checked
@@ -86,7 +95,7 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
     """
     path = _file(path)
     into = eager(into)
-    _check_real(into)
+    check_real(into)
     with file_errors(path, "read"):
         cut, tensors = _read(path)
     smaller = duplicate(into) if cut is None else cut.apply_to(into)
@@ -104,14 +113,6 @@ def _file(path: str | Path) -> Path:
     if not Path(path).name or "\0" in str(path):
         raise SettingError(f"path is {str(path)!r}: name a file")
     return Path(path)
-
-
-def _check_real(model: nn.Module) -> None:
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        if value.is_meta or nn.parameter.is_lazy(value):
-            raise SettingError(
-                f"{name!r} of {type(model).__name__} holds no values yet: materialise the network first"
-            )
 
 
 def _read(path: Path) -> tuple[Cut | None, dict[str, Tensor]]:

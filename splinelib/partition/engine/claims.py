@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from splinelib.partition.engine.geometry import INLINED
+from splinelib.partition.engine.geometry import INNER
 
 
 @intrinsic
@@ -20,7 +20,7 @@ def _exchange(typingctx, array, index):  # type: ignore[no-untyped-def]
     return types.int64(array, types.int64), codegen
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def claimed(s, number, threads, thread):  # type: ignore[no-untyped-def]
     """Whether this subtree is this thread's: the first to ask gets it. All threads number subtrees alike."""
     if threads == 1:

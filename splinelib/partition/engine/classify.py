@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED, extents, winner_on
+from splinelib.partition.engine.geometry import INNER, extents, winner_on
 from splinelib.partition.engine.layout import LINEAR, MAX
 from splinelib.partition.engine.rounding import RELATIVE, cheap_error, sharpen
 from splinelib.partition.engine.spread import decide, save, spread
@@ -12,13 +12,13 @@ from splinelib.partition.engine.state import CHORD_AT, LOG_BITS_AT, READY, TODO,
 INACTIVE, ACTIVE, CROSSES, DOUBTFUL = range(4)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def in_doubt(low, high, tolerance):  # type: ignore[no-untyped-def]
     """Whether a smaller tolerance could find that the unit changes. What is exactly zero is inactive in any case."""
     return low < tolerance and high >= -tolerance and (low < 0.0 or high > 0.0)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def keep(s, a, b, d, low, high, tolerance, lane):  # type: ignore[no-untyped-def]
     """Note a unit that changes on the polygon as a chord."""
     n = s.register[CHORD_AT]
@@ -28,14 +28,14 @@ def keep(s, a, b, d, low, high, tolerance, lane):  # type: ignore[no-untyped-def
     s.register[CHORD_AT] = n + 1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _clear(s, lane, a, b, d, i):  # type: ignore[no-untyped-def]
     """Make a function that is rounding alone the zero that it stands for: behind it rounding is all there is."""
     if abs(a[i]) + abs(b[i]) + abs(d[i]) <= s.error[lane]:
         a[i] = b[i] = d[i] = s.error[lane] = 0.0
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _read_signs(bounds, peak, noise, a, b, d, low, high, tolerance, sign):  # type: ignore[no-untyped-def]
     """What can be said of each unit's sign with cheap error bounds, in loops without branches."""
     n = len(a)
@@ -49,7 +49,7 @@ def _read_signs(bounds, peak, noise, a, b, d, low, high, tolerance, sign):  # ty
         sign[i] = CROSSES if above & below else (DOUBTFUL if reaches else (ACTIVE if above else INACTIVE))
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
     """What :func:`.decide` does, for all units of a cell whose sign is clear; without branches that go either way."""
     r, n, first, active_key = s.register, len(sign), p.cell_lane[cell], np.uint64(0)
@@ -86,7 +86,7 @@ def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
             r[READY] += 1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
     """Decide or keep each unit but those in doubt; returns whether there are any."""
     first, doubtful, n = p.cell_lane[cell], False, len(a)
@@ -102,7 +102,7 @@ def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped
     return doubtful
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _classify_doubtful(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
     """Decide or keep the units that were in doubt, with sharp bounds."""
     first = p.cell_lane[cell]
@@ -120,7 +120,7 @@ def _classify_doubtful(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyp
             decide(p, s, lane, lane, high > tolerance, keep_code)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
     """A cell's coefficients are final on this polygon: decide its units or keep them as chords."""
     r, c = s.register, s.coefficients
@@ -164,7 +164,7 @@ def classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
             r[WINDOW_AT] += 1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def settle(p, s, x, y, keep_code):  # type: ignore[no-untyped-def]
     """Follow every consequence of the queued decisions."""
     r = s.register

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED, OPTIONS, add_row
+from splinelib.partition.engine.geometry import INNER, OPTIONS, add_row
 from splinelib.partition.engine.layout import LINEAR, MAX, Floats
-from splinelib.partition.engine.program import Program
+from splinelib.partition.engine.pointers import view_of
+from splinelib.partition.engine.program import Program, view_program
 from splinelib.partition.engine.rounding import RELATIVE, UNIT
 
 
@@ -25,13 +26,16 @@ class Errors(NamedTuple):
     rough: Floats
 
 
+_view_errors = view_of(Errors)
+
+
 def new_errors(program: Program) -> Errors:
     """Room for the error bounds of all lanes."""
     lanes, cells = len(program.slope), len(program.cell_kind)
     return Errors(*(np.zeros(size) for size in (lanes, lanes, lanes, cells, cells)))
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _spread(p, c, e, lane, head, slope, sharp):  # type: ignore[no-untyped-def]
     """Add ``slope`` times a lane's affine function to all that it feeds, and what it adds to their errors."""
     own = p.lane_cell[lane]
@@ -62,7 +66,7 @@ def _spread(p, c, e, lane, head, slope, sharp):  # type: ignore[no-untyped-def]
                 squares[i] += (weights[i] * error) ** 2
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _bound(p, c, e, cell, sharp):  # type: ignore[no-untyped-def]
     """Error bounds of a cell whose sums are complete; what is rounding alone becomes zero. Whether that is in doubt."""
     first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
@@ -86,7 +90,7 @@ def _bound(p, c, e, cell, sharp):  # type: ignore[no-untyped-def]
     return doubtful
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _winner(p, c, cell, x, y):  # type: ignore[no-untyped-def]
     """Place of the largest of a max cell's functions at a point."""
     start, width = p.cell_address[cell], p.cell_width[cell]
@@ -98,7 +102,7 @@ def _winner(p, c, cell, x, y):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _pass(p, c, active, e, decide, sharp, x, y):  # type: ignore[no-untyped-def]
     """One forward pass; returns the region's key and whether it hangs on errors that only sharp bounds can tell."""
     for i in range(len(c)):
@@ -141,28 +145,24 @@ def _pass(p, c, active, e, decide, sharp, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def evaluate(p, c, active, e, decide, x, y):  # type: ignore[no-untyped-def]
+def evaluate(program, c, active, errors, decide, x, y):  # type: ignore[no-untyped-def]
     """All lanes' affine functions into ``c``, and sharp error bounds into ``e.noise``; returns the region's key.
 
     With ``decide`` the units are read off at (x, y) and noted in ``active``, else they are taken from there.
     """
-    key, _ = _pass(p, c, active, e, decide, True, x, y)
+    key, _ = _pass(view_program(program), c, active, _view_errors(errors), decide, True, x, y)
     return key
 
 
 @njit(**OPTIONS)
-def _look(p, c, active, e, x, y):  # type: ignore[no-untyped-def]
-    """The same at a point, with cheap bounds where these do."""
-    _, doubtful = _pass(p, c, active, e, True, False, x, y)
-    return doubtful
-
-
-@njit(**OPTIONS)
-def scan(p, c, active, e, points, classes, on, off):  # type: ignore[no-untyped-def]
+def scan(program, c, active, errors, points, classes, on, off):  # type: ignore[no-untyped-def]
     """The class at each point, and which lanes are active (``on``) and which are not (``off``) at any of them."""
+    p, e = view_program(program), _view_errors(errors)
     for k in range(len(points)):
-        if _look(p, c, active, e, points[k, 0], points[k, 1]):
-            evaluate(p, c, active, e, True, points[k, 0], points[k, 1])
+        # Sharp bounds only where the cheap ones do not do.
+        sharp = False
+        while _pass(p, c, active, e, True, sharp, points[k, 0], points[k, 1])[1] and not sharp:
+            sharp = True
         best = -np.inf
         for i in range(len(p.output_address)):
             at, stride = p.output_address[i], p.output_stride[i]

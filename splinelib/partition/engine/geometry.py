@@ -13,11 +13,11 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "nnan", "nsz"},
     "error_model": "numpy",
 }
-# For the pieces of the search's inner loop: a call would copy the dozens of array descriptors of its arguments.
-INLINED: dict[str, Any] = OPTIONS | {"forceinline": True}
+# For what only compiled code calls: nothing for Python is compiled or kept.
+INNER: dict[str, Any] = OPTIONS | {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def add_row(c, weights, fa, fb, fc):  # type: ignore[no-untyped-def]
     """Add an affine function, times each weight, to the functions of a cell, whose numbers begin at ``c``."""
     n = len(weights)
@@ -30,7 +30,7 @@ def add_row(c, weights, fa, fb, fc):  # type: ignore[no-untyped-def]
         tc[i] += weights[i] * fc
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def extents(a, b, c, x, y, low, high):  # type: ignore[no-untyped-def]
     """Write the least and the largest value of each ``a x + b y + c`` over the corners into ``low`` and ``high``."""
     n = len(a)
@@ -58,7 +58,7 @@ def extents(a, b, c, x, y, low, high):  # type: ignore[no-untyped-def]
             high[i] = max(high[i], v0)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def clip(x, y, lane, other, a, b, c, tolerance, new_lane, new_other, out_x, out_y, out_lane, out_other):  # type: ignore[no-untyped-def]
     """Write the part with ``a x + b y + c >= 0`` and return its number of corners (0 if it has no area).
 
@@ -92,7 +92,7 @@ def clip(x, y, lane, other, a, b, c, tolerance, new_lane, new_other, out_x, out_
     return m if inside > 0 and m >= 3 else 0
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def polygon_area(x, y):  # type: ignore[no-untyped-def]
     """Area of a counter-clockwise polygon, summed relative to its first corner to keep small areas exact."""
     total = 0.0
@@ -103,7 +103,7 @@ def polygon_area(x, y):  # type: ignore[no-untyped-def]
     return 0.5 * total
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def winner_at(a, b, c, x, y):  # type: ignore[no-untyped-def]
     """Index of the largest ``a x + b y + c`` at one point, the first among equals."""
     best, index = a[0] * x + b[0] * y + c[0], 0
@@ -114,7 +114,7 @@ def winner_at(a, b, c, x, y):  # type: ignore[no-untyped-def]
     return index
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def difference_extent(a, b, c, i, j, x, y):  # type: ignore[no-untyped-def]
     """Least and largest value of function i minus function j over the corners."""
     da, db, dc = a[i] - a[j], b[i] - b[j], c[i] - c[j]
@@ -125,13 +125,13 @@ def difference_extent(a, b, c, i, j, x, y):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def magnitude(a, b, c, i, j):  # type: ignore[no-untyped-def]
     """Scale of the difference of two functions within [-1, 1]²."""
     return abs(a[i]) + abs(b[i]) + abs(c[i]) + abs(a[j]) + abs(b[j]) + abs(c[j])
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def winner_on(a, b, c, error, relative, x, y):  # type: ignore[no-untyped-def]
     """The function that is largest on all of the polygon (the first of those that coincide there), or -1.
 
@@ -157,7 +157,7 @@ def winner_on(a, b, c, error, relative, x, y):  # type: ignore[no-untyped-def]
     return first, doubtful
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def clip_to_winner(a, b, c, i, error, relative, first_lane, x, y, lane, other, sx, sy, sl, so):  # type: ignore[no-untyped-def]
     """Cut the polygon down to where function i is the largest; returns (row of the scratch, number of corners).
 

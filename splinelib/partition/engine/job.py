@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from splinelib.errors import LimitError
 from splinelib.partition.engine import kernel
 from splinelib.partition.engine.layout import Floats
+from splinelib.partition.engine.pointers import table_of
 from splinelib.partition.engine.program import Network
 from splinelib.partition.engine.state import (
     CHORDS,
@@ -141,8 +142,9 @@ class Job:
     ) -> "Job":
         """The search of a polygon in the slice's coordinates, on as many threads as memory allows."""
         local = np.ascontiguousarray((polygon - network.centre) / network.radius)
-        area = float(kernel.polygon_area(*(np.ascontiguousarray(column) for column in local.T)))
-        shared = Progress(wanted, area * network.radius**2)
+        x, y = (polygon - polygon[0]).T
+        area = float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+        shared = Progress(wanted, area)
         wanted = replace(wanted, threads=_affordable_threads(network, local, wanted))
         claims = np.zeros(1 << 16 if wanted.threads > 1 else 1, dtype=np.int64)
         return cls(network, local, wanted, claims, shared, reduce, drop_outputs)
@@ -183,24 +185,13 @@ class Job:
         chunk = new_chunk(
             self.network, min(size, _FIRST_REGIONS), self.wanted.codes, self.wanted.outputs, len(self.polygon)
         )
-        top = _SHARED_DEPTH if self.wanted.threads > 1 else 0
         lanes, alone = len(self.network.program.slope), True
-        kernel.start(self.network.program, state, len(self.polygon), self.wanted.codes)
+        self._advance(state, chunk, thread, 0)
         self._check_lines(state)
         status, filled = kernel.FLUSH, 0
         while status != kernel.DONE and not self.shared.stop.is_set():
             budget = max(8, (_LANES_ALONE if alone else _LANES_A_CALL) // lanes)
-            status = kernel.advance(
-                self.network.program,
-                state,
-                chunk,
-                top,
-                self.wanted.threads,
-                thread,
-                budget,
-                self.wanted.codes,
-                self.wanted.polygons,
-            )
+            status = self._advance(state, chunk, thread, budget)
             if alone and status == kernel.PAUSED:
                 alone = False
                 yield None
@@ -226,6 +217,15 @@ class Job:
                 chunk = new_chunk(
                     self.network, size, self.wanted.codes, self.wanted.outputs, len(self.polygon)
                 )
+
+    def _advance(self, state: State, chunk: Chunk, thread: int, budget: int) -> int:
+        """Search on; the first time open the root."""
+        threads = self.wanted.threads
+        status: int = kernel.advance(
+            table_of(self.network.program), table_of(state), table_of(chunk), len(self.polygon),
+            _SHARED_DEPTH if threads > 1 else 0, threads, thread, budget, self.wanted.codes, self.wanted.polygons,
+        )  # fmt: skip
+        return status
 
 
 def _affordable_threads(network: Network, polygon: Floats, wanted: Wanted) -> int:

@@ -12,7 +12,8 @@ from numba import njit
 
 from splinelib.partition.engine.claims import claimed
 from splinelib.partition.engine.classify import classify, in_doubt, keep, settle
-from splinelib.partition.engine.geometry import INLINED, OPTIONS, clip, clip_to_winner, extents, polygon_area
+from splinelib.partition.engine.geometry import INNER, OPTIONS, clip, clip_to_winner, extents, polygon_area
+from splinelib.partition.engine.program import view_program
 from splinelib.partition.engine.rounding import RELATIVE, sharpen
 from splinelib.partition.engine.spread import decide, undo
 from splinelib.partition.engine.state import (
@@ -39,13 +40,15 @@ from splinelib.partition.engine.state import (
     WINDOW,
     WINDOW_AT,
     WINDOWS,
+    view_chunk,
+    view_state,
 )
 
 DONE, FLUSH, PAUSED = range(3)
 MORE_FRAMES, MORE_CORNERS, MORE_CHORDS, MORE_WINDOWS, MORE_LOG, MORE_LOG_DATA, MORE_LOG_BITS = range(3, 10)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _sharp_tolerance(p, s, k):  # type: ignore[no-untyped-def]
     """What counts as zero for a chord, as closely as can be said."""
     sharpen(p, s, p.lane_cell[s.chord_lane[k]])
@@ -53,7 +56,7 @@ def _sharp_tolerance(p, s, k):  # type: ignore[no-untyped-def]
     return RELATIVE * size + s.error[s.chord_lane[k]]
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _inherit_some(p, s, begin, count, skip, keep_code, again):  # type: ignore[no-untyped-def]
     """Keep or decide each chord but those in doubt, or (with sharp bounds) these; returns whether there are any."""
     low, high = s.low[:count], s.high[:count]
@@ -77,7 +80,7 @@ def _inherit_some(p, s, begin, count, skip, keep_code, again):  # type: ignore[n
     return doubtful
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _inherit_chords(p, s, begin, count, skip, x, y, keep_code):  # type: ignore[no-untyped-def]
     """Carry the parent's chords over to a child: those that still cross it stay, the others are decided."""
     if count == 0:
@@ -89,7 +92,7 @@ def _inherit_chords(p, s, begin, count, skip, x, y, keep_code):  # type: ignore[
         _inherit_some(p, s, begin, count, skip, keep_code, True)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _inherit_windows(p, s, begin, count, skip, x, y, keep_code):  # type: ignore[no-untyped-def]
     """The same for max units."""
     for k in range(begin, begin + count):
@@ -97,7 +100,7 @@ def _inherit_windows(p, s, begin, count, skip, x, y, keep_code):  # type: ignore
             classify(p, s, s.windows[k], x, y, keep_code)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _emit(p, s, o, f, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
     """Append the node's polygon to the chunk as a region."""
     r = s.register
@@ -124,7 +127,7 @@ def _emit(p, s, o, f, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
     r[REGIONS] = n + 1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _choose(s, f):  # type: ignore[no-untyped-def]
     """Pick the unit to split by: the chord that cuts the polygon most evenly, or else a max unit."""
     if f[CHORDS] == 0:
@@ -136,7 +139,7 @@ def _choose(s, f):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
     """Write the polygon of the child that is next into the arena at ``at``; returns its number of corners."""
     begin, end = f[POLYGON], f[POLYGON] + f[CORNERS]
@@ -172,7 +175,7 @@ def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
     return m
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _open(p, s, parent, f, at, corners, keep_code):  # type: ignore[no-untyped-def]
     """Fill the child's frame ``f``: decide what the split decides, carry over the rest, settle."""
     r = s.register
@@ -197,14 +200,14 @@ def _open(p, s, parent, f, at, corners, keep_code):  # type: ignore[no-untyped-d
     f[CHORDS], f[WINDOWS] = r[CHORD_AT] - f[CHORD], r[WINDOW_AT] - f[WINDOW]
 
 
-@njit(**OPTIONS)
-def start(p, s, corners, keep_code):  # type: ignore[no-untyped-def]
+@njit(**INNER)
+def _start(p, s, corners, keep_code):  # type: ignore[no-untyped-def]
     """Open the root: the whole slice."""
     r = s.register
     f = s.frames[0]
     f[CORNERS], f[NEXT] = corners, -1
+    r[SERIAL] = 1
     for cell in range(len(p.cell_kind)):
-        s.stamp[cell] = 0
         if s.waiting[cell] == 0:
             s.ready[r[READY]] = cell
             r[READY] += 1
@@ -214,7 +217,7 @@ def start(p, s, corners, keep_code):  # type: ignore[no-untyped-def]
     s.frame_hash[0] = s.hash[0]
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _shortage(p, s, f):  # type: ignore[no-untyped-def]
     """What has to grow before the next child can be opened, or DONE."""
     r = s.register
@@ -241,13 +244,19 @@ def _shortage(p, s, f):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def advance(p, s, o, top, threads, thread, budget, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
+def advance(program, state, chunk, corners, top, threads, thread, budget, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
     """Search on until all is done (DONE), the chunk is full (FLUSH), ``budget`` nodes are opened (PAUSED) or an array
     must grow (MORE_...); to go on, call it again.
 
+    The arrays come as tables (:func:`.table_of`). The first call opens the root, a slice of so many ``corners``.
     Subtrees at depth ``top`` and leaves above it are the tasks that threads share out.
     """
+    p, s, o = view_program(program), view_state(state), view_chunk(chunk)
     r = s.register
+    if r[SERIAL] == 0:
+        _start(p, s, corners, keep_code)
+    if budget == 0:
+        return PAUSED
     while r[DEPTH] >= 0:
         depth = r[DEPTH]
         f = s.frames[depth]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from splinelib.errors import SettingError
+
 LINEAR, PIECE, MAX = 0, 1, 2
 
 Floats = NDArray[np.float64]
@@ -136,6 +138,11 @@ class Layout:
 
     def add(self, kind: int, cells: int, width: int, lanes: Ints, name: str, groups: int = 1) -> Node:
         """Append a node; ``lanes`` are local numbers in the logical shape."""
+        if not lanes.size:
+            raise SettingError(
+                f"the step '{name}' returns a tensor without elements, shape {lanes.shape}; give every layer at least "
+                "one unit"
+            )
         node = Node(kind, self.size, cells, width, lanes + self.size, name, groups)
         self.size += node.size
         self.nodes.append(node)

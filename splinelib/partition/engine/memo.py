@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from splinelib.partition.engine.tracing import chain
@@ -74,5 +75,5 @@ def _weights(tensor: Tensor | None) -> Any:
     return (
         None
         if tensor is None
-        else (tensor.dtype, tensor.shape, tensor.detach().cpu().double().numpy().tobytes())
+        else (tensor.dtype, tensor.shape, tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     )

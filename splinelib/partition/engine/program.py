@@ -24,7 +24,8 @@ from splinelib.partition.engine.layout import (
     value_of,
 )
 from splinelib.partition.engine.memo import Content, content_of
-from splinelib.partition.engine.reader import read_layout
+from splinelib.partition.engine.pointers import view_of
+from splinelib.partition.engine.reader import read_layout, readable
 from splinelib.partition.engine.rounding import UNIT
 from splinelib.partition.slices import Plane
 
@@ -65,6 +66,9 @@ class Program(NamedTuple):
     in_start: Ints
     in_entry: Int32s
     in_head: Int32s
+
+
+view_program = view_of(Program, bounds=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +118,7 @@ def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool 
     With ``scores`` the outputs are compared with each other, a single one with 0. A small network that was read lately
     is not read again.
     """
+    model = readable(model)
     content = content_of(model, where, outputs, scores)
     if content is None:
         return _read(model, where, outputs, scores)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.layers.network import check_real, unwrapped
 from splinelib.partition.engine import handlers
 from splinelib.partition.engine.agreement import check_agreement
 from splinelib.partition.engine.layout import LINEAR, Layout, Value, value_of
@@ -26,9 +27,10 @@ def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
     Raises:
         UnsupportedModuleError: a module, function or structure is not piecewise affine or not known (the message
             names its type and path), or what was read is not what the model computes on the slice.
-        SettingError: the model is in training mode, has weights that are not finite, or rejects the input.
+        SettingError: the model is in training mode, has weights that are not finite, not real or not there, or rejects
+            the input.
     """
-    frozen = _frozen_copy(model)
+    frozen = _frozen_copy(readable(model))
     reading = _Reading(frozen, where.origin.double())
     # What is not finite is found afterwards, with a message.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -38,6 +40,16 @@ def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
     else:
         check_agreement(frozen, reading.layout, reading.last, where, handlers.FINAL_METHODS)
     return reading.layout, output
+
+
+def readable(model: nn.Module) -> nn.Module:
+    """The model inside a compiled one, or the model itself; raises where there is nothing to read."""
+    model = unwrapped(model)
+    check_real(model)
+    for name, weight in model.named_parameters():
+        if not weight.is_floating_point():
+            raise SettingError(f"weight '{name}' is of {weight.dtype}; give a model with real weights")
+    return model
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -60,7 +72,7 @@ def _frozen_copy(model: nn.Module) -> nn.Module:
         if module.training and isinstance(module, handlers.TRAINING_SENSITIVE):
             raise SettingError(f"{type(module).__name__} at '{name}' is in training mode; pass model.eval()")
     for name, tensor in frozen.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise SettingError(
                 f"weight '{name}' holds values that are not finite; give a model with finite weights"
             )
@@ -99,6 +111,10 @@ class _Reading:
         if not isinstance(output, Value):
             raise UnsupportedModuleError(
                 "the model returns something other than one tensor; wrap it to return one"
+            )
+        if not output.lanes.size:
+            raise UnsupportedModuleError(
+                f"the model returns a tensor without elements, shape {output.shape}; let it return one or more numbers"
             )
         return output
 

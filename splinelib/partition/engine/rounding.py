@@ -11,7 +11,7 @@ bound is computed from the weights, for that cell and the cells before it, and k
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED, OPTIONS
+from splinelib.partition.engine.geometry import INNER
 
 # Values within this share of |a| + |b| + |c| of zero count as zero, hence inactive: well above rounding, below
 # any offset between parallel units that should still be told apart (1e-12).
@@ -21,14 +21,14 @@ RELATIVE = 1e-13
 UNIT = 1e-15
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def cheap_error(p, s, cell, lane):  # type: ignore[no-untyped-def]
     """A bound on the error of a lane from the largest input of its cell."""
     b = p.bounds
     return b[0, lane] + b[1, lane] * s.peak[cell] + b[2, lane] * s.noise[cell]
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _first_open(p, s, cell):  # type: ignore[no-untyped-def]
     """A cell that feeds this one and has no sharp bounds yet, or -1."""
     for k in range(p.in_start[cell], p.in_start[cell + 1]):
@@ -38,7 +38,7 @@ def _first_open(p, s, cell):  # type: ignore[no-untyped-def]
     return -1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _sharpen_one(p, s, cell):  # type: ignore[no-untyped-def]
     """Sharp bounds of one cell, all of its inputs having theirs."""
     c, width, first = s.coefficients, p.cell_width[cell], p.cell_lane[cell]
@@ -69,7 +69,7 @@ def _sharpen_one(p, s, cell):  # type: ignore[no-untyped-def]
     s.sharp[cell] = True
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def sharpen(p, s, cell):  # type: ignore[no-untyped-def]
     """Fill ``s.error`` for a cell whose inputs are all decided, and for all cells before it that it hangs on."""
     if s.sharp[cell]:

@@ -3,12 +3,12 @@
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED, add_row
+from splinelib.partition.engine.geometry import INNER, add_row
 from splinelib.partition.engine.rounding import cheap_error
 from splinelib.partition.engine.state import LOG_AT, LOG_BITS_AT, LOG_DATA_AT, READY, SERIAL, TODO
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def save(p, s, cell):  # type: ignore[no-untyped-def]
     """Note the cell's numbers in the undo log, once for each node of the search."""
     r = s.register
@@ -25,7 +25,7 @@ def save(p, s, cell):  # type: ignore[no-untyped-def]
     r[LOG_AT], r[LOG_DATA_AT] = at + 1, data + size
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def undo(p, s, log, log_data, log_bits):  # type: ignore[no-untyped-def]
     """Restore everything noted since the marks."""
     r = s.register
@@ -46,7 +46,7 @@ def undo(p, s, log, log_data, log_bits):  # type: ignore[no-untyped-def]
         s.code[bit >> 6] &= ~(np.uint64(1) << np.uint64(bit & 63))
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def decide(p, s, lane, head, active, keep_code):  # type: ignore[no-untyped-def]
     """A unit no longer changes: put it into the hash (if active) and queue it for the lanes that ``head`` feeds."""
     r = s.register
@@ -66,7 +66,7 @@ def decide(p, s, lane, head, active, keep_code):  # type: ignore[no-untyped-def]
         r[TODO] = n + 1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped-def]
     """Add a function of this size and error to what one of its lane's entries names."""
     c = s.coefficients
@@ -83,7 +83,7 @@ def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped
     add_row(c[start:], w, fa, fb, fc)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _add_eight(target, w, o, f):  # type: ignore[no-untyped-def]
     """Add eight scaled rows of weights at once: one pass over the target instead of eight."""
     n = len(target)
@@ -96,7 +96,7 @@ def _add_eight(target, w, o, f):  # type: ignore[no-untyped-def]
         )
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-def]
     """Add the queued lanes ``begin .. end`` of one dense cell to the one cell they all feed, eight at a time."""
     r, c = s.register, s.coefficients
@@ -135,7 +135,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
         r[READY] += 1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def spread(p, s):  # type: ignore[no-untyped-def]
     """Empty the queue of decided units."""
     r = s.register

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.pointers import view_of
 from splinelib.partition.engine.program import Int32s, Network
 
 # Columns of a frame: where the node's polygon, chords and open max units lie, how far the logs reached before it,
@@ -102,6 +103,9 @@ class Chunk(NamedTuple):
     outputs: Floats
 
 
+view_state = view_of(State, frames=2, factor=2, scratch=2, scratch_lane=2)
+view_chunk = view_of(Chunk, code=2, outputs=3)
+
 GROWABLE = {
     "frames": ("frames", "frame_hash"),
     "corners": ("poly_x", "poly_y", "poly_lane", "poly_other"),
@@ -132,7 +136,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         p.cell_count.copy(),
         floats(cells),
         floats(cells),
-        np.full(cells, -1, dtype=np.int64),
+        np.ones(cells, dtype=np.int64),
         np.zeros(max(words, 1), dtype=np.uint64),
         np.zeros((256, FRAME_WIDTH), dtype=np.int64),
         np.zeros(256, dtype=np.uint64),

@@ -3,19 +3,19 @@
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED
+from splinelib.partition.engine.geometry import INNER
 from splinelib.partition.engine.layout import LINEAR, MAX
 from splinelib.partition.engine.rounding import RELATIVE
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _functions(p, c, cell):  # type: ignore[no-untyped-def]
     """A cell's first lane, how many it has, and their functions."""
     start, width = p.cell_address[cell], p.cell_width[cell]
     return p.cell_lane[cell], width, c[start:], c[start + width :], c[start + 2 * width :]
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _winner(active, first):  # type: ignore[no-untyped-def]
     """The piece of a max unit that is active."""
     w = 0
@@ -24,7 +24,7 @@ def _winner(active, first):  # type: ignore[no-untyped-def]
     return w
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-def]
     """The first unit that changes on the way from (x, y): (distance, lane), or (infinity, -1).
 
@@ -62,14 +62,14 @@ def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-d
     return best, found
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def difference(p, c, i, j):  # type: ignore[no-untyped-def]
     """Output i minus output j as an affine function."""
     u, v, su, sv = p.output_address[i], p.output_address[j], p.output_stride[i], p.output_stride[j]
     return c[u] - c[v], c[u + su] - c[v + sv], c[u + 2 * su] - c[v + 2 * sv]
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j):  # type: ignore[no-untyped-def]
     """What ends a segment: (distance, lane); lane -1 is the slice's border, -2 - k a point where class k takes over."""
     best, found = next_change(p, c, active, noise, x, y, dx, dy)
@@ -98,7 +98,7 @@ def next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j):  # type: ig
     return best, found
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _vanishes(a, b, d, tolerance, x, y, dx, dy):  # type: ignore[no-untyped-def]
     """Whether an affine function that is not constant is zero all along the line."""
     if abs(a) + abs(b) <= tolerance:
@@ -106,7 +106,7 @@ def _vanishes(a, b, d, tolerance, x, y, dx, dy):  # type: ignore[no-untyped-def]
     return abs(a * dx + b * dy) <= tolerance and abs(a * x + b * y + d) <= tolerance
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def unit_along(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-def]
     """A unit whose boundary the line is, or -1."""
     for cell in range(len(p.cell_kind)):
@@ -131,7 +131,7 @@ def unit_along(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-de
     return -1
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def class_along(p, c, x, y, dx, dy, i, j):  # type: ignore[no-untyped-def]
     """Whether a third class ties with the two along the line, and may be the one that counts beside it."""
     for k in range(len(p.output_address)):

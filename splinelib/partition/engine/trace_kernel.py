@@ -9,8 +9,9 @@ carried forward through the network, gives the next region's functions.
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INLINED, OPTIONS
+from splinelib.partition.engine.geometry import INNER, OPTIONS
 from splinelib.partition.engine.layout import MAX
+from splinelib.partition.engine.program import view_program
 from splinelib.partition.engine.rounding import RELATIVE
 from splinelib.partition.engine.trace_events import class_along, difference, next_event, unit_along
 
@@ -24,7 +25,7 @@ ON, KNOWN, WITHIN, GIVEN = range(4)
 NO_STEP = 1e-13
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _push(p, share, dirty, lane, head, value):  # type: ignore[no-untyped-def]
     """Add ``value`` times the weights to the shares of all lanes that a lane feeds."""
     for entry in range(p.out_start[head], p.out_start[head + 1]):
@@ -39,7 +40,7 @@ def _push(p, share, dirty, lane, head, value):  # type: ignore[no-untyped-def]
             target[i] += value * w[i]
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _carry(p, c, active, share, dirty, begin, ga, gb, gc):  # type: ignore[no-untyped-def]
     """Carry the shares of g = (ga, gb, gc) forward from cell ``begin`` on, adding them to all functions behind."""
     for cell in range(begin, len(p.cell_kind)):
@@ -65,7 +66,7 @@ def _carry(p, c, active, share, dirty, begin, ga, gb, gc):  # type: ignore[no-un
         own[:] = 0.0
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def flip(p, c, active, share, dirty, lane, key):  # type: ignore[no-untyped-def]
     """Change one unit (for a max unit: make this piece the winner) and all functions behind it."""
     cell = p.lane_cell[lane]
@@ -89,14 +90,14 @@ def flip(p, c, active, share, dirty, lane, key):  # type: ignore[no-untyped-def]
     _carry(p, c, active, share, dirty, cell + 1, ga, gb, gc)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _name(key, i, j):  # type: ignore[no-untyped-def]
     """A number for the boundary of two classes in one region, not 0."""
     low, high = min(i, j), max(i, j)
     return (key ^ np.uint64(low * 65_537 + high + 1)) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
 
 
-@njit(**INLINED)
+@njit(**INNER)
 def _seen(table, name):  # type: ignore[no-untyped-def]
     """Whether the name is in the hash table; put it there. The table has a free place (see the caller)."""
     mask = len(table) - 1
@@ -124,7 +125,7 @@ def visited(table, key, i, j):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def walk(  # type: ignore[no-untyped-def]
-    p,
+    program,
     c,
     active,
     noise,
@@ -149,6 +150,7 @@ def walk(  # type: ignore[no-untyped-def]
     such a segment may lie along a unit's boundary. Returns why it stopped and the class that took over; ``key`` holds
     the region's key.
     """
+    p = view_program(program)
     i, j = number[0], number[1]
     x, y = place[0], place[1]
     before = number[4]
