@@ -48,7 +48,8 @@ def test_an_altered_number_is_found(records, tmp_path):
 
 
 def test_clocks_do_not_count_and_shapes_do():
-    found = compare(STUDY, {"seconds": 1.0, "scoring_flops": 5, "a": [1, 2], "b": "x"}, {"seconds": 9.0, "scoring_flops": 7, "a": [1], "b": "y"})
+    spent, other = {"seconds": 1.0, "scoring_flops": 5}, {"seconds": 9.0, "scoring_flops": 7}
+    found = compare(STUDY, {**spent, "a": [1, 2], "b": "x"}, {**other, "a": [1], "b": "y"})
     assert found.other == ("a", "b")
     assert found.numbers == 0
     assert not found.holds(1e9)
