@@ -4,11 +4,12 @@ import inspect
 
 import pytest
 
-from splinelib import criteria, early_bird, hooks, layers, pruning, regression
+from splinelib import criteria, early_bird, hooks, layers, partition, pruning, regression
 
 # Values that functions return; the examples of those show them.
-RETURNED = {"Ranking", "PackedCode", "Layer", "Writer", "Cost", "Cut", "Report"}
-FACES = (criteria, early_bird, layers, pruning, hooks, regression)
+RETURNED = {"Ranking", "PackedCode", "Layer", "Writer", "Cost", "Cut", "Report", "Change", "DecisionBoundary"}
+RETURNED |= {"LevelSet", "Polyline", "SegmentPartition", "SolidPartition", "Topology", "Trace", "UnitLayer"}
+FACES = (criteria, early_bird, layers, partition, pruning, hooks, regression)
 
 
 def public(module):

@@ -431,7 +431,7 @@ def test_one_call_prunes_the_networks_of_others(name, generator):
         whole = model(inputs)
         for scope in SCOPES:
             pruned = prune(model, inputs[:2], 0.4, scope)(inputs)
-            masked = mask_units(model, inputs[:2], select_units(layers, scores, 0.4, scope))(inputs)
+            masked = mask_units(model, inputs[:2], select_units(layers, scores, 0.4, scope, None))(inputs)
             scale = masked.std(dim=0).min().item()  # of what changes from image to image
             assert scale > 1e-5
             assert (masked - whole).abs().mean() > scale

@@ -19,6 +19,12 @@ def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Ten
     Returns:
         ``A [K, *input]`` and ``b [K]``, float64: the derivative at the region's centre of gravity, where no unit
         is at its kink.
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned())
+    >>> (region,) = partition.locate([[0.5, -0.5]])
+    >>> region_map(nn.ReLU(), partition, int(region))[0].tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
     """
     frozen = copied(model).cpu().double().requires_grad_(False)
     partition.polygon(region)  # which says so if there is no such region

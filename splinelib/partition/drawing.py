@@ -31,6 +31,11 @@ def draw_regions(
     """Fill every region by its value ``[R]``; without values by a colour that tells neighbours apart.
 
     The default colours follow the regions' keys, so a region keeps its colour in every picture of the network.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> axes = draw_regions(plt.figure().add_subplot(), compute_partition(nn.ReLU(), Slice2D.axis_aligned()))
+    >>> plt.close("all")
     """
     from matplotlib import colormaps
     from matplotlib.collections import PolyCollection
@@ -58,6 +63,11 @@ def draw_edges(axes: Axes, partition: Partition, colours: Any = None, linewidth:
 
     Args:
         colours: one colour for each layer; by default the axes' colour cycle.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> axes = draw_edges(plt.figure().add_subplot(), compute_partition(nn.ReLU(), Slice2D.axis_aligned()))
+    >>> plt.close("all")
     """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba_array
@@ -86,7 +96,14 @@ def draw_edges(axes: Axes, partition: Partition, colours: Any = None, linewidth:
 def draw_boundary(
     axes: Axes, boundary: DecisionBoundary, colour: Any = "black", linewidth: NonNegative = 1.6
 ) -> Axes:
-    """Draw the decision boundary."""
+    """Draw the decision boundary.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> partition = compute_partition(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), Slice2D.axis_aligned(), boundary=True)
+    >>> axes = draw_boundary(plt.figure().add_subplot(), partition.boundary)
+    >>> plt.close("all")
+    """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
@@ -100,7 +117,13 @@ def draw_boundary(
 
 @checked
 def draw_partition(axes: Axes, partition: Partition, title: str = "") -> Axes:
-    """Regions, the boundaries of all units and, if there is one, the decision boundary: the usual picture."""
+    """Regions, the boundaries of all units and, if there is one, the decision boundary: the usual picture.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> axes = draw_partition(plt.figure().add_subplot(), compute_partition(nn.ReLU(), Slice2D.axis_aligned()))
+    >>> plt.close("all")
+    """
     draw_regions(axes, partition)
     draw_edges(axes, partition, ["#555555"] * len(partition.layers), 0.4 if len(partition) < 3_000 else 0.15)
     if partition.boundary is not None:

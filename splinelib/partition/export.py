@@ -26,7 +26,15 @@ _FORMAT = "splinelib partition 1"
 
 @checked
 def save_partition(partition: Partition, path: Path | str) -> None:
-    """Write everything to ``path`` (``.npz``), whole or not at all."""
+    """Write everything to ``path`` (``.npz``), whole or not at all.
+
+    >>> import tempfile
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> path = f"{tempfile.mkdtemp()}/cross.npz"
+    >>> save_partition(compute_partition(nn.ReLU(), Slice2D.axis_aligned()), path)
+    >>> len(load_partition(path))
+    4
+    """
     arrays = {name: getattr(partition, name) for name in _ARRAYS}
     arrays |= {name: getattr(partition, name) for name in _OPTIONAL if getattr(partition, name) is not None}
     for name in ("origin", "first", "second"):
@@ -47,6 +55,13 @@ def load_partition(path: Path | str) -> Partition:
     Raises:
         RecordError: the file is not such a file, or would not fit memory.
         FileError: it cannot be read.
+
+    >>> import tempfile
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> path = f"{tempfile.mkdtemp()}/cross.npz"
+    >>> save_partition(compute_partition(nn.ReLU(), Slice2D.axis_aligned()), path)
+    >>> load_partition(path).area.tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     try:
         with file_errors(path, "read"), open(path, "rb") as opened:
@@ -153,6 +168,13 @@ def write_geojson(partition: Partition, path: Path | str) -> None:
 
     Coordinates are the slice's, not geographic. A region's properties are its number, key, area and the unit of each
     edge (-1 at the border).
+
+    >>> import json, pathlib, tempfile
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> path = f"{tempfile.mkdtemp()}/cross.geojson"
+    >>> write_geojson(compute_partition(nn.ReLU(), Slice2D.axis_aligned()), path)
+    >>> len(json.loads(pathlib.Path(path).read_text())["features"])
+    4
     """
     unit = partition.edge_unit
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -182,6 +204,12 @@ def dual_graph(partition: Partition, topology: Topology) -> Any:
 
     Nodes are region numbers with ``area`` and ``centre``, the centroid (s, t). Edges have ``length``, that of the
     common sides, and ``units``, on whose boundaries these lie. Needs networkx.
+
+    >>> from splinelib.partition import Slice2D, compute_partition, topology
+    >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned())
+    >>> graph = dual_graph(partition, topology(partition))
+    >>> graph.number_of_nodes(), graph.number_of_edges()
+    (4, 4)
     """
     import networkx
 

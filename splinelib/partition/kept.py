@@ -26,6 +26,10 @@ def kept_units(model: nn.Module, slice: Slice2D, selection: Selection) -> Ints:
 
     Raises:
         SettingError, UnsupportedModuleError: as ``mask_units`` and ``compute_partition``.
+
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> kept_units(model, Slice2D.axis_aligned(), {"0": [1]}).tolist()
+    [0, 2, 3]
     """
     example = slice.origin[None].to(next(model.parameters(), slice.origin))
     masked = mask_units(model, example, selection)

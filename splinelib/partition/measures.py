@@ -21,6 +21,10 @@ def boundary_length(partition: Partition) -> Floats:
     """Length of each unit's boundary within the slice, ``[units]``, in the slice's coordinates.
 
     Where the boundaries of several units coincide, the length is counted once, for one of them.
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> boundary_length(compute_partition(nn.ReLU(), Slice2D.axis_aligned())).tolist()
+    [2.0, 2.0]
     """
     unit = partition.edge_unit
     inner = unit >= 0
@@ -29,7 +33,12 @@ def boundary_length(partition: Partition) -> Floats:
 
 @checked
 def bordering_regions(partition: Partition) -> Ints:
-    """For each unit the number of regions with an edge on its boundary, ``[units]``."""
+    """For each unit the number of regions with an edge on its boundary, ``[units]``.
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> bordering_regions(compute_partition(nn.ReLU(), Slice2D.axis_aligned())).tolist()
+    [4, 4]
+    """
     unit = partition.edge_unit
     inner = unit >= 0
     pairs = np.unique(np.stack([unit[inner], partition.edge_region[inner]]), axis=1)
@@ -61,7 +70,13 @@ def region_statistics(partition: Partition) -> dict[str, NDArray[Any]]:
 
 @checked
 def separated_pairs(partition: Partition, topology: Topology, unit: int) -> Ints:
-    """The pairs of neighbouring regions ``[n, 2]`` that the boundary of ``unit`` separates, ascending."""
+    """The pairs of neighbouring regions ``[n, 2]`` that the boundary of ``unit`` separates, ascending.
+
+    >>> from splinelib.partition import Slice2D, compute_partition, topology
+    >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned())
+    >>> separated_pairs(partition, topology(partition), unit=0).shape
+    (2, 2)
+    """
     if not 0 <= unit < partition.units:
         raise SettingError(f"unit {unit} does not exist; units are 0 … {partition.units - 1}")
     topology.check_of(partition)
@@ -76,6 +91,12 @@ def share_of_units_touching(partition: Partition) -> float:
 
     Raises:
         SettingError: the partition was computed without ``boundary=True``.
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> model = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+    >>> share = share_of_units_touching(compute_partition(model, Slice2D.axis_aligned(), boundary=True))
+    >>> share in (0.0, 0.5, 1.0)
+    True
     """
     if partition.boundary is None:
         raise SettingError("this partition holds no decision boundary; compute it with boundary=True")
@@ -91,6 +112,10 @@ def axis_parallel_share(partition: Partition, layer: int = 0, tolerance: NonNega
 
     Args:
         tolerance: largest angle to the axis, in radians; zeroed weights give exactly 0.
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> axis_parallel_share(compute_partition(nn.ReLU(), Slice2D.axis_aligned()))
+    1.0
     """
     unit = partition.edge_unit
     if not 0 <= layer < len(partition.layers):

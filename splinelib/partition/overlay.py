@@ -33,6 +33,12 @@ def area_distance(first: nn.Module, second: nn.Module, slice: Slice2D) -> Floats
     Raises:
         SettingError: the networks do not have the same layers, or are in training mode.
         UnsupportedModuleError, LimitError: as ``compute_partition``.
+
+    >>> from splinelib.partition import Slice2D
+    >>> first, second = (nn.Sequential(nn.Linear(2, 1), nn.ReLU()) for _ in range(2))
+    >>> _ = second[0].load_state_dict({"weight": -first[0].weight, "bias": -first[0].bias})
+    >>> area_distance(first, second, Slice2D.axis_aligned()).round(9).tolist()
+    [1.0]
     """
     both = compute_partition(_Both(first, second), slice, codes=True)
     bits = both.code_bits()

@@ -48,6 +48,10 @@ class Partition:
             piece. Layers follow one another: see :meth:`code_bits`.
         outputs: ``[R, K, 3]`` or None: output k is ``outputs[r, k] @ (s, t, 1)`` on region r.
         boundary: the decision boundary, or None.
+
+    >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned(), codes=True)
+    >>> partition.code_bits()[partition.locate([[0.5, -0.5]])].tolist()
+    [[True, False]]
     """
 
     slice: Slice2D
@@ -196,6 +200,10 @@ def compute_partition(
         UnsupportedModuleError: names the module, its type and path.
         SettingError: training mode, weights that are not finite, or an input the model cannot read.
         LimitError: a limit is exceeded; says how far the search had come. Nothing is returned, unless ``partial``.
+
+    >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned())
+    >>> len(partition), partition.area.tolist()
+    (4, [1.0, 1.0, 1.0, 1.0])
     """
     threads = thread_count(threads)
     network = compile_network(model, slice.plane, outputs or boundary, scores=boundary)
@@ -239,7 +247,11 @@ def count_regions(
     threads: Threads | None = None,
     progress: bool = False,
 ) -> int:
-    """Number of regions of a slice, without keeping them: memory does not grow. Errors as :func:`compute_partition`."""
+    """Number of regions of a slice, without keeping them: memory does not grow. Errors as :func:`compute_partition`.
+
+    >>> count_regions(nn.ReLU(), Slice2D.axis_aligned())
+    4
+    """
     network = compile_network(model, slice.plane, False)
     wanted = Wanted(polygons=False, max_regions=max_regions, threads=thread_count(threads))
     pieces = search(network, slice.polygon, wanted, progress)

@@ -15,6 +15,11 @@ def raster(partition: Partition, width: Count, height: Count) -> NDArray[np.int6
     """The region under each pixel's centre, ``[height, width]``, -1 outside the slice.
 
     The pixels cover the polygon's bounding box; row 0 is at the bottom (``imshow`` with ``origin="lower"``).
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> picture = raster(compute_partition(nn.ReLU(), Slice2D.axis_aligned()), 4, 4)
+    >>> sorted(set(picture.flatten().tolist()))
+    [0, 1, 2, 3]
     """
     check_memory(f"an image of {width} x {height} pixels", 8 * width * height)
     low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
@@ -30,6 +35,11 @@ def raster_distance(first: Partition, second: Partition, side: Count = 200) -> f
 
     Raises:
         SettingError: a partition was computed without ``codes=True``, or the slices differ.
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned(), codes=True)
+    >>> raster_distance(partition, partition)
+    0.0
     """
     if not first.slice.same_as(second.slice):
         raise SettingError(

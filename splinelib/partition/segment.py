@@ -63,7 +63,13 @@ def compute_segment(
     threads: Threads | None = None,
     progress: bool = False,
 ) -> SegmentPartition:
-    """The exact pieces of ``model`` along ``segment``. Settings and errors are those of :func:`compute_partition`."""
+    """The exact pieces of ``model`` along ``segment``. Settings and errors are those of :func:`compute_partition`.
+
+    >>> from splinelib.partition import Segment
+    >>> pieces = compute_segment(nn.ReLU(), Segment(torch.tensor([-1.0, 1.0]), torch.tensor([1.0, 0.5])))
+    >>> len(pieces), pieces.breaks.tolist()
+    (2, [0.0, 0.5, 1.0])
+    """
     plane = segment.plane
     network = compile_network(model, plane, outputs)
     wanted = Wanted(codes=codes, outputs=outputs, max_regions=max_regions, threads=thread_count(threads))

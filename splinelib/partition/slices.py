@@ -43,6 +43,10 @@ class Slice2D:
     Raises:
         SettingError: shapes differ, values are not finite, the directions are parallel, or the
             polygon is not convex or has no area.
+
+    >>> where = Slice2D.axis_aligned(((0.0, 2.0), (0.0, 1.0)))
+    >>> where.area, where.at([[2.0, 1.0]]).tolist()
+    (2.0, [[2.0, 1.0]])
     """
 
     origin: Tensor
@@ -190,6 +194,9 @@ class Segment:
 
     Raises:
         SettingError: the ends have different shapes, are not finite, or coincide.
+
+    >>> Segment(torch.tensor([0.0, 0.0]), torch.tensor([3.0, 4.0])).length
+    5.0
     """
 
     start: Tensor

@@ -30,6 +30,9 @@ class Slice3D:
 
     Raises:
         SettingError: shapes differ, values are not finite, directions are dependent, or the box has no volume.
+
+    >>> Slice3D.axis_aligned().at([[0.0, 1.0, -1.0]]).tolist()
+    [[0.0, 1.0, -1.0]]
     """
 
     origin: Tensor
@@ -285,6 +288,10 @@ def _cut(
 
 @checked
 def face_areas(partition: SolidPartition) -> Floats:
-    """Area of each unit's boundary within the box, ``[units]``; every face is there on both sides, and counts once."""
+    """Area of each unit's boundary within the box, ``[units]``; every face is there on both sides, and counts once.
+
+    >>> face_areas(compute_solid(nn.ReLU(), Slice3D.axis_aligned())).tolist()
+    [4.0, 4.0, 4.0]
+    """
     inner = partition.face_unit >= 0
     return np.bincount(partition.face_unit[inner], partition.face_area[inner], partition.codes.shape[1]) / 2

@@ -65,6 +65,11 @@ def topology(partition: Partition) -> Topology:
 
     Raises:
         SplineError: an edge inside the slice has no other side (the partition is damaged).
+
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> found = topology(compute_partition(nn.ReLU(), Slice2D.axis_aligned()))
+    >>> found.euler
+    1
     """
     border = partition.edge_lane < 0
     flip = np.where(border, np.uint64(0), partition.lane_key[partition.edge_lane])

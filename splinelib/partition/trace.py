@@ -70,6 +70,10 @@ def trace_boundary(
     Raises:
         UnsupportedModuleError, SettingError: as for :func:`compute_partition`; ``grid`` below 2.
         LimitError: more than ``max_segments`` segments; nothing is returned.
+
+    >>> model = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+    >>> len(trace_boundary(model, Slice2D.axis_aligned()).boundary.segments) <= 4
+    True
     """
     check_memory(f"a grid of {grid} points a side", 100 * grid**2)
     network = compile_network(model, slice.plane, True, scores=True)

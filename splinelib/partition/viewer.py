@@ -20,6 +20,10 @@ def write_html(partition: Partition, path: Path | str, title: str = "Partition")
 
     It shows regions and decision boundary, and for the region under the pointer its area, and its code and affine map
     if the partition holds them (``codes=True``, ``outputs=True``). It takes about 100 bytes for each region, and these.
+
+    >>> import tempfile
+    >>> from splinelib.partition import Slice2D, compute_partition
+    >>> write_html(compute_partition(nn.ReLU(), Slice2D.axis_aligned()), f"{tempfile.mkdtemp()}/cross.html")
     """
     low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
     middle, half = (low + high) / 2, float((high - low).max()) / 2

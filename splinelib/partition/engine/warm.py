@@ -17,6 +17,9 @@ def warm_up() -> float:
 
     Without this the first call of each function takes that time. The cache is kept for each file, so after a change
     of one compiled module (or of constants it reads) delete ``splinelib/partition/__pycache__``.
+
+    >>> warm_up() > 0
+    True
     """
     start = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
