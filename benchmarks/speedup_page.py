@@ -82,12 +82,9 @@ def lines_of(result):
     text += ", ".join(f"{NAMES[arch]} {bar:g}" for arch, bar in BARS.items()) + "."
     lines = [text, "", *gain_table(result["rows"])]
     if missed:
-        lines += [
-            "",
-            "Where less is realised, these operators take the time, dense → pruned:",
-            "",
-            *kernel_table(missed),
-        ]
+        told = "Where less is realised, the operators that take longest, dense → pruned, by wall time in PyTorch's "
+        told += "profiler, which what else runs on the machine prolongs:"
+        lines += ["", told, "", *kernel_table(missed)]
     return lines
 
 
