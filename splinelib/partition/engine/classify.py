@@ -5,6 +5,7 @@ from numba import njit
 
 from splinelib.partition.engine.geometry import INNER, extents, winner_on
 from splinelib.partition.engine.layout import LINEAR, MAX
+from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.rounding import RELATIVE, cheap_error, sharpen
 from splinelib.partition.engine.spread import decide, save, spread
 from splinelib.partition.engine.state import CHORD_AT, LOG_BITS_AT, READY, TODO, WINDOW_AT
@@ -38,8 +39,7 @@ def _clear(s, lane, a, b, d, i):  # type: ignore[no-untyped-def]
 @njit(**INNER)
 def _read_signs(bounds, peak, noise, a, b, d, low, high, tolerance, sign):  # type: ignore[no-untyped-def]
     """What can be said of each unit's sign with cheap error bounds, in loops without branches."""
-    n = len(a)
-    constant, by_peak, by_noise = bounds[0, :n], bounds[1, :n], bounds[2, :n]
+    n, (constant, by_peak, by_noise) = len(a), bounds
     for i in range(n):
         size = abs(a[i]) + abs(b[i]) + abs(d[i])
         tolerance[i] = RELATIVE * size + (constant[i] + by_peak[i] * peak + by_noise[i] * noise)
@@ -53,7 +53,7 @@ def _read_signs(bounds, peak, noise, a, b, d, low, high, tolerance, sign):  # ty
 def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
     """What :func:`.decide` does, for all units of a cell whose sign is clear; without branches that go either way."""
     r, n, first, active_key = s.register, len(sign), p.cell_lane[cell], np.uint64(0)
-    key, slopes = p.key[first : first + n], p.slope[first : first + n]
+    key, slopes = part(p.key, first, n), part(p.slope, first, n)
     for i in range(n):
         active_key ^= key[i] if sign[i] == ACTIVE else np.uint64(0)
     s.hash[0] ^= active_key
@@ -68,7 +68,7 @@ def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
         return
     # What adds nothing to a dense cell need not be queued for it.
     target, todo, silent = p.dense_target[cell], r[TODO], 0
-    decided, gain = s.decided[first : first + n], s.gain[first : first + n]
+    decided, gain = part(s.decided, first, n), part(s.gain, first, n)
     for i in range(n):
         slope = 1.0 if sign[i] == ACTIVE else slopes[i]
         queued = target < 0 or slope != 0.0
@@ -90,10 +90,9 @@ def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
 def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
     """Decide or keep each unit but those in doubt; returns whether there are any."""
     first, doubtful, n = p.cell_lane[cell], False, len(a)
-    tolerance, sign = s.sizes[:n], s.sign[:n]
-    _read_signs(
-        p.bounds[:, first : first + n], s.peak[cell], s.noise[cell], a, b, d, s.low, s.high, tolerance, sign
-    )
+    tolerance, sign = part(s.sizes, 0, n), part(s.sign, 0, n)
+    bounds = part(p.bounds[0], first, n), part(p.bounds[1], first, n), part(p.bounds[2], first, n)
+    _read_signs(bounds, s.peak[cell], s.noise[cell], a, b, d, s.low, s.high, tolerance, sign)
     for i in range(n):
         if sign[i] == CROSSES:
             keep(s, a[i], b[i], d[i], s.low[i], s.high[i], tolerance[i], first + i)
@@ -124,14 +123,14 @@ def _classify_doubtful(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyp
 def classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
     """A cell's coefficients are final on this polygon: decide its units or keep them as chords."""
     r, c = s.register, s.coefficients
-    width, start, first = p.cell_width[cell], p.cell_address[cell], p.cell_lane[cell]
+    width, start, first = np.int64(p.cell_width[cell]), p.cell_address[cell], np.int64(p.cell_lane[cell])
     kind, used, best, doubtful = p.cell_kind[cell], p.cell_used[cell], -1, False
     a, b, d = (
-        c[start : start + width],
-        c[start + width : start + 2 * width],
-        c[start + 2 * width : start + 3 * width],
+        part(c, start, width),
+        part(c, start + width, width),
+        part(c, start + 2 * width, width),
     )
-    error = s.error[first : first + used]
+    error = part(s.error, first, used)
     if kind == LINEAR:
         for i in range(width):
             total = abs(a[i]) + abs(b[i]) + abs(d[i])
@@ -140,7 +139,7 @@ def classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
         if not s.sharp[cell]:
             for i in range(used):
                 error[i] = cheap_error(p, s, cell, first + i)
-        best, doubtful = winner_on(a[:used], b[:used], d[:used], error, RELATIVE, x, y)
+        best, doubtful = winner_on(a, b, d, error, RELATIVE, x, y)
     else:
         extents(a, b, d, x, y, s.low, s.high)
         doubtful = _classify_pieces(p, s, cell, a, b, d, keep_code)
@@ -150,15 +149,15 @@ def classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
             for i in range(width):
                 _clear(s, first + i, a, b, d, i)
         elif kind == MAX:
-            best, doubtful = winner_on(a[:used], b[:used], d[:used], error, RELATIVE, x, y)
+            best, doubtful = winner_on(a, b, d, error, RELATIVE, x, y)
         else:
             _classify_doubtful(p, s, cell, a, b, d, keep_code)
     if kind == LINEAR:
         for i in range(width):
-            decide(p, s, first + i, first + i, False, False)
+            decide(p, s, first + i, first + i, kind != LINEAR, keep_code)
     elif kind == MAX:
         if best >= 0:
-            decide(p, s, first + best, first, True, keep_code)
+            decide(p, s, first + best, first, best >= 0, keep_code)
         else:
             s.windows[r[WINDOW_AT]] = cell
             r[WINDOW_AT] += 1

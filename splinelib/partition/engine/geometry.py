@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from splinelib.partition.engine.pointers import part
+
 # Numbers are finite by construction (weights and slices are checked), and signed zeros do not matter.
 OPTIONS: dict[str, Any] = {
     "_nrt": False,
@@ -13,7 +15,8 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "nnan", "nsz"},
     "error_model": "numpy",
 }
-# For what only compiled code calls: nothing for Python is compiled or kept.
+# For what only compiled code calls: nothing for Python is compiled or kept. Each is compiled for each set of types that
+# it is called with, so lanes are int64 and flags are computed, not literal.
 INNER: dict[str, Any] = OPTIONS | {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -21,7 +24,7 @@ INNER: dict[str, Any] = OPTIONS | {"cache": False, "no_cpython_wrapper": True, "
 def add_row(c, weights, fa, fb, fc):  # type: ignore[no-untyped-def]
     """Add an affine function, times each weight, to the functions of a cell, whose numbers begin at ``c``."""
     n = len(weights)
-    ta, tb, tc = c[:n], c[n : 2 * n], c[2 * n : 3 * n]
+    ta, tb, tc = part(c, 0, n), part(c, n, n), part(c, 2 * n, n)
     for i in range(n):
         ta[i] += weights[i] * fa
     for i in range(n):
@@ -104,10 +107,10 @@ def polygon_area(x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(**INNER)
-def winner_at(a, b, c, x, y):  # type: ignore[no-untyped-def]
-    """Index of the largest ``a x + b y + c`` at one point, the first among equals."""
+def winner_at(a, b, c, n, x, y):  # type: ignore[no-untyped-def]
+    """Index of the largest of n functions ``a x + b y + c`` at one point, the first among equals."""
     best, index = a[0] * x + b[0] * y + c[0], 0
-    for i in range(1, len(a)):
+    for i in range(1, n):
         v = a[i] * x + b[i] * y + c[i]
         if v > best:
             best, index = v, i
@@ -141,10 +144,10 @@ def winner_on(a, b, c, error, relative, x, y):  # type: ignore[no-untyped-def]
     for k in range(len(x)):
         mid_x += x[k]
         mid_y += y[k]
-    best = winner_at(a, b, c, mid_x / len(x), mid_y / len(x))
+    best = winner_at(a, b, c, len(error), mid_x / len(x), mid_y / len(x))
     first = best
     doubtful = False
-    for j in range(len(a)):
+    for j in range(len(error)):
         if j == best:
             continue
         low, high = difference_extent(a, b, c, best, j, x, y)

@@ -8,11 +8,13 @@ the polygon is a region. Leaving a node restores the saved numbers exactly. Noth
 so skips and pooling need no special care, and in a convolutional network most units are decided far above the leaves.
 """
 
+import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.claims import claimed
-from splinelib.partition.engine.classify import classify, in_doubt, keep, settle
+from splinelib.partition.engine.classify import in_doubt, keep, settle
 from splinelib.partition.engine.geometry import INNER, OPTIONS, clip, clip_to_winner, extents, polygon_area
+from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.program import view_program
 from splinelib.partition.engine.rounding import RELATIVE, sharpen
 from splinelib.partition.engine.spread import decide, undo
@@ -44,6 +46,8 @@ from splinelib.partition.engine.state import (
     view_state,
 )
 
+# What ``NEXT`` of a node says before it is the number of its next child.
+FRESH, SETTLED = -2, -1
 DONE, FLUSH, PAUSED = range(3)
 MORE_FRAMES, MORE_CORNERS, MORE_CHORDS, MORE_WINDOWS, MORE_LOG, MORE_LOG_DATA, MORE_LOG_BITS = range(3, 10)
 
@@ -59,13 +63,13 @@ def _sharp_tolerance(p, s, k):  # type: ignore[no-untyped-def]
 @njit(**INNER)
 def _inherit_some(p, s, begin, count, skip, keep_code, again):  # type: ignore[no-untyped-def]
     """Keep or decide each chord but those in doubt, or (with sharp bounds) these; returns whether there are any."""
-    low, high = s.low[:count], s.high[:count]
+    low, high = part(s.low, 0, count), part(s.high, 0, count)
     doubtful = False
     for i in range(count):
         k = begin + i
         if k == skip:
             continue
-        tolerance, lane = s.chord_tolerance[k], s.chord_lane[k]
+        tolerance, lane = s.chord_tolerance[k], np.int64(s.chord_lane[k])
         crosses = high[i] > tolerance and low[i] < -tolerance
         if (not crosses and in_doubt(low[i], high[i], tolerance)) != again:
             doubtful = True
@@ -85,19 +89,22 @@ def _inherit_chords(p, s, begin, count, skip, x, y, keep_code):  # type: ignore[
     """Carry the parent's chords over to a child: those that still cross it stay, the others are decided."""
     if count == 0:
         return
-    end = begin + count
-    low, high = s.low[:count], s.high[:count]
-    extents(s.chord_a[begin:end], s.chord_b[begin:end], s.chord_c[begin:end], x, y, low, high)
-    if _inherit_some(p, s, begin, count, skip, keep_code, False):
-        _inherit_some(p, s, begin, count, skip, keep_code, True)
+    low, high = part(s.low, 0, count), part(s.high, 0, count)
+    a, b, c = part(s.chord_a, begin, count), part(s.chord_b, begin, count), part(s.chord_c, begin, count)
+    extents(a, b, c, x, y, low, high)
+    for again in (False, True):
+        if not _inherit_some(p, s, begin, count, skip, keep_code, again):
+            return
 
 
 @njit(**INNER)
-def _inherit_windows(p, s, begin, count, skip, x, y, keep_code):  # type: ignore[no-untyped-def]
-    """The same for max units."""
-    for k in range(begin, begin + count):
+def _inherit_windows(s, begin, count, skip):  # type: ignore[no-untyped-def]
+    """The same for max units, which are looked at again when the node settles, the first one first."""
+    r = s.register
+    for k in range(begin + count - 1, begin - 1, -1):
         if k != skip:
-            classify(p, s, s.windows[k], x, y, keep_code)
+            s.ready[r[READY]] = s.windows[k]
+            r[READY] += 1
 
 
 @njit(**INNER)
@@ -105,7 +112,7 @@ def _emit(p, s, o, f, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
     """Append the node's polygon to the chunk as a region."""
     r = s.register
     n, v, m, at = r[REGIONS], r[VERTICES], f[CORNERS], f[POLYGON]
-    x, y = s.poly_x[at : at + m], s.poly_y[at : at + m]
+    x, y = part(s.poly_x, at, m), part(s.poly_y, at, m)
     o.area[n] = polygon_area(x, y)
     o.key[n], o.task[n], o.corners[n] = s.hash[0], r[TASK] - 1, m
     if keep_polygons:
@@ -142,12 +149,12 @@ def _choose(s, f):  # type: ignore[no-untyped-def]
 @njit(**INNER)
 def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
     """Write the polygon of the child that is next into the arena at ``at``; returns its number of corners."""
-    begin, end = f[POLYGON], f[POLYGON] + f[CORNERS]
+    begin, room = f[POLYGON], len(s.poly_x) - at
     x, y, lane, other = (
-        s.poly_x[begin:end],
-        s.poly_y[begin:end],
-        s.poly_lane[begin:end],
-        s.poly_other[begin:end],
+        part(s.poly_x, begin, f[CORNERS]),
+        part(s.poly_y, begin, f[CORNERS]),
+        part(s.poly_lane, begin, f[CORNERS]),
+        part(s.poly_other, begin, f[CORNERS]),
     )
     if f[CHORDS] > 0:
         k = f[SPLIT]
@@ -158,15 +165,16 @@ def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
         sign = 1.0 if f[NEXT] == 0 else -1.0
         return clip(
             x, y, lane, other, sign * s.chord_a[k], sign * s.chord_b[k], sign * s.chord_c[k], s.chord_tolerance[k],
-            s.chord_lane[k], -1, s.poly_x[at:], s.poly_y[at:], s.poly_lane[at:], s.poly_other[at:],
+            np.int64(s.chord_lane[k]), np.int64(-1), part(s.poly_x, at, room), part(s.poly_y, at, room),
+            part(s.poly_lane, at, room), part(s.poly_other, at, room),
         )  # fmt: skip
     cell = s.windows[f[SPLIT]]
     c, start, width, used = s.coefficients, p.cell_address[cell], p.cell_width[cell], p.cell_used[cell]
     second, third = start + width, start + 2 * width
     sharpen(p, s, cell)
     row, m = clip_to_winner(
-        c[start : start + used], c[second : second + used], c[third : third + used], f[NEXT],
-        s.error[p.cell_lane[cell] : p.cell_lane[cell] + used], RELATIVE, p.cell_lane[cell], x, y, lane, other,
+        part(c, start, used), part(c, second, used), part(c, third, used), f[NEXT],
+        part(s.error, p.cell_lane[cell], used), RELATIVE, p.cell_lane[cell], x, y, lane, other,
         s.scratch[:2], s.scratch[2:], s.scratch_lane[:2], s.scratch_lane[2:],
     )  # fmt: skip
     for i in range(m):
@@ -177,44 +185,38 @@ def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
 
 @njit(**INNER)
 def _open(p, s, parent, f, at, corners, keep_code):  # type: ignore[no-untyped-def]
-    """Fill the child's frame ``f``: decide what the split decides, carry over the rest, settle."""
+    """Fill the child's frame ``f``: decide what the split decides, carry over the rest."""
     r = s.register
     r[SERIAL] += 1
-    f[POLYGON], f[CORNERS], f[NEXT] = at, corners, -1
+    f[POLYGON], f[CORNERS], f[NEXT] = at, corners, FRESH
     f[LOG], f[LOG_DATA], f[LOG_BITS] = r[LOG_AT], r[LOG_DATA_AT], r[LOG_BITS_AT]
     f[CHORD], f[WINDOW] = parent[CHORD] + parent[CHORDS], parent[WINDOW] + parent[WINDOWS]
     r[CHORD_AT], r[WINDOW_AT] = f[CHORD], f[WINDOW]
-    x, y = s.poly_x[at : at + corners], s.poly_y[at : at + corners]
+    x, y = part(s.poly_x, at, corners), part(s.poly_y, at, corners)
     by_chord = parent[CHORDS] > 0
     which = parent[NEXT] - 1
     if by_chord:
-        lane = s.chord_lane[parent[SPLIT]]
+        lane = np.int64(s.chord_lane[parent[SPLIT]])
         decide(p, s, lane, lane, which == 0, keep_code)
     else:
-        first = p.cell_lane[s.windows[parent[SPLIT]]]
-        decide(p, s, first + which, first, True, keep_code)
+        first = np.int64(p.cell_lane[s.windows[parent[SPLIT]]])
+        decide(p, s, first + which, first, not by_chord, keep_code)
     _inherit_chords(p, s, parent[CHORD], parent[CHORDS], parent[SPLIT] if by_chord else -1, x, y, keep_code)
     skip = -1 if by_chord else parent[SPLIT]
-    _inherit_windows(p, s, parent[WINDOW], parent[WINDOWS], skip, x, y, keep_code)
-    settle(p, s, x, y, keep_code)
-    f[CHORDS], f[WINDOWS] = r[CHORD_AT] - f[CHORD], r[WINDOW_AT] - f[WINDOW]
+    _inherit_windows(s, parent[WINDOW], parent[WINDOWS], skip)
 
 
 @njit(**INNER)
-def _start(p, s, corners, keep_code):  # type: ignore[no-untyped-def]
+def _start(p, s, corners):  # type: ignore[no-untyped-def]
     """Open the root: the whole slice."""
     r = s.register
     f = s.frames[0]
-    f[CORNERS], f[NEXT] = corners, -1
+    f[CORNERS], f[NEXT] = corners, FRESH
     r[SERIAL] = 1
     for cell in range(len(p.cell_kind)):
         if s.waiting[cell] == 0:
             s.ready[r[READY]] = cell
             r[READY] += 1
-    settle(p, s, s.poly_x[:corners], s.poly_y[:corners], keep_code)
-    f[CHORDS], f[WINDOWS] = r[CHORD_AT], r[WINDOW_AT]
-    f[LOG], f[LOG_DATA], f[LOG_BITS] = r[LOG_AT], r[LOG_DATA_AT], r[LOG_BITS_AT]
-    s.frame_hash[0] = s.hash[0]
 
 
 @njit(**INNER)
@@ -245,8 +247,8 @@ def _shortage(p, s, f):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def advance(program, state, chunk, corners, top, threads, thread, budget, keep_code, keep_polygons):  # type: ignore[no-untyped-def]
-    """Search on until all is done (DONE), the chunk is full (FLUSH), ``budget`` nodes are opened (PAUSED) or an array
-    must grow (MORE_...); to go on, call it again.
+    """Search on until all is done (DONE), the chunk is full (FLUSH), ``budget`` more nodes are settled (PAUSED) or
+    an array must grow (MORE_...); to go on, call it again.
 
     The arrays come as tables (:func:`.table_of`). The first call opens the root, a slice of so many ``corners``.
     Subtrees at depth ``top`` and leaves above it are the tasks that threads share out.
@@ -254,13 +256,19 @@ def advance(program, state, chunk, corners, top, threads, thread, budget, keep_c
     p, s, o = view_program(program), view_state(state), view_chunk(chunk)
     r = s.register
     if r[SERIAL] == 0:
-        _start(p, s, corners, keep_code)
-    if budget == 0:
-        return PAUSED
+        _start(p, s, corners)
     while r[DEPTH] >= 0:
         depth = r[DEPTH]
         f = s.frames[depth]
-        if f[NEXT] < 0:
+        if f[NEXT] == FRESH:
+            at, corners = f[POLYGON], f[CORNERS]
+            settle(p, s, part(s.poly_x, at, corners), part(s.poly_y, at, corners), keep_code)
+            f[CHORDS], f[WINDOWS], f[NEXT] = r[CHORD_AT] - f[CHORD], r[WINDOW_AT] - f[WINDOW], SETTLED
+            s.frame_hash[depth] = s.hash[0]
+            if budget == 0:
+                return PAUSED
+            budget -= 1
+        if f[NEXT] == SETTLED:
             if f[CHORDS] + f[WINDOWS] == 0:
                 if r[REGIONS] >= len(o.key) or r[VERTICES] + f[CORNERS] > len(o.x):
                     return FLUSH
@@ -294,9 +302,5 @@ def advance(program, state, chunk, corners, top, threads, thread, budget, keep_c
             if not claimed(s, r[TASK] - 1, threads, thread):
                 continue
         _open(p, s, f, s.frames[depth + 1], at, corners, keep_code)
-        s.frame_hash[depth + 1] = s.hash[0]
         r[DEPTH] = depth + 1
-        budget -= 1
-        if budget == 0:
-            return PAUSED
     return DONE

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.geometry import INNER
+from splinelib.partition.engine.pointers import part
 
 # Values within this share of |a| + |b| + |c| of zero count as zero, hence inactive: well above rounding, below
 # any offset between parallel units that should still be told apart (1e-12).
@@ -42,7 +43,7 @@ def _first_open(p, s, cell):  # type: ignore[no-untyped-def]
 def _sharpen_one(p, s, cell):  # type: ignore[no-untyped-def]
     """Sharp bounds of one cell, all of its inputs having theirs."""
     c, width, first = s.coefficients, p.cell_width[cell], p.cell_lane[cell]
-    size, square = s.sizes[:width], s.squares[:width]
+    size, square = part(s.sizes, 0, width), part(s.squares, 0, width)
     for i in range(width):
         size[i], square[i] = 0.0, 0.0
     for k in range(p.in_start[cell], p.in_start[cell + 1]):
@@ -59,7 +60,7 @@ def _sharpen_one(p, s, cell):  # type: ignore[no-untyped-def]
             size[i] += abs(p.weights[start]) * term
             square[i] += (p.weights[start] * error) ** 2
             continue
-        w = p.weights[start : start + width]
+        w = part(p.weights, start, width)
         for i in range(width):
             size[i] += abs(w[i]) * term
         for i in range(width):

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.geometry import INNER, add_row
+from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.rounding import cheap_error
 from splinelib.partition.engine.state import LOG_AT, LOG_BITS_AT, LOG_DATA_AT, READY, SERIAL, TODO
 
@@ -19,7 +20,7 @@ def save(p, s, cell):  # type: ignore[no-untyped-def]
     s.log_cell[at], s.log_count[at] = cell, s.waiting[cell]
     s.log_peak[at], s.log_noise[at] = s.peak[cell], s.noise[cell]
     size, start = 3 * p.cell_width[cell], p.cell_address[cell]
-    source, target = s.coefficients[start : start + size], s.log_data[data : data + size]
+    source, target = part(s.coefficients, start, size), part(s.log_data, data, size)
     for i in range(size):
         target[i] = source[i]
     r[LOG_AT], r[LOG_DATA_AT] = at + 1, data + size
@@ -35,7 +36,7 @@ def undo(p, s, log, log_data, log_bits):  # type: ignore[no-untyped-def]
         cell = s.log_cell[at]
         size, start = 3 * p.cell_width[cell], p.cell_address[cell]
         data -= size
-        target, source = s.coefficients[start : start + size], s.log_data[data : data + size]
+        target, source = part(s.coefficients, start, size), part(s.log_data, data, size)
         for i in range(size):
             target[i] = source[i]
         s.waiting[cell], s.peak[cell], s.noise[cell] = s.log_count[at], s.log_peak[at], s.log_noise[at]
@@ -79,8 +80,8 @@ def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped
         c[place + width] += w * fb
         c[place + 2 * width] += w * fc
         return
-    w = p.weights[first : first + width]
-    add_row(c[start:], w, fa, fb, fc)
+    w = part(p.weights, first, width)
+    add_row(part(c, start, 3 * width), w, fa, fb, fc)
 
 
 @njit(**INNER)
@@ -108,7 +109,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
         slope = s.todo_slope[k]
         if slope == 0.0:
             continue
-        lane = s.todo_lane[k]
+        lane = np.int64(s.todo_lane[k])
         at = base + lane
         fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
         peak = max(peak, abs(fa) + abs(fb) + abs(fc))
@@ -120,12 +121,12 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
             n = 0
             for plane in range(3):
                 t = start + plane * width
-                _add_eight(c[t : t + width], p.weights, s.row_at, s.factor[plane])
+                _add_eight(part(c, t, width), p.weights, s.row_at, s.factor[plane])
     for i in range(n):
         row = p.weights[s.row_at[i] : s.row_at[i] + width]
         for plane in range(3):
             t, f = start + plane * width, s.factor[plane, i]
-            place = c[t : t + width]
+            place = part(c, t, width)
             for k in range(width):
                 place[k] += row[k] * f
     s.peak[target], s.noise[target] = peak, noise
@@ -141,7 +142,7 @@ def spread(p, s):  # type: ignore[no-untyped-def]
     r = s.register
     while r[TODO] > 0:
         end = r[TODO]
-        lane, head, slope = s.todo_lane[end - 1], s.todo_head[end - 1], s.todo_slope[end - 1]
+        lane, head, slope = np.int64(s.todo_lane[end - 1]), s.todo_head[end - 1], s.todo_slope[end - 1]
         cell = p.lane_cell[lane]
         target = p.dense_target[cell]
         if target >= 0:
