@@ -5,9 +5,9 @@ from datetime import datetime
 import pytest
 
 from splinelib.errors import SettingError
-from splinestudy.results import rules
+from splinestudy.results import rules, runs_html
 from splinestudy.results.claims import claim_rows
-from splinestudy.runs.committed import committed_store, owners, record_keys
+from splinestudy.runs.committed import Study, committed, committed_store, owners, record_keys
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record
 
@@ -22,6 +22,15 @@ def test_committed_records_speak_to_every_claim(claim):
     assert all(list(row) == ["claim", "paper", "records", "ours", "rule"] for row in rows)
     assert {row["claim"] for row in rows} == {claim}
     assert all("nan" not in row["ours"] and row["ours"] != "no committed records" for row in rows)
+
+
+def test_runs_are_told_in_a_line_for_each_group_that_has_any():
+    pilot = committed(Study("pilot", "pilot"), COMMITTED)
+    html = runs_html(pilot, [], pilot[:1])
+    assert html.count("<li>") == 2
+    assert f"; {len(pilot)} runs on" in html
+    assert "; 1 runs on" in html
+    assert runs_html([]) == runs_html() == "<p>No records.</p>"
 
 
 def test_rules_name_a_commit_and_its_time():

@@ -38,7 +38,8 @@ def visit(request, browser):
 
     def open_page(name, width=1280):
         page.set_viewport_size({"width": width, "height": 900})
-        page.goto((SITE / name).as_uri())
+        path, _, anchor = name.partition("#")
+        page.goto(f"{(SITE / path).as_uri()}#{anchor}")
         return page
 
     yield open_page
@@ -166,6 +167,17 @@ def test_mark_opens_what_is_behind_it(visit):
     assert fold.is_visible()
     assert "Records (" in fold.inner_text()
     assert "python -m splinestudy sweep" in fold.inner_text()
+
+
+def test_fold_opens_by_its_heading_or_by_a_link_to_what_is_in_it(visit):
+    page = visit("results/04_layerwise_pruning.html")
+    figure = page.locator("details.fold figure").first
+    assert not figure.is_visible()
+    page.locator("details.fold > summary").first.click()
+    assert figure.is_visible()
+    name = figure.get_attribute("id")
+    visit("index.html")
+    assert visit(f"results/04_layerwise_pruning.html#{name}").locator(f"#{name}").is_visible()
 
 
 def test_every_claim_has_a_mark_at_a_glance(visit):
