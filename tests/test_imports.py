@@ -109,6 +109,10 @@ del sys.modules["torch_pruning"]
 
 # What None stands for cannot be imported: the machine is one without these packages.
 sys.modules |= dict.fromkeys(["tqdm", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "numba", "papermill"])
+try:
+    import splinelib.partition
+except splinelib.errors.SettingError as error:
+    refused += str(error)
 import torch_pruning
 from splinelib.progress import progress_bar
 with progress_bar(2, "run", title="bare") as bar:
@@ -163,7 +167,8 @@ def test_sweeps_run_on_a_node_with_torch_torchvision_and_torch_pruning_only(chil
     assert "--budget" in child["usage"]
 
 
-def test_layers_are_not_read_in_another_order_where_torch_pruning_is_missing(child):
+def test_packages_that_are_missing_are_named(child):
+    assert "not installed: pip install numba" in child["refused"]
     assert "not installed: pip install torch-pruning" in child["refused"]
 
 

@@ -1,5 +1,6 @@
 """Exact partitions of slices of a network's input space, for any piecewise affine network torch.fx can read."""
 
+from splinelib.partition import engine as engine  # first, since it says what is missing
 from splinelib.partition.affine import region_map as region_map
 from splinelib.partition.decision import DecisionBoundary as DecisionBoundary
 from splinelib.partition.decision import Polyline as Polyline
