@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ from splinelib.partition.slices import Slice2D
 
 # Zooming gives up at this share of the slice, and does not tell sizes closer than this ratio apart.
 _LEAST_SHARE, _CLOSE = 1e-11, 1.01
+_FEW = 16  # regions of a first look, which is cheap also where one region takes a second
 
 
 @checked
@@ -84,29 +85,45 @@ def zoom_to(
             f"point {place.tolist()} does not lie within the slice; give one of its points (s, t)"
         )
     network = compile_network(model, slice.plane, False)
-    wanted = Wanted(False, max_regions=regions, threads=thread_count(threads))
+    cores = thread_count(threads)
 
     def part(share: float) -> NDArray[np.float64]:
         return place + share * (slice.polygon - place)
 
-    def count(share: float) -> int:
+    def count(share: float, most: int) -> int:
+        """Regions of a part of that size; one more than ``most`` where there are more."""
         try:
+            wanted = Wanted(False, max_regions=most, threads=cores)
             return sum(piece.regions for piece in search(network, part(share), wanted))
         except LimitError:
-            return regions + 1
+            return most + 1
 
-    high, low, found = 1.0, 1.0, count(1.0)
-    while found > regions:
-        high, low = low, low / 10
-        if low < _LEAST_SHARE:
-            raise SettingError(
-                f"more than {regions} regions meet in the point {place.tolist()}; raise the number"
-            )
-        found = count(low)
-    while 2 * found < regions and high > _CLOSE * low:
-        middle = math.sqrt(low * high)
-        if (seen := count(middle)) <= regions:
-            low, found = middle, seen
+    low, found = _first(count, regions)
+    if found > regions:
+        raise SettingError(
+            f"more than {regions} regions meet in the point {place.tolist()}; raise the number"
+        )
+    high = math.inf
+    while 2 * found < regions and low < 1 and high > _CLOSE * low:
+        # Regions grow with the area; where the guess is known to be too large, the middle will do.
+        guess = min(low * math.sqrt(0.75 * regions / max(found, 1)), 1.0)
+        guess = guess if guess < high else math.sqrt(low * high)
+        if (seen := count(guess, regions)) <= regions:
+            low, found = guess, seen
         else:
-            high = middle
+            high = guess
     return slice.within(part(low))
+
+
+def _first(count: Callable[[float, int], int], regions: int) -> tuple[float, int]:
+    """A share of the slice with few regions, and how many: small looks tell how large a large one may be.
+
+    Where more than a few meet in the point, the limit is all of ``regions``; where even these do, one more is returned.
+    """
+    for most in dict.fromkeys((min(_FEW, regions), regions)):
+        share = 1.0
+        while share >= _LEAST_SHARE:
+            if (found := count(share, most)) <= most:
+                return share, found
+            share /= 10
+    return share, regions + 1
