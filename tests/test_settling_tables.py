@@ -206,7 +206,7 @@ def test_early_tickets_are_paired_with_the_last():
     both = tables.pruning_table([*lost, *kept, *last, *cut_short], "layerwise")
     assert tables.early_tickets(both).equals(early)  # there is no last random ticket to compare with
     claim = tables.ticket_claim(last, early)
-    assert "worse after 2 (-19.9), on par after 8 (+0.0)" in claim["ours"]
+    assert "worse after 2 (−19.9), on par after 8 (+0.0)" in claim["ours"]
     assert claim["records"] == "a ×1, d, 200 images, profile tiny, 3 seeds"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from splinestudy.results.names import signed
 from splinestudy.results.ways import SPLINE, Way
 
 SMALL = 0.05
@@ -76,7 +77,7 @@ def gains_by_images(summary: pd.DataFrame, size: str) -> str:
         ordered = part.sort_values(size)
         steps = ordered["best_accuracy_mean"].diff().iloc[1:]
         gains = ", ".join(
-            f"{100 * gain:+.1f} points with {count:,}"
+            f"{signed(100 * gain)} points with {count:,}"
             for gain, count in zip(steps, ordered[size].iloc[1:], strict=True)
         )
         start, count = ordered.iloc[0], ordered[size].iloc[0]

@@ -11,7 +11,7 @@ from splinestudy.results import boundary, claims, initialisation, interpretation
 from splinestudy.results.comparison_marks import criterion_marks, savings_marks, ticket_marks
 from splinestudy.results.comparisons import MARGIN, paired_differences
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of, mean_row
-from splinestudy.results.names import network_name
+from splinestudy.results.names import network_name, signed
 from splinestudy.results.rules import (
     COIN,
     COIN_ON_IMAGES,
@@ -83,7 +83,7 @@ def _coin_on_images(starts: Sequence[Record]) -> Mark:
     means = -100 * found.groupby("against")["difference"].mean()
     best = {side: means.reindex(list(ways)).max() for side, ways in initialisation.IMAGE_ROLES.items()}
     evidence = (
-        ", ".join(f"best {side} {gain:+.1f} points" for side, gain in best.items()) + " (mean over ratios)"
+        ", ".join(f"best {side} {signed(gain)} points" for side, gain in best.items()) + " (mean over ratios)"
     )
     roles = [way for ways in initialisation.IMAGE_ROLES.values() for way in ways]
     rows = [
@@ -255,7 +255,7 @@ def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> M
         word = "supported"
     best = first.loc[first["difference"].idxmax()]
     evidence = (
-        f"the best ticket of the first half ends {100 * best['difference']:+.1f} points from the last one"
+        f"the best ticket of the first half ends {signed(100 * best['difference'])} points from the last one"
     )
     rows = [
         (f"ticket of epoch {row.dense_epochs}", row.difference, row.low, row.high)
@@ -282,7 +282,7 @@ def _explained(store: RecordStore) -> Marks:
         elif (part["high"] < strong).all():
             word = "contradicted"
         rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
-        evidence = f"rank correlation {part['rho'].mean():+.2f} over {len(part)} networks"
+        evidence = f"rank correlation {signed(part['rho'].mean(), 2)} over {len(part)} networks"
         case = f"{network_name(read[0])}: {name}"
         axis = "rank correlation of scale and class separation"
         marks.append(

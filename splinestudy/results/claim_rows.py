@@ -8,7 +8,7 @@ import pandas as pd
 
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
-from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of
+from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of, signed
 from splinestudy.results.simultaneous import MARGIN
 from splinestudy.results.tables import markdown_table
 from splinestudy.results.variance import seeds_needed
@@ -63,7 +63,7 @@ def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFra
     parts = []
     for other, group in differences.groupby("against", sort=False):
         found = ", ".join(
-            f"{row.verdict} at {row.ratio:g} ({100 * row.difference:+.1f})" for row in group.itertuples()
+            f"{row.verdict} at {row.ratio:g} ({signed(100 * row.difference)})" for row in group.itertuples()
         )
         parts.append(f"against {other.label}: {found}")
     return {
@@ -121,7 +121,7 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         best = group.loc[group["difference"].idxmin()]
         parts.append(
             f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
-            f"largest deficit {100 * best['difference']:+.1f} points, against {best['against'].label}"
+            f"largest deficit {signed(100 * best['difference'])} points, against {best['against'].label}"
             + _unequal(group)
             + _seeds(group)
         )

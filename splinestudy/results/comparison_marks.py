@@ -11,7 +11,7 @@ from splinestudy.results import claims, protocol_rows, simultaneous
 from splinestudy.results.claim_rows import VERDICTS
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
-from splinestudy.results.names import network_name
+from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
@@ -55,7 +55,7 @@ def _against(
     said = [f"{name} {verdicts.count(name)}" for name in VERDICTS if name in verdicts]
     worst = ordered.iloc[-1]
     evidence = f"of {len(verdicts)} other methods: {', '.join(said)}; "
-    evidence += f"{100 * worst['difference']:+.1f} points against {worst['against'].label}{beside}"
+    evidence += f"{signed(100 * worst['difference'])} points against {worst['against'].label}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
     case = network_name(records[0]) + (" (protocol)" if "unequal" in differences else "")
     word = _STANDINGS[standing(verdicts)]
@@ -77,9 +77,7 @@ def ticket_marks(store: RecordStore) -> Marks:
                 for row in part.itertuples()
             ]
             best = part.loc[part["difference"].idxmin()]
-            evidence = (
-                f"the detector's ticket ends {100 * best['difference']:+.1f} points from the best other one"
-            )
+            evidence = f"the detector's ticket ends {signed(100 * best['difference'])} points from the best other one"
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
             case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)

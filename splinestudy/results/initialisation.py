@@ -8,6 +8,7 @@ import pandas as pd
 
 from splinelib.errors import SettingError
 from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.results.names import signed
 from splinestudy.results.ways import SPLINE, Way
 
 MARGIN = 0.1
@@ -167,7 +168,7 @@ def image_claim(differences: pd.DataFrame, profile: str) -> dict[str, str]:
         )
         means = -100 * part.groupby("against")["difference"].mean()
         known = means.reindex(list(starts)).dropna()
-        gains = ", ".join(f"*{start.label}* {gain:+.1f}" for start, gain in known.items())
+        gains = ", ".join(f"*{start.label}* {signed(gain)}" for start, gain in known.items())
         outcomes = ", ".join(f"{name} at {ratio:g}" for ratio, name in at.items())
         words[side] = f"{gains or 'not run'} points; {outcomes or 'open'}"
     return {
@@ -192,7 +193,7 @@ def _wins(table: pd.DataFrame, start: str) -> str:
     words = ", ".join(
         f"{name} at {counts[name]}" for name in ("better", "equal", "worse", "open") if name in counts
     )
-    return f"*{start}*: {words} of {len(part)} sizes; mean gain {part['gain'].mean():+.2f}"
+    return f"*{start}*: {words} of {len(part)} sizes; mean gain {signed(part['gain'].mean(), 2)}"
 
 
 def expected_best(errors: np.ndarray, tries: int) -> float:

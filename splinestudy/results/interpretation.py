@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from splinestudy.analysis.class_separation import rank_correlation, rank_within
-from splinestudy.results.names import network_name, profile_of
+from splinestudy.results.names import network_name, profile_of, signed
 from splinestudy.runs.records import Record
 
 TINY = 0.1
@@ -94,7 +94,7 @@ def removal_words(records: Sequence[Record]) -> str:
     for ratio, group in table[table["ratio"] > 0].groupby("ratio"):
         means = group.groupby("choice")["accuracy"].mean()
         gap = 100 * (means["least touching"] - means["random"])
-        parts.append(f"at ratio {ratio:g} {gap:+.1f} points")
+        parts.append(f"at ratio {ratio:g} {signed(gap)} points")
     never = table.loc[table["choice"] == "never touching", "units"].mean()
     return f"units that never touch: {never:.1f} a network; least touching minus random: {', '.join(parts)}"
 
@@ -105,7 +105,9 @@ def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> d
     words = []
     for measure, label in zip(_MEASURES, ("as released", "with the scale divided out"), strict=True):
         part = pooled[pooled["measure"] == measure]
-        each = ", ".join(f"{row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in part.itertuples())
+        each = ", ".join(
+            f"{signed(row.rho, 2)} [{signed(row.low, 2)}, {signed(row.high, 2)}]" for row in part.itertuples()
+        )
         words.append(f"{_explained(part)} {label}: rank correlation {each}")
     return {
         "claim": "C8",
@@ -118,7 +120,9 @@ def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> d
 def _last_layer(correlations: pd.DataFrame) -> str:
     names = [name for name in dict.fromkeys(correlations["layer"]) if name != "all"]
     part = correlations[(correlations["layer"] == names[-1]) & (correlations["measure"] == _MEASURES[0])]
-    each = ", ".join(f"{row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in part.itertuples())
+    each = ", ".join(
+        f"{signed(row.rho, 2)} [{signed(row.low, 2)}, {signed(row.high, 2)}]" for row in part.itertuples()
+    )
     return f"{_explained(part)}, {each}"
 
 

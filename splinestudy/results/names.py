@@ -71,3 +71,12 @@ def dense_settings(record: Record) -> Mapping[str, Any]:
     """The settings of data, network and dense training behind a record of any kind of run."""
     settings = record.settings
     return settings.get("dense") or settings.get("training") or settings
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference with its sign, as people write it.
+
+    >>> signed(-0.31), signed(2, 2)
+    ('−0.3', '+2.00')
+    """
+    return f"{value:+.{digits}f}".replace("-", "−")

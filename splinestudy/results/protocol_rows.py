@@ -8,7 +8,7 @@ from splinelib.pruning.selection import Scope
 from splinestudy.results.claim_rows import seeds_of, study_claim
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
-from splinestudy.results.names import network_name
+from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import BIRD, judge, judge_saving, judge_tickets, reproduced
 from splinestudy.results.pruning import pruning_table, whole_table
 from splinestudy.results.rules import PROTOCOL
@@ -137,7 +137,7 @@ def _worth(ratio: float, part: pd.DataFrame, study: Study) -> str:
     end = part.loc[part["against"] == study.settings().epochs, "verdict"]
     early = len(end) > 0 and end.isin(("better", "at least on par")).all()
     outcomes = ", ".join(
-        f"{row.verdict} against {_moment(row.against, study)} ({100 * row.difference:+.1f})"
+        f"{row.verdict} against {_moment(row.against, study)} ({signed(100 * row.difference)})"
         for row in part.itertuples()
     )
     word = "converges early" if early else "is not seen to converge early"

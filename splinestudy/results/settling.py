@@ -10,7 +10,7 @@ from splinelib.early_bird.distances import distance_per_rate
 from splinelib.errors import SettingError
 from splinestudy.data.catalogue import ENTRIES
 from splinestudy.results.comparisons import paired_differences, verdict
-from splinestudy.results.names import network_name, profile_of
+from splinestudy.results.names import network_name, profile_of, signed
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile
 from splinestudy.runs.records import Record, run_key
@@ -224,7 +224,7 @@ def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, st
     parts = []
     for (way, ratio), part in early.groupby(["way", "ratio"], sort=False):
         shown = ", ".join(
-            f"{row.verdict} after {row.dense_epochs} ({100 * row.difference:+.1f})"
+            f"{row.verdict} after {row.dense_epochs} ({signed(100 * row.difference)})"
             for row in part.itertuples()
         )
         parts.append(f"{way} at {ratio:g}: {shown}")
