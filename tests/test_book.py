@@ -13,6 +13,7 @@ import time
 import tokenize
 import tomllib
 from functools import partial
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ from book._tools.parallel import count_jobs, run_all
 from splinestudy.runs.profiles import PROFILES
 
 sys.path.append(str(BOOK.source / "_ext"))
+import footer
 from folds import fold
 from repairs import escape_docstring, escape_line
 
@@ -197,6 +199,19 @@ def test_every_path_in_the_guide_for_contributors_exists():
     for package in ("splinelib", "splinestudy"):  # the map has every folder of either
         folders = {path.parent for path in (ROOT / package).glob("*/__init__.py")}
         assert {f"{path.relative_to(ROOT).as_posix()}/" for path in folders} <= set(named)
+
+
+def test_the_foot_of_a_page_names_version_and_commit(monkeypatch):
+    for commit, clean, words in (
+        ("1234567890", True, "commit <code>1234567</code>.</p>"),
+        ("1234567890", False, "changes that are not committed"),
+        (None, None, f"Version {version('splinelib')}.</p>"),
+    ):
+        monkeypatch.setattr(footer, "source_commit", lambda found=(commit, clean): found)
+        config = SimpleNamespace(html_theme_options={"kept": 1})
+        footer._add_version(None, config)
+        assert words in config.html_theme_options["extra_footer"]
+        assert config.html_theme_options["kept"] == 1
 
 
 def test_texts_name_extras_that_exist():
