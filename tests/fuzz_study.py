@@ -114,9 +114,9 @@ def swept(*_, **__):
 
 
 def notebook(path):
-    """The first two cells of a notebook, which take its parameters and check them."""
+    """The cells of a notebook that take its parameters and check them; the one between only installs."""
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    taken, checked = ("".join(cell["source"]) for cell in cells[:2])
+    taken, checked = ("".join(cell["source"]) for cell in (cells[0], cells[2]))
     defaults = {}
     exec(taken, defaults)
     del defaults["__builtins__"]
