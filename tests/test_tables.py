@@ -192,7 +192,7 @@ def test_a_study_is_counted():
     claim = tables.study_claim("C5", [pruned()], differences)
     assert claim["ours"] == (
         "at 0.5 *contradicted*, of 3 methods: better 1, open 1, worse 1; "
-        "largest deficit -2.0 points, against filter L1 norm"
+        "largest deficit −2.0 points, against filter L1 norm"
     )
 
 
