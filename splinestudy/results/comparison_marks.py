@@ -76,8 +76,10 @@ def ticket_marks(store: RecordStore) -> Marks:
                 (f"after {row.against:.0f} epochs", row.difference, row.low, row.high)
                 for row in part.itertuples()
             ]
-            best = part.loc[part["difference"].idxmin()]
-            evidence = f"the detector's ticket ends {signed(100 * best['difference'])} points from the best other one"
+            last = part.loc[part["against"].idxmax()]
+            evidence = (
+                f"the detector's ticket ends {signed(100 * last['difference'])} points from that of the end"
+            )
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
             case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)
@@ -97,7 +99,8 @@ def savings_marks(store: RecordStore) -> Marks:
             mark = _against("C7", records, ratio, part, BIRD, rule, margin, beside)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             dearer = bool((part["saving"] <= 1).any())
-            marks.append(replace(mark, word="contradicted") if dearer else mark)
+            why = f"not the cheapest way at accuracies that are alike or open; {mark.evidence}"
+            marks.append(replace(mark, word="contradicted", evidence=why) if dearer else mark)
     for study in claims.savings_studies(store):
         table = results.whole_table(study)
         birds = results.savings_summary(table[table["way"] == BIRD]).set_index("ratio")
