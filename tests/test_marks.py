@@ -47,7 +47,7 @@ def test_one_word_for_several(words, whole):
 
 def made(word, rule, decides=True):
     nothing = intervals([])
-    return Mark("C5", "case", "", word, "", nothing, "", (-1, 1), (), rule, decides)
+    return Mark("C5", "case", "", word, "", nothing, "", (-1, 1), (), rule, rule != HERE, decides)
 
 
 def test_a_claim_is_judged_by_the_rule_that_came_first():
@@ -118,7 +118,7 @@ def test_marks_say_what_the_sentences_say(claim):
 
 
 def _by_protocol(mark):
-    return mark.rule.startswith("protocol")
+    return mark.by_protocol
 
 
 def test_words_follow_from_the_intervals_that_are_shown():

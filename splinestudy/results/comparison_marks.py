@@ -24,17 +24,17 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     """The networks of the protocol, then the studies before it; all against the methods of the paper's time."""
     marks = []
     for planned, records, found in protocol_rows.judged(scope, store):
-        rule, decides = PROTOCOL.beside(records), planned.profile in protocol_rows.DECIDING
+        decides = planned.profile in protocol_rows.DECIDING
         for ratio, part in found.groupby("ratio"):
-            mark = _against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN)
+            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True)
             marks.append(replace(mark, decides=decides))
         for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
-            mark = _against(claim, records, ratio, part, SPLINE, rule, 100 * simultaneous.MARGIN)
+            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True)
             marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
     for study in claims.studies("methods" if scope == "layerwise" else "methods_flops", store):
         table = results.pruning_table(study, scope)
         found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])
-        marks += [_against(claim, study, ratio, part, SPLINE, HERE) for ratio, part in found.groupby("ratio")]
+        marks += [_against(claim, study, ratio, part, SPLINE) for ratio, part in found.groupby("ratio")]
     return marks
 
 
@@ -44,11 +44,10 @@ def _against(
     ratio: float,
     differences: pd.DataFrame,
     way: Way,
-    rule: str,
-    margin: float = 100 * MARGIN,
     beside: str = "",
+    by_protocol: bool = False,
 ) -> Mark:
-    """The mark of ``way`` against every other at one ratio."""
+    """The mark of ``way`` against every other at one ratio, by the protocol's rule and margin or those before it."""
     ordered = differences.sort_values("difference", ascending=False)
     rows = [(row.against.label, row.difference, row.low, row.high) for row in ordered.itertuples()]
     verdicts = list(ordered["verdict"])
@@ -57,10 +56,12 @@ def _against(
     evidence = f"of {len(verdicts)} other methods: {', '.join(said)}; "
     evidence += f"{signed(100 * worst['difference'])} points against {worst['against'].label}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
-    case = network_name(records[0]) + (" (protocol)" if "unequal" in differences else "")
+    case = network_name(records[0]) + (" (protocol)" if by_protocol else "")
+    rule = PROTOCOL.beside(records) if by_protocol else HERE
+    margin = 100 * (simultaneous.MARGIN if by_protocol else MARGIN)
     word = _STANDINGS[standing(verdicts)]
     keys, band = keys_of(records), (-margin, margin)
-    return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule)
+    return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, by_protocol)
 
 
 def ticket_marks(store: RecordStore) -> Marks:
@@ -84,7 +85,7 @@ def ticket_marks(store: RecordStore) -> Marks:
             axis = "ticket of the draw − ticket of another moment (points)"
             case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)
             table, keys = intervals(rows, 100), keys_of(tickets)
-            marks.append(Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule))
+            marks.append(Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, True))
     return marks
 
 
@@ -94,9 +95,7 @@ def savings_marks(store: RecordStore) -> Marks:
     for records, found in protocol_rows.judged_savings(store):
         for ratio, part in found.groupby("ratio"):
             beside = f"; its training takes {1 / part['saving'].max():.2f} to {1 / part['saving'].min():.2f} of theirs"
-            rule = PROTOCOL.beside(records)
-            margin = 100 * simultaneous.MARGIN
-            mark = _against("C7", records, ratio, part, BIRD, rule, margin, beside)
+            mark = _against("C7", records, ratio, part, BIRD, beside, by_protocol=True)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             dearer = bool((part["saving"] <= 1).any())
             why = f"not the cheapest way at accuracies that are alike or open; {mark.evidence}"
@@ -109,5 +108,5 @@ def savings_marks(store: RecordStore) -> Marks:
             bird = birds.loc[ratio]
             beside = f"; {bird['saving']:.2f} times cheaper than dense training, "
             beside += f"{100 * bird['loss']:.1f} points below it"
-            marks.append(_against("C7", study, ratio, part, BIRD, HERE, beside=beside))
+            marks.append(_against("C7", study, ratio, part, BIRD, beside))
     return marks

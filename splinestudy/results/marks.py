@@ -30,6 +30,7 @@ class Mark:
         band: between these a difference counts as none; or a value within it is what the claim says.
         records: keys of the records.
         rule: when the rule was fixed, and how many of the records were there before.
+        by_protocol: the rule is the protocol's, which came before the records that it governs.
         decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
     """
 
@@ -43,6 +44,7 @@ class Mark:
     band: tuple[float, float]
     records: tuple[str, ...] = field(repr=False)
     rule: str
+    by_protocol: bool = False
     decides: bool = True
 
 
@@ -71,7 +73,7 @@ def overall(words: Iterable[Word]) -> Word:
 
 def judging(marks: Sequence[Mark]) -> list[Mark]:
     """The marks that a claim is judged by: those of the protocol, whose rule came first; without any, all."""
-    return [mark for mark in marks if mark.rule.startswith("protocol")] or list(marks)
+    return [mark for mark in marks if mark.by_protocol] or list(marks)
 
 
 def whole(marks: Sequence[Mark]) -> Word:
@@ -83,7 +85,7 @@ def summary(marks: Sequence[Mark]) -> str:
     """How many cases of a claim got which word: by the protocol, and beside it by rules that came after records."""
     first = judging(marks)
     rest = [mark for mark in marks if mark not in first]
-    if not first[0].rule.startswith("protocol"):
+    if not first[0].by_protocol:
         return f"{counts(marks).capitalize()}, by rules made post hoc"
     found = f"By the protocol, whose rule came first: {counts(first)}"
     if not any(mark.decides for mark in first):

@@ -16,7 +16,7 @@ from splinelib.partition.engine.classify import in_doubt, keep, settle
 from splinelib.partition.engine.geometry import INNER, OPTIONS, clip, clip_to_winner, extents, polygon_area
 from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.program import view_program
-from splinelib.partition.engine.rounding import RELATIVE, sharpen
+from splinelib.partition.engine.rounding import RELATIVE, sharp_tolerance, sharpen
 from splinelib.partition.engine.spread import decide, undo
 from splinelib.partition.engine.state import (
     CHILDREN,
@@ -53,14 +53,6 @@ MORE_FRAMES, MORE_CORNERS, MORE_CHORDS, MORE_WINDOWS, MORE_LOG, MORE_LOG_DATA, M
 
 
 @njit(**INNER)
-def _sharp_tolerance(p, s, k):  # type: ignore[no-untyped-def]
-    """What counts as zero for a chord, as closely as can be said."""
-    sharpen(p, s, p.lane_cell[s.chord_lane[k]])
-    size = abs(s.chord_a[k]) + abs(s.chord_b[k]) + abs(s.chord_c[k])
-    return RELATIVE * size + s.error[s.chord_lane[k]]
-
-
-@njit(**INNER)
 def _inherit_some(p, s, begin, count, skip, keep_code, again):  # type: ignore[no-untyped-def]
     """Keep or decide each chord but those in doubt, or (with sharp bounds) these; returns whether there are any."""
     low, high = part(s.low, 0, count), part(s.high, 0, count)
@@ -75,7 +67,7 @@ def _inherit_some(p, s, begin, count, skip, keep_code, again):  # type: ignore[n
             doubtful = True
             continue
         if again:
-            tolerance = _sharp_tolerance(p, s, k)
+            tolerance = sharp_tolerance(p, s, k)
             crosses = high[i] > tolerance and low[i] < -tolerance
         if crosses:
             keep(s, s.chord_a[k], s.chord_b[k], s.chord_c[k], low[i], high[i], tolerance, lane)
@@ -160,7 +152,7 @@ def _child_polygon(p, s, f, at):  # type: ignore[no-untyped-def]
         k = f[SPLIT]
         for i in range(len(x)):
             if abs(s.chord_a[k] * x[i] + s.chord_b[k] * y[i] + s.chord_c[k]) <= s.chord_tolerance[k]:
-                s.chord_tolerance[k] = _sharp_tolerance(p, s, k)
+                s.chord_tolerance[k] = sharp_tolerance(p, s, k)
                 break
         sign = 1.0 if f[NEXT] == 0 else -1.0
         return clip(

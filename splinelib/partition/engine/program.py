@@ -26,7 +26,7 @@ from splinelib.partition.engine.layout import (
 from splinelib.partition.engine.memo import Content, content_of
 from splinelib.partition.engine.pointers import view_of
 from splinelib.partition.engine.reader import read_layout, readable
-from splinelib.partition.engine.rounding import UNIT
+from splinelib.partition.engine.rounding import error_bounds
 from splinelib.partition.slices import Plane
 
 Int32s = NDArray[np.int32]
@@ -242,7 +242,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         _dense_targets(out_start, cell, lane, cell_lane),
         lane_cell.astype(np.int32),
         slope,
-        np.concatenate([_bounds(n) for n in nodes], axis=1),
+        np.concatenate([error_bounds(n) for n in nodes], axis=1),
         keys,
         bit,
         out_start.astype(np.int64),
@@ -257,12 +257,6 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         inward.astype(np.int32),
         source[inward].astype(np.int32),
     )
-
-
-def _bounds(node: Node) -> Floats:
-    """For each lane ``[3, lanes]`` what its error is made of: see :func:`.cheap_error`."""
-    rounding = UNIT * np.stack([node.const_sizes(), node.weight_sums()])
-    return np.stack([*rounding, np.sqrt(node.weight_sums(2))])
 
 
 def _entries(nodes: list[Node], rename: Ints, cells_before: Ints) -> tuple[Ints, Ints, Ints, Ints, Floats]:

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.geometry import INNER
+from splinelib.partition.engine.layout import Floats, Node
 from splinelib.partition.engine.pointers import part
 
 # Values within this share of |a| + |b| + |c| of zero count as zero, hence inactive: well above rounding, below
@@ -20,6 +21,12 @@ RELATIVE = 1e-13
 # The error of a sum of products as a share of the sum of the terms' sizes: nine roundings, for sums of any length,
 # since rounding errors mostly cancel (they grow with the root of the number of terms).
 UNIT = 1e-15
+
+
+def error_bounds(node: Node) -> Floats:
+    """For each lane ``[3, lanes]`` what its error is made of: see :func:`.cheap_error`."""
+    rounding = UNIT * np.stack([node.const_sizes(), node.weight_sums()])
+    return np.stack([*rounding, np.sqrt(node.weight_sums(2))])
 
 
 @njit(**INNER)
@@ -86,3 +93,11 @@ def sharpen(p, s, cell):  # type: ignore[no-untyped-def]
         else:
             _sharpen_one(p, s, top)
             n -= 1
+
+
+@njit(**INNER)
+def sharp_tolerance(p, s, k):  # type: ignore[no-untyped-def]
+    """What counts as zero for a chord, as closely as can be said."""
+    sharpen(p, s, p.lane_cell[s.chord_lane[k]])
+    size = abs(s.chord_a[k]) + abs(s.chord_b[k]) + abs(s.chord_c[k])
+    return RELATIVE * size + s.error[s.chord_lane[k]]
