@@ -17,7 +17,7 @@ from splinestudy.caches import cache_dir
 from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.provenance import provenance
-from splinestudy.runs.records import RecordStore, read_record, run_key, settings_dict
+from splinestudy.runs.records import ALGORITHMS, RecordStore, read_record, run_key, settings_dict
 from splinestudy.training.trainer import TrainSettings
 
 DENSE, OTHER, PRUNED, _ = tiny_plan(seeds=(0, 1), criteria=("spline",))
@@ -68,6 +68,17 @@ def test_the_key_of_a_run_stays_from_version_to_version():
         "cifar10", None, "vgg16_bn", 0.25, 0, TrainSettings(16, precision="bfloat16"), 32, (0.3, 0.5, 0.7)
     )
     assert run_key(run) == "ec9074a0e9f5938a"
+
+
+def test_an_algorithm_of_another_version_does_not_find_the_records_of_the_one_before(monkeypatch, store):
+    solved = dataclasses.replace(PRUNED, compensate="least_squares")
+    store.save(solved, {"accuracy": 0.5}, {})
+    store.save(PRUNED, {"accuracy": 0.5}, {})
+    assert settings_dict(solved)["algorithms"] == ALGORITHMS["compensate"]
+    assert "algorithms" not in settings_dict(PRUNED)
+    monkeypatch.setitem(ALGORITHMS, "compensate", {"least_squares": 3})
+    assert store.load(solved) is None
+    assert store.load(PRUNED).results == {"accuracy": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,12 @@ from splinelib.files import atomic_path, file_errors, load_tensors, remove_tempo
 from splinestudy.caches import lease
 
 SCHEMA = 1
+ALGORITHMS = {"compensate": {"least_squares": 2}}
+"""Version of what a setting names, by field and value, where its meaning has changed since records were made with it.
+
+Whoever changes what a value computes raises its number: the records made before lose their names, and are run again.
+Least squares 2: a later layer is fitted to what the earlier ones, cut and fitted, now feed it.
+"""
 Content = TypeVar("Content")
 _FIELDS = ("schema", "kind", "key", "settings", "results", "provenance")
 
@@ -65,9 +71,15 @@ def settings_dict(run: Settings) -> dict[str, Any]:
     """The settings of ``run`` as JSON gives them back: tuples become lists.
 
     A field with ``metadata={"later": True}`` was added after records had been made. At its default it is left out, so
-    that those keep their names.
+    that those keep their names. Where :data:`ALGORITHMS` has a version of what a field names, it stands beside.
     """
-    return json.loads(json.dumps(_plain(run)))
+    plain = json.loads(json.dumps(_plain(run)))
+    versions = {
+        plain[field]: ALGORITHMS[field][plain[field]]
+        for field in ALGORITHMS.keys() & plain.keys()
+        if plain[field] in ALGORITHMS[field]
+    }
+    return plain | {"algorithms": versions} if versions else plain
 
 
 def _plain(value: Any) -> Any:
