@@ -235,6 +235,21 @@ def test_least_squares_is_that_of_the_textbook(generator):
     torch.testing.assert_close(smaller[2].bias.double(), best[-1], rtol=1e-3, atol=1e-4)
 
 
+def test_least_squares_ends_where_removed_units_are_written_as_affine_functions_of_the_others(generator):
+    # As CORP (arXiv 2602.05243) does it: fit the activations that go to those that stay, fold the fit into the reader.
+    model = scatter(nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 3)), generator).double()
+    data = torch.randn(200, 5, generator=generator, dtype=torch.float64)
+    gone, stays = [1, 4, 6], [0, 2, 3, 5, 7, 8]
+    active = model[:2](data).detach()
+    known = torch.cat([active[:, stays], torch.ones(200, 1, dtype=torch.float64)], 1)
+    fit = torch.linalg.lstsq(known, active[:, gone]).solution
+    weight = model[2].weight[:, stays] + model[2].weight[:, gone] @ fit[:-1].T
+    bias = model[2].bias + model[2].weight[:, gone] @ fit[-1]
+    smaller = reconstruct(model, {"0": gone}, data, ridge=1e-12)
+    torch.testing.assert_close(smaller[2].weight, weight, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(smaller[2].bias, bias, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("groups", [2, 6])
 def test_least_squares_takes_groups_one_by_one(groups, generator):
     """Each group of a convolution, and each depthwise filter, gets the textbook's solution for what it reads."""
