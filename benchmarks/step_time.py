@@ -27,7 +27,8 @@ from splinelib.files import atomic_path
 from splinelib.hooks import evaluating
 from splinelib.pruning.flops import count_flops, training_flops
 from splinestudy.models import build_model
-from splinestudy.training.trainer import Trainer, TrainSettings
+from splinestudy.training.settings import TrainSettings
+from splinestudy.training.trainer import Trainer
 
 RESULTS = {
     device: Path(__file__).parent / "results" / f"{name}.json"

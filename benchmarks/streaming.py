@@ -22,7 +22,8 @@ from benchmarks.machine import machine, timed
 from splinelib.files import atomic_path
 from splinestudy.data import batches, load_dataset
 from splinestudy.models import build_model
-from splinestudy.training.trainer import Trainer, TrainSettings
+from splinestudy.training.settings import TrainSettings
+from splinestudy.training.trainer import Trainer
 
 OUTPUT = Path(__file__).parent / "results" / "streaming.json"
 NETWORKS = ("resnet18", "resnet50")

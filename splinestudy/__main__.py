@@ -25,10 +25,11 @@ from splinestudy.runs.gpu import write_archive
 from splinestudy.runs.methods import choices
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, get_profile
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
 from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import Run
 from splinestudy.runs.slurm import slurm_script
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import shard
 from splinestudy.training import distributed
 

@@ -16,9 +16,10 @@ from splinestudy.runs.executors import execute
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
 from splinestudy.runs.provenance import SOURCE
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
 from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 
 # torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
 warnings.filterwarnings("ignore", message="IProgress not found")

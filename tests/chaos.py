@@ -29,7 +29,8 @@ from splinestudy.runs import dense, prune
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import train
 
 KINDS = ("dense", "prune", "weights", "moments", "checkpoints")

@@ -22,11 +22,12 @@ from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, read_record
+from splinestudy.runs.records import read_record
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import SweepReport
 from splinestudy.training.loop import evaluate, train
+from splinestudy.training.settings import TrainSettings
 from splinestudy.training.starts import boundaries_through_data, lsuv
-from splinestudy.training.trainer import TrainSettings
 
 NOTEBOOKS = sorted((Path(splinestudy.__file__).parents[1] / "notebooks").glob("*.ipynb"))
 DENSE = DenseRun("digits", 10, "vgg16_bn", 0.1, 0, SETTINGS, 4, (0.5,))

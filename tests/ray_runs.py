@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from splinestudy.runs.executors import execute
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 
 
 @dataclass(frozen=True)

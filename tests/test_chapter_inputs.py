@@ -8,7 +8,8 @@ from tiny_runs import tiny_plan
 
 from book._tools.inputs import chapter_key, imported_files, records_key
 from book._tools.layout import ROOT
-from splinestudy.runs.records import READS, RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import READS, RecordStore
 
 MODULES = {
     "splinelib/__init__.py": "from splinelib.scores import score as score",
@@ -102,7 +103,7 @@ def test_a_chapter_is_stale_when_a_record_that_it_asked_for_changes(project, fil
 
 def test_a_store_of_others_notes_what_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv(READS, str(tmp_path / "reads"))
-    monkeypatch.setattr("splinestudy.runs.records._NOTED", set())
+    monkeypatch.setattr("splinestudy.runs.store._NOTED", set())
     run, other = tiny_plan()[:2]
     RecordStore(tmp_path).load(run)
     assert not (tmp_path / "reads").exists()

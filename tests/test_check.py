@@ -10,7 +10,8 @@ from splinestudy.runs import check, provenance
 from splinestudy.runs.check import check_record, compare
 from splinestudy.runs.committed import Study
 from splinestudy.runs.initialisation import KMeansRun
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
 RUN = KMeansRun(factors=(1, 2), seeds=2, centres=4, points_each=6, apart=0.2)

@@ -17,7 +17,7 @@ from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.provenance import SOURCE
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 
 SWEEP = ["sweep", "layerwise", "--profile", "smoke", "--seeds", "0", "--criteria", "spline"]
 

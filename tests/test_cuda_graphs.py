@@ -7,7 +7,8 @@ from torch import nn
 
 from splinestudy.training import trainer
 from splinestudy.training.cuda_graphs import captured
-from splinestudy.training.trainer import Trainer, TrainSettings
+from splinestudy.training.settings import TrainSettings
+from splinestudy.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from splinestudy.runs.provenance import SOURCE
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 from splinestudy.training import distributed
 
 TOLERANCE = 1e-5  # float32 sums in another order, over three epochs

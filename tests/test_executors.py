@@ -16,7 +16,8 @@ from ray_runs import NotedRun, noted, plan
 from splinelib.errors import SettingError
 from splinestudy.__main__ import main
 from splinestudy.runs.executors import execute
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import RecordStore
 
 on_ray = [
     pytest.mark.long,

@@ -26,7 +26,8 @@ from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.committed import committed_store
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import shard
 
 DENSE, OTHER, *PRUNED = PLAN = tiny_plan()

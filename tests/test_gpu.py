@@ -11,7 +11,8 @@ from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.gpu import gpu_runs, write_archive
 from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
 

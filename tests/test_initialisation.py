@@ -15,7 +15,7 @@ from splinestudy.results.tables import origin, table
 from splinestudy.results.ways import Way
 from splinestudy.runs import initialisation as studies
 from splinestudy.runs.committed import committed_store
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
 TINY_TOY = ToySettings(runs=3, hidden=6, epochs=3)

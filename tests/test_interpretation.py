@@ -25,7 +25,7 @@ from splinestudy.results import interpretation as verdicts
 from splinestudy.runs import interpretation as studies
 from splinestudy.runs.records import Record
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 
 @pytest.fixture

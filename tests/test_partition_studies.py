@@ -26,10 +26,10 @@ from splinestudy.results import boundary as boundary_study
 from splinestudy.results import toy as toy_study
 from splinestudy.runs.boundary import boundary_runs, traces
 from splinestudy.runs.profiles import get_profile
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 from splinestudy.runs.toy import ToyRun
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 
 def test_the_level_set_of_an_affine_function_is_its_line():

@@ -8,7 +8,7 @@ from splinestudy.results.pilot import pilot_report
 from splinestudy.runs.committed import Study
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.pilot import TRIED
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from splinestudy.caches import cache_dir
 from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.provenance import provenance
-from splinestudy.runs.records import ALGORITHMS, RecordStore, read_record, run_key, settings_dict
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.runs.records import ALGORITHMS, read_record, run_key, settings_dict
+from splinestudy.runs.store import RecordStore
+from splinestudy.training.settings import TrainSettings
 
 DENSE, OTHER, PRUNED, _ = tiny_plan(seeds=(0, 1), criteria=("spline",))
 RESULTS = {"accuracy": 0.1 + 0.2, "epochs": [{"loss": 1e-300}], "epoch": None, "name": "ω"}

@@ -17,8 +17,9 @@ from splinestudy.runs import remote
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
 from splinestudy.runs.remote import ObjectLease, RemoteStore, open_store
+from splinestudy.runs.store import RecordStore
 
 DENSE, _, SPLINE, *_ = PLAN = tiny_plan()
 

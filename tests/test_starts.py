@@ -11,8 +11,8 @@ from torch import nn
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinestudy.data import normalize
 from splinestudy.training.loop import evaluate
+from splinestudy.training.settings import TrainSettings
 from splinestudy.training.starts import boundaries_through_data, greedy_layerwise, lsuv
-from splinestudy.training.trainer import TrainSettings
 
 
 @pytest.fixture

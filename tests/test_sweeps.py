@@ -27,8 +27,9 @@ from splinestudy.runs.one_shot import OneShotRun, SensitivityRun
 from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, dense_runs, get_profile
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, run_key, settings_dict
+from splinestudy.runs.records import run_key, settings_dict
 from splinestudy.runs.shrinking import SoftPruning, choose_units, shrink
+from splinestudy.runs.store import RecordStore
 from splinestudy.training import loop
 from splinestudy.training.loop import evaluate, train
 

@@ -17,13 +17,14 @@ from splinestudy.runs.dense import partly_trained
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.prune import dense_epochs
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
 from splinestudy.runs.schedules import SCHEDULES, schedule_name
 from splinestudy.runs.settling import Canvas, SettlingRun, SettlingWatch, make_canvas
+from splinestudy.runs.store import RecordStore
 from splinestudy.training import loop
 from splinestudy.training.energy import EnergyMeter
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 DENSE, _, SPLINE, *_ = tiny_plan()
 

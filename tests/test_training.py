@@ -13,7 +13,8 @@ from splinelib.files import load_tensors, save_tensors
 from splinestudy.models import build_model
 from splinestudy.training import loop as training
 from splinestudy.training.loop import evaluate, train
-from splinestudy.training.trainer import Trainer, TrainSettings
+from splinestudy.training.settings import TrainSettings
+from splinestudy.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,11 @@ from splinestudy.runs import dense, prune
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import Trainer, TrainSettings
+from splinestudy.training.settings import TrainSettings
+from splinestudy.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 # The L1 term is on so that every part of a step takes part.

@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from splinestudy.runs.records import READS
+from splinestudy.runs.store import READS
 
 from .inputs import chapter_key, records_key
 from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown

@@ -82,7 +82,7 @@ def module_file(name: str, root: Path = ROOT) -> Path | None:
 
 
 def read_files(names: Iterable[str], root: Path = ROOT) -> Iterator[tuple[str, str | None]]:
-    """Names and digests of what a run asked of the committed records (:data:`splinestudy.runs.records.READS`).
+    """Names and digests of what a run asked of the committed records (:data:`splinestudy.runs.store.READS`).
 
     None stands for what was asked for and is not there; a pattern for all that fits it.
     """

@@ -13,7 +13,7 @@ from splinestudy.analysis.evolution import Evolution, evolution
 from splinestudy.data import Dataset, normalize
 from splinestudy.data.samples import canvas_pair
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 
 @dataclass

@@ -8,24 +8,21 @@ import pandas as pd
 from splinelib.errors import SettingError
 from splinestudy import results
 from splinestudy.results import boundary, claims, initialisation, interpretation
-from splinestudy.results.comparison_marks import criterion_marks, savings_marks, ticket_marks
-from splinestudy.results.comparisons import MARGIN, paired_differences
+from splinestudy.results.comparison_marks import criterion_marks, savings_marks
+from splinestudy.results.comparisons import BAND, paired_differences
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of, mean_row
 from splinestudy.results.names import network_name, signed
 from splinestudy.results.rules import (
     COIN,
     COIN_ON_IMAGES,
     SEPARATION,
-    SETTLING,
     TOUCHING,
 )
-from splinestudy.results.settling import settles_alone
+from splinestudy.results.settling_marks import settling_marks
 from splinestudy.results.ways import NARROW
 from splinestudy.runs.committed import Study, committed
-from splinestudy.runs.records import Record, RecordStore
-
-_SETTLED = 0.16
-"""Below this distance a partition counts as that of the end: the released rule's own threshold."""
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 _COINS: dict[str, Word] = {
     "holds": "supported",
@@ -33,7 +30,6 @@ _COINS: dict[str, Word] = {
     "open": "undecided",
     "fails": "contradicted",
 }
-_POINTS = (-100 * MARGIN, 100 * MARGIN)
 
 
 def claim_marks(claim: str, store: RecordStore) -> Marks:
@@ -100,7 +96,7 @@ def _coin_on_images(starts: Sequence[Record]) -> Mark:
         evidence,
         table,
         axis,
-        _POINTS,
+        BAND,
         keys_of(starts),
         COIN_ON_IMAGES.beside(starts),
     )
@@ -182,91 +178,6 @@ def _touching(case: str, shares: Sequence[float], tiny: float, records: Sequence
     )
 
 
-def _settling(store: RecordStore) -> Marks:
-    marks = ticket_marks(store)
-    marks += [_drawn(group) for group in claims.dense_studies(store)]
-    for study in (Study("settling", "study", {"images": 20_000}), Study("settling", "breadth")):
-        if found := committed(study, store, "settling"):
-            marks.append(_by_itself(found, study))
-    if tickets := committed(Study("tickets", "study"), store, "prune"):
-        early = results.early_tickets(results.pruning_table(tickets, "layerwise"))
-        marks += [_tickets(ratio, part, tickets) for ratio, part in early.groupby("ratio")]
-    return marks
-
-
-def _drawn(records: Sequence[Record]) -> Mark:
-    draws = [record.results["spline"]["epoch"] for record in records]
-    ends = [len(record.results["epochs"]) for record in records]
-    early = all(draw is not None and draw + 1 <= end / 2 for draw, end in zip(draws, ends, strict=True))
-    distances = [np.array(record.results["spline"]["distances"])[-1] for record in records]
-    then = [row[draw] for row, draw in zip(distances, draws, strict=True) if draw is not None]
-    near = bool(then) and float(np.mean(then)) < _SETTLED
-    word: Word = "supported" if early and near else "in part" if early or near else "contradicted"
-    shares = [(draw + 1) / end for draw, end in zip(draws, ends, strict=True) if draw is not None]
-    evidence = f"drawn in {len(shares)} of {len(draws)} runs"
-    if shares:
-        evidence += (
-            f", at {100 * np.mean(shares):.0f} % of the schedule, then {np.mean(then):.2f} from the end"
-        )
-    rows = [mean_row("share of the schedule at the draw", shares)] if shares else []
-    table = intervals(rows, 100)
-    return Mark(
-        "C4", network_name(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records), HERE
-    )
-
-
-def _by_itself(records: Sequence[Record], study: Study) -> Mark:
-    profile = study.settings()
-    draws, epochs = results.draw_table(records, profile), results.schedule_table(records, profile)
-    draws = draws[draws["schedule"] == "constant"]
-    end = epochs["epoch"].max()
-    half = epochs[(epochs["schedule"] == "constant") & (epochs["epoch"] == end // 2)]
-    early = int((draws["epoch"] < draws["epochs"] / 2).sum())
-    evidence = (
-        f"drawn in the first half in {early} of {len(draws)} runs; "
-        f"half-way {100 * half['moved'].mean():.0f} % of the bits will still change"
-    )
-    table = intervals([mean_row("distance to the last epoch, half-way", half["to_final"].tolist())])
-    case = f"{network_name(records[0])}: constant rate"
-    word: Word = "supported" if settles_alone(draws, epochs) else "contradicted"
-    return Mark(
-        "C4",
-        case,
-        "",
-        word,
-        evidence,
-        table,
-        "code distance",
-        (0, _SETTLED),
-        keys_of(records),
-        SETTLING.beside(records),
-    )
-
-
-def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> Mark:
-    last = max(record.settings["dense"]["train"]["epochs"] for record in records)
-    first = early[early["dense_epochs"] <= last / 2]
-    verdicts = set(first["verdict"])
-    good = bool(verdicts & {"better", "on par"})
-    word: Word = "undecided"
-    if "worse" in verdicts:
-        word = "in part" if good else "contradicted" if verdicts == {"worse"} else "undecided"
-    elif good:
-        word = "supported"
-    best = first.loc[first["difference"].idxmax()]
-    evidence = (
-        f"the best ticket of the first half ends {signed(100 * best['difference'])} points from the last one"
-    )
-    rows = [
-        (f"ticket of epoch {row.dense_epochs}", row.difference, row.low, row.high)
-        for row in early.itertuples()
-    ]
-    case = f"{network_name(records[0])}: tickets"
-    axis = "early ticket − last one (points)"
-    table = intervals(rows, 100)
-    return Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, _POINTS, keys_of(records), HERE)
-
-
 def _explained(store: RecordStore) -> Marks:
     read = claims.readings(store)
     if not read:
@@ -306,7 +217,7 @@ _MARKS: dict[str, Callable[[RecordStore], Marks]] = {
     "C1": _coin,
     "C2": _pinpointed,
     "C3": _contributing,
-    "C4": _settling,
+    "C4": settling_marks,
     "C5": lambda store: criterion_marks("C5", "layerwise", store),
     "C6": lambda store: criterion_marks("C6", "global", store),
     "C7": savings_marks,

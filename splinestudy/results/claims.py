@@ -25,7 +25,8 @@ from splinestudy.results.tables import table
 from splinestudy.results.toy import pruning_claim
 from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
 from splinestudy.runs.committed import Study, by_network, committed
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 Rows = list[dict[str, str]]
 

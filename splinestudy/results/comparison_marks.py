@@ -15,7 +15,8 @@ from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 _STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided", "contradicted")}
 

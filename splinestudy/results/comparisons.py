@@ -12,6 +12,8 @@ from splinestudy.results.ways import SPLINE, Way
 
 MARGIN = 0.003
 """Accuracies closer than this (0.3 points) count as on par."""
+BAND = (-100 * MARGIN, 100 * MARGIN)
+"""From the margin on one side to that on the other, in points."""
 
 
 def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from splinestudy.results.protocol import PAPER_ERA, TODAY, judge
 from splinestudy.results.protocol_rows import early_studies, studied
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.ways import SPLINE, Way
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 SETS = ("of the paper's time", "with least squares", "today's", "all")
 """What a network's methods are compared with."""

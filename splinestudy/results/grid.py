@@ -16,7 +16,8 @@ from splinestudy.models import build_model
 from splinestudy.results.names import arch_name, data_name
 from splinestudy.results.tables import markdown_table
 from splinestudy.runs.methods import METHODS
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 RATIOS, SEEDS, DEVICES = (0.3, 0.5, 0.7), 3, (1, 8, 64)
 

@@ -10,7 +10,8 @@ from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.pilot import TRIED
 from splinestudy.runs.profiles import PROFILES
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 FINETUNED = PROFILES["pilot"].finetune_epochs
 """Epochs after which readings are compared: those of the study."""

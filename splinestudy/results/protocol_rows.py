@@ -16,7 +16,8 @@ from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.committed import STUDIES, Study, committed
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.protocol import ALLOCATION, NORMALISATIONS, READINGS
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
+from splinestudy.runs.store import RecordStore
 
 Rows = list[dict[str, str]]
 Judged = list[tuple[Study, list[Record], pd.DataFrame]]

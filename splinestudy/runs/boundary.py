@@ -11,8 +11,8 @@ from splinelib.partition.trace import Trace, trace_boundary
 from splinestudy.analysis.image_slices import image_slices, touching_rows
 from splinestudy.runs.dense import DenseRun, dense_record, load_run_data, missing_network, trained_model
 from splinestudy.runs.profiles import Profile, dense_runs
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 
 SLICES = 3
 """Triangles between test images for every network of the committed records."""

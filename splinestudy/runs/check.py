@@ -6,7 +6,7 @@ from typing import Any
 
 from splinelib.errors import RecordError, SettingError
 from splinestudy.runs.committed import Study, owners
-from splinestudy.runs.records import RecordStore
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
 TOLERANCE = 0.02

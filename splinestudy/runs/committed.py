@@ -10,8 +10,9 @@ from splinelib.errors import SettingError
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import Profile, get_profile
 from splinestudy.runs.provenance import SOURCE
-from splinestudy.runs.records import Record, RecordStore, run_key
+from splinestudy.runs.records import Record, run_key
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 
 
 @dataclass(frozen=True)

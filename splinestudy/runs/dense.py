@@ -16,10 +16,11 @@ from splinelib.pruning.flops import cost
 from splinestudy.data import Dataset, canvas_pair, example_inputs, load_dataset, normalize, subset
 from splinestudy.models import build_model
 from splinestudy.runs.detection import DetectionWatch
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from splinelib.checks import Within, check
 from splinelib.errors import SplineError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import SweepReport, sweep
 
 _LOG = logging.getLogger(__name__)

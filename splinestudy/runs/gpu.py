@@ -8,8 +8,8 @@ from splinelib.files import atomic_path
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 
 RATIO = 0.5
 NETWORKS = ("vgg16_bn", "preresnet101")

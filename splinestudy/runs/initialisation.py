@@ -14,8 +14,8 @@ from splinestudy.analysis import kmeans, piecewise
 from splinestudy.analysis.toy import ToySettings
 from splinestudy.analysis.toy_widths import width_rows
 from splinestudy.runs.columns import columns
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 
 
 def _positive(study: Any, *names: str) -> None:

@@ -26,10 +26,10 @@ from splinestudy.models import build_model
 from splinestudy.runs.columns import columns
 from splinestudy.runs.dense import DenseRun, load_run_data, missing_network, trained_model
 from splinestudy.runs.methods import make_criterion
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 CRITERIA = ("spline", "l1", "bn_scale", "fpgm", "synflow", "random")
 """What networks are read by."""

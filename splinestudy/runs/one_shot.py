@@ -17,9 +17,9 @@ from splinestudy.data import CALIBRATION, calibration
 from splinestudy.runs.dense import DenseRun, dense_record, load_run_data, missing_network, trained_model
 from splinestudy.runs.measuring import check_share, measured
 from splinestudy.runs.methods import names_of
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
 from splinestudy.runs.shrinking import check_method, choose_units, shrink
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import evaluate
 
 

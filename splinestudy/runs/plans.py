@@ -28,7 +28,7 @@ from splinestudy.runs.untrained import (
     one_shot_runs,
     sensitivity_runs,
 )
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 EARLY_TICKET = MOMENTS[2]
 """The moment of those tickets whose price the narrow network is given as well."""

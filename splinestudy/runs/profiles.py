@@ -13,7 +13,7 @@ from splinestudy.data import DATASETS
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs import methods
 from splinestudy.runs.dense import DenseRun
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

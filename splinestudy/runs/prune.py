@@ -29,12 +29,13 @@ from splinestudy.runs.dense import (
 )
 from splinestudy.runs.measuring import check_share, measured
 from splinestudy.runs.methods import FRESH, Start
-from splinestudy.runs.records import Record, RecordStore
+from splinestudy.runs.records import Record
 from splinestudy.runs.run import Run
 from splinestudy.runs.shrinking import NormalizeOrFlops, SoftPruning, check_method, choose_units, shrink
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import evaluate, train
+from splinestudy.training.settings import TrainSettings
 from splinestudy.training.starts import boundaries_through_data, greedy_layerwise, lsuv
-from splinestudy.training.trainer import TrainSettings
 
 Draw = int | Literal["end", "spline", "mask"]
 """When the units are chosen: after so many epochs of dense training (0: at initialisation), at its end, or after the

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 
 from splinelib.errors import SettingError, SplineError
-from splinestudy.runs.records import RecordStore, run_key
+from splinestudy.runs.records import run_key
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 from splinestudy.training import distributed
 
 _LOG = logging.getLogger(__name__)

@@ -29,7 +29,8 @@ from filelock import Timeout
 from splinelib.errors import FileError, SettingError, SplineError
 from splinelib.files import atomic_path, sha256_of
 from splinestudy import caches
-from splinestudy.runs.records import Content, Record, RecordStore, Settings
+from splinestudy.runs.records import Record, Settings
+from splinestudy.runs.store import Content, RecordStore
 
 _POLL = 1.0  # seconds between looks at a lease that is waited for
 

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import torch
 
-from splinestudy.runs.records import RecordStore, Settings
+from splinestudy.runs.records import Settings
+from splinestudy.runs.store import RecordStore
 
 
 class Run(Settings, Protocol):

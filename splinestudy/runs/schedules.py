@@ -7,7 +7,7 @@ from typing import Any
 from splinelib.errors import SettingError
 from splinestudy.runs.profiles import Profile, dense_runs
 from splinestudy.runs.settling import Canvas, SettlingRun
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "standard": {},

@@ -17,8 +17,8 @@ from splinelib.errors import SettingError
 from splinelib.pruning.least_squares import reestimate_norms
 from splinestudy.data import Dataset, calibration, canvas_pair, normalize, subset
 from splinestudy.runs.dense import DenseRun, load_run_data, new_model
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import evaluate, train
 
 AVERAGING = 0.75

@@ -13,8 +13,9 @@ from splinelib.errors import FileError, LostError, SplineError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean, provenance
 from splinestudy.runs.ranks import announce, follow
-from splinestudy.runs.records import Record, RecordStore, run_key
+from splinestudy.runs.records import Record, run_key
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 from splinestudy.training import distributed
 
 _LOG = logging.getLogger(__name__)

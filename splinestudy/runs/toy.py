@@ -22,8 +22,8 @@ from splinestudy.analysis.toy import (
     train_nets,
     x_problem,
 )
-from splinestudy.runs.records import RecordStore
 from splinestudy.runs.run import Run
+from splinestudy.runs.store import RecordStore
 
 Rows = list[dict[str, Any]]
 

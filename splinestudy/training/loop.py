@@ -14,7 +14,8 @@ from splinelib.layers.images import check_fit
 from splinelib.progress import progress_bar
 from splinestudy.data import Dataset, evaluation_batches, normalize
 from splinestudy.training import distributed
-from splinestudy.training.trainer import Callback, Trainer, TrainSettings
+from splinestudy.training.settings import TrainSettings
+from splinestudy.training.trainer import Callback, Trainer
 
 
 @checked

@@ -12,7 +12,7 @@ from splinelib.layers.images import check_fit
 from splinestudy.data import Dataset
 from splinestudy.models.initialise import seeded_weights
 from splinestudy.training.loop import train
-from splinestudy.training.trainer import TrainSettings
+from splinestudy.training.settings import TrainSettings
 
 _AFFINE = (nn.Conv2d, nn.Linear)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
