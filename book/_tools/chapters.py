@@ -171,9 +171,11 @@ def _clean(notebook: NotebookNode, stem: str) -> None:
         if "fold" in cell.metadata.get("tags", []):
             cell.source = "{.fold}\n" + cell.source  # to be opened by who wants it: book/_ext/folds.py
         if cell.cell_type == "code":
-            # Code is one click away; who reads for the findings is not kept waiting by it.
+            # Code is one click away; who reads for the findings is not kept waiting by it. A how-to shows it.
             tags = {*cell.metadata.get("tags", [])}
-            cell.metadata["tags"] = sorted(tags if "remove-input" in tags else tags | {"hide-input"})
+            cell.metadata["tags"] = sorted(
+                tags if tags & {"remove-input", "show-input"} else tags | {"hide-input"}
+            )
             # Progress bars and their timings go to standard error; the page shows results only.
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
