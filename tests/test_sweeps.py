@@ -579,7 +579,6 @@ def test_the_study_of_methods_has_every_method_at_every_ratio():
     profile = get_profile("study")
     for sweep, count in (
         ("methods", SCORES + COMPENSATED + 4),
-        ("methods_global", SCORES + 7),
         ("methods_flops", SCORES + 7),
     ):
         pruned = [run for run in plan(sweep, profile) if not isinstance(run, DenseRun)]

@@ -88,9 +88,7 @@ def _allocations(claim: str, records: list[Record]) -> Rows:
     """All criteria at the widths of one, and the spline criterion by other normalisations of its scores."""
     found = {
         f"all at the widths of {METHODS[ALLOCATION].label}": judge_common(records),
-        "the layer's mean against other normalisations of the spline scores": judge(
-            pruning_table(records, "global"), SPLINE, [Way("spline", normalize=how) for how in NORMALISATIONS]
-        ),
+        "the layer's mean against other normalisations of the spline scores": judge_normalisations(records),
     }
     return [
         _row(study_claim(claim, records, part), f"not the claim but {what}", records)
@@ -104,6 +102,12 @@ def judge_common(records: list[Record]) -> pd.DataFrame:
     table = pruning_table(records, "global")
     table = table[(table["allocation"] == ALLOCATION) | (table["method"] == ALLOCATION)]
     return judge(table.assign(way=[replace(way, allocation="") for way in table["way"]]))
+
+
+def judge_normalisations(records: list[Record]) -> pd.DataFrame:
+    """As :func:`.judge`: spline scores by the layer's mean against the same by :data:`.NORMALISATIONS`."""
+    others = [Way("spline", normalize=how) for how in NORMALISATIONS]
+    return judge(pruning_table(records, "global"), SPLINE, others)
 
 
 def ticket_rows(store: RecordStore) -> Rows:

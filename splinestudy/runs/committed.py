@@ -61,7 +61,7 @@ STUDIES: tuple[Study, ...] = (
     *_all("methods methods_flops birds", "residual"),
     *_all("methods methods_flops birds layerwise global", "reference"),
     *_all("sensitivity compensation compensation_global calibration", "reference"),
-    *_all("methods methods_global methods_flops savings tickets scratch initialisations", "study"),
+    *_all("methods methods_flops savings tickets scratch initialisations", "study"),
     *_all("one_shot compensation ablation", "study"),
     *_all(
         "methods", "study", ratios=(0.1, 0.9), criteria=("spline", "l1", "fpgm", "random", "reconstruction")

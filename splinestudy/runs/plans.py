@@ -229,7 +229,6 @@ SWEEPS = {
         "network slimming, Model Folding, soft filter pruning",
         partial(_methods, scope="layerwise"),
     ),
-    "methods_global": Sweep("those of methods that can be global", partial(_methods, scope="global")),
     "methods_flops": Sweep("the same at equal FLOPs, about those of the layerwise cut", _methods_flops),
     "scratch": Sweep(
         "the pruned shape trained from the initial, the early, and from new weights, on the dense schedule",
