@@ -11,7 +11,7 @@ from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.pruning import reconstruct
 from splinestudy.data.samples import Calibration
 from splinestudy.runs.methods import choices, make_criterion
-from splinestudy.runs.shrinking import check_method, shrink
+from splinestudy.runs.shrinking import Choice, check_method, shrink
 
 RIDGE = 0.01
 
@@ -194,7 +194,7 @@ def test_a_reader_of_very_many_inputs_is_named_before_any_work(criterion, monkey
 def test_every_method_removes_its_share(method, generator):
     model = nn.Sequential(*list(tiny_cnn(generator))[:7], nn.Linear(20, 3))
     data = Calibration(torch.randn(32, 2, 6, 6, generator=generator), torch.arange(32) % 3)
-    smaller = shrink(model, method, 0.5, "layerwise", "none", 0, data)
+    smaller = shrink(model, Choice(method, 0.5), "none", 0, data)
     assert (smaller[0].out_channels, smaller[3].out_channels) == (3, 3)
     assert smaller(data.images).shape == (32, 3)
 

@@ -28,7 +28,7 @@ from splinestudy.runs.plans import SWEEPS, plan
 from splinestudy.runs.profiles import PROFILES, dense_runs, get_profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import run_key, settings_dict
-from splinestudy.runs.shrinking import SoftPruning, choose_units, shrink
+from splinestudy.runs.shrinking import Choice, SoftPruning, choose_units, shrink
 from splinestudy.runs.store import RecordStore
 from splinestudy.training import loop
 from splinestudy.training.loop import evaluate, train
@@ -188,7 +188,7 @@ def test_early_weights_are_those_of_the_dense_run(complete):
     early, _ = prune_kind._pruned(tiny_pruned(start="early"), dense, data, known, store, CPU)
     network = dense_kind.new_model(DENSE_0, data, CPU)
     train(network, data, SETTINGS, seed=0, stop=prune_kind.REWIND_EPOCHS, progress=False)
-    selection = choose_units(dense, "spline", 0.5, "layerwise", 0, known)
+    selection = choose_units(dense, Choice("spline", 0.5), 0, known)
     expected = remove_units(network, known.images[:2], selection)
     assert all(torch.equal(a, b) for a, b in zip(early.parameters(), expected.parameters(), strict=True))
 
@@ -200,7 +200,7 @@ def test_networks_are_measured_without_training(complete, tmp_path):
     data, known = tiny_dataset(), calibration(tiny_dataset(), 0, images=24)
     assert len(known.images) == 24 < len(data.train)
     dense = trained_model(DENSE_0, data, RecordStore(complete[0]), CPU)
-    pruned = shrink(dense, "reconstruction", 0.5, "layerwise", "least_squares", 0, known)
+    pruned = shrink(dense, Choice("reconstruction", 0.5), "least_squares", 0, known)
     assert record.results["pruned_accuracy"] == evaluate(pruned, data)
     assert record.results["reestimated_accuracy"] == evaluate(reestimate_norms(pruned, known.images), data)
     assert record.results["seconds"] > 0
@@ -216,7 +216,7 @@ def test_single_layers_are_cut_alone(complete, tmp_path):
     names = [layer.name for layer in layers]
     assert record.results["dense_accuracy"] == evaluate(dense, data)
     for criterion in run.criteria:
-        chosen = choose_units(dense, criterion, 0.5, "layerwise", 0, known)
+        chosen = choose_units(dense, Choice(criterion, 0.5), 0, known)
         expected = [evaluate(remove_units(dense, known.images[:2], {n: chosen[n]}), data) for n in names]
         assert record.results["accuracy"][criterion] == dict(zip(names, expected, strict=True))
         ranks = norm_ranks(dense, layers, chosen)
@@ -226,9 +226,9 @@ def test_single_layers_are_cut_alone(complete, tmp_path):
 def test_all_criteria_get_the_widths_of_one(complete):
     known = calibration(tiny_dataset(), 0)
     dense = trained_model(DENSE_0, tiny_dataset(), RecordStore(complete[0]), CPU)
-    widths = choose_units(dense, "l1", 0.6, "global", 0, known, "flops")
-    chosen = choose_units(dense, "random", 0.6, "global", 0, known, "flops", allocation="l1")
-    own = choose_units(dense, "random", 0.6, "global", 0, known, "flops")
+    widths = choose_units(dense, Choice("l1", 0.6, "global", "flops"), 0, known)
+    chosen = choose_units(dense, Choice("random", 0.6, "global", "flops", allocation="l1"), 0, known)
+    own = choose_units(dense, Choice("random", 0.6, "global", "flops"), 0, known)
     assert {name: len(units) for name, units in chosen.items()} == {
         n: len(units) for n, units in widths.items()
     }
@@ -249,11 +249,11 @@ def test_scores_compare_per_operation(complete):
     ]
     scaled = [s.double() / s.double().mean() / flops for s, flops in zip(scores, saved, strict=True)]
     ranked = sorted((float(v), i, u) for i, layer in enumerate(scaled) for u, v in enumerate(layer))
-    chosen = choose_units(dense, "l1", 0.3, "global", 0, known, normalize="flops")
+    chosen = choose_units(dense, Choice("l1", 0.3, "global", normalize="flops"), 0, known)
     fallen = {(i, u) for i, layer in enumerate(layers) for u in chosen.get(layer.name, [])}
     best = {(i, int(layer.argmax())) for i, layer in enumerate(scaled)}
     assert fallen == set([(i, u) for _, i, u in ranked if (i, u) not in best][: len(fallen)])
-    assert chosen != choose_units(dense, "l1", 0.3, "global", 0, known)
+    assert chosen != choose_units(dense, Choice("l1", 0.3, "global"), 0, known)
 
 
 def test_soft_pruning_zeroes_filters_that_may_grow_again(complete, tmp_path):

@@ -18,7 +18,7 @@ from splinestudy.runs.dense import DenseRun, dense_record, load_run_data, missin
 from splinestudy.runs.measuring import check_share, measured
 from splinestudy.runs.methods import names_of
 from splinestudy.runs.run import Run
-from splinestudy.runs.shrinking import check_method, choose_units, shrink
+from splinestudy.runs.shrinking import Choice, check_method, choose_units, shrink
 from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import evaluate
 
@@ -57,16 +57,8 @@ class OneShotRun:
         dense = trained_model(self.dense, data, store, device)
         known = calibration(data, self.dense.seed, self.images)
         started = time.monotonic()
-        pruned = shrink(
-            dense,
-            self.criterion,
-            self.ratio,
-            self.scope,
-            self.compensate,
-            self.dense.seed,
-            known,
-            self.ratio_of,
-        )
+        choice = Choice(self.criterion, self.ratio, self.scope, self.ratio_of)
+        pruned = shrink(dense, choice, self.compensate, self.dense.seed, known)
         seconds = time.monotonic() - started
         found = measured(dense, pruned, data, known.images)
         return {"dense_accuracy": dense_accuracy, "seconds": seconds, **found}
@@ -109,7 +101,7 @@ class SensitivityRun:
         layers = read_layers(dense, known.images[:2])
         results: dict[str, Any] = {"dense_accuracy": dense_accuracy, "accuracy": {}, "norm_rank": {}}
         for name in self.criteria:
-            chosen = choose_units(dense, name, self.ratio, "layerwise", self.dense.seed, known)
+            chosen = choose_units(dense, Choice(name, self.ratio), self.dense.seed, known)
             cuts = {
                 layer.name: {layer.name: chosen[layer.name]} for layer in layers if chosen.get(layer.name)
             }

@@ -31,7 +31,14 @@ from splinestudy.runs.measuring import check_share, measured
 from splinestudy.runs.methods import FRESH, Start
 from splinestudy.runs.records import Record
 from splinestudy.runs.run import Run
-from splinestudy.runs.shrinking import NormalizeOrFlops, SoftPruning, check_method, choose_units, shrink
+from splinestudy.runs.shrinking import (
+    Choice,
+    NormalizeOrFlops,
+    SoftPruning,
+    check_method,
+    choose_units,
+    shrink,
+)
 from splinestudy.runs.store import RecordStore
 from splinestudy.training.loop import evaluate, train
 from splinestudy.training.settings import TrainSettings
@@ -101,6 +108,10 @@ class PruneRun:
         if self.ratio_of != "units" and self.draw == "mask":
             raise SettingError(f"ratio_of is {self.ratio_of!r} with draw 'mask': masks count units")
 
+    def choice(self) -> Choice:
+        """Which units go."""
+        return Choice(self.criterion, self.ratio, self.scope, self.ratio_of, self.normalize, self.allocation)
+
     def needs(self, store: RecordStore) -> Sequence[Run]:
         """The dense run where its record is missing, or its weights and the pruned network starts from its end.
 
@@ -141,7 +152,7 @@ class PruneRun:
             progress=progress,
         )
         if soft:
-            cut = shrink(dense, "sfp", self.ratio, self.scope, "none", self.dense.seed, known)
+            cut = shrink(dense, self.choice(), "none", self.dense.seed, known)
             accuracy = evaluate(reestimate_norms(cut, known.images), data)
         else:  # no row where a detector never drew, and nothing is left of the schedule
             accuracy = rows[-1]["accuracy"] if rows else results["reestimated_accuracy"]
@@ -226,14 +237,11 @@ def _pruned(
 ) -> tuple[nn.Module, dict[str, float]]:
     """The small network as its training starts, and what it took to choose its units, to compensate, to initialise."""
     seed, started = run.dense.seed, time.monotonic()
-    competing = run.ratio_of, run.normalize, run.allocation
     with counted_flops() as flops:
         if run.start == "trained":
-            network = shrink(
-                dense, run.criterion, run.ratio, run.scope, run.compensate, seed, known, *competing
-            )
+            network = shrink(dense, run.choice(), run.compensate, seed, known)
         else:
-            selection = choose_units(dense, run.criterion, run.ratio, run.scope, seed, known, *competing)
+            selection = choose_units(dense, run.choice(), seed, known)
     scoring = {"scoring_seconds": time.monotonic() - started, "scoring_flops": flops()}
     if run.start == "trained":
         return network, scoring

@@ -1,7 +1,7 @@
 """How runs carry a method out: the units that it gives up, the smaller network, and pruning while training goes on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -45,52 +45,47 @@ def check_method(name: str, compensate: str, start: str, scope: str) -> None:
         )
 
 
-def choose_units(
-    model: nn.Module,
-    criterion: str,
-    ratio: float,
-    scope: Scope,
-    seed: int,
-    data: Calibration,
-    ratio_of: RatioOf = "units",
-    normalize: NormalizeOrFlops = "mean",
-    allocation: str = "",
-) -> Selection:
-    """The units that the criterion of that name gives up.
+@dataclass(frozen=True)
+class Choice:
+    """Which units a network gives up: what a run's settings say about it.
 
-    ``normalize`` is that of :func:`splinelib.pruning.select_units`, or ``"flops"``: by the layer's mean, and then per
-    operation that a unit of the layer costs. With an ``allocation`` each layer loses as many units as the criterion of
-    that name would take from it.
+    Attributes:
+        method: one of :func:`splinestudy.runs.methods.choices`; procedures choose by a score of their own.
+        ratio: the share to give up.
+        scope: ``"layerwise"`` or ``"global"``.
+        ratio_of: what ``ratio`` is a share of.
+        normalize: that of :func:`splinelib.pruning.select_units`, or ``"flops"``: by the layer's mean, and then per
+            operation that a unit of the layer costs.
+        allocation: the criterion that says how many units each layer loses; ``""`` for the method itself.
     """
-    layers = read_layers(model, data.images[:2])
-    return _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of, normalize, allocation)
+
+    method: str
+    ratio: float
+    scope: Scope = "layerwise"
+    ratio_of: RatioOf = "units"
+    normalize: NormalizeOrFlops = "mean"
+    allocation: str = ""
 
 
-def _chosen(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    criterion: str,
-    ratio: float,
-    scope: Scope,
-    seed: int,
-    data: Calibration,
-    ratio_of: RatioOf,
-    normalize: NormalizeOrFlops,
-    allocation: str,
+def choose_units(
+    model: nn.Module, choice: Choice, seed: int, data: Calibration, layers: Sequence[Layer] | None = None
 ) -> Selection:
+    """The units that ``model`` gives up, by layer name."""
     example = data.images[:2]
-    scores = make_criterion(criterion, seed, data)(model, layers)
-    if allocation:
-        widths = _chosen(model, layers, allocation, ratio, scope, seed, data, ratio_of, normalize, "")
-        shares = {
-            layer.name: len(widths[layer.name]) / layer.units for layer in layers if layer.name in widths
-        }
+    layers = read_layers(model, example) if layers is None else layers
+    scores = make_criterion(choice.method, seed, data)(model, layers)
+    if choice.allocation:
+        own = replace(choice, method=choice.allocation, allocation="")
+        widths = choose_units(model, own, seed, data, layers)
+        shares = {one.name: len(widths[one.name]) / one.units for one in layers if one.name in widths}
         return select_units(layers, scores, shares)
-    if normalize == "flops":
+    if choice.normalize == "flops":
         costs = _flops_per_unit(model, example, layers)
         scores = [normalized(score, "mean") / cost for score, cost in zip(scores, costs, strict=True)]
-    own = "none" if normalize == "flops" else normalize
-    return choose_share(model, example, layers, scores, ratio, scope, ratio_of, normalize=own)
+    how: Normalize = "none" if choice.normalize == "flops" else choice.normalize
+    return choose_share(
+        model, example, layers, scores, choice.ratio, choice.scope, choice.ratio_of, normalize=how
+    )
 
 
 def _flops_per_unit(model: nn.Module, example: Tensor, layers: Sequence[Layer]) -> list[float]:
@@ -101,24 +96,15 @@ def _flops_per_unit(model: nn.Module, example: Tensor, layers: Sequence[Layer]) 
 
 
 def shrink(
-    model: nn.Module,
-    method: str,
-    ratio: float,
-    scope: Scope,
-    compensate: Compensate,
-    seed: int,
-    data: Calibration,
-    ratio_of: RatioOf = "units",
-    normalize: NormalizeOrFlops = "mean",
-    allocation: str = "",
+    model: nn.Module, choice: Choice, compensate: Compensate, seed: int, data: Calibration
 ) -> nn.Module:
-    """``model`` without ``ratio`` of its units or FLOPs by that method (``sfp`` by its score, the filters' L2 norm)."""
+    """``model`` without these units (``sfp`` by its score, the filters' L2 norm)."""
     example = data.images[:2]
-    if method == "folding":
-        return fold_units(model, example, ratio, seed)
-    criterion = "l2" if method == "sfp" else method
+    if choice.method == "folding":
+        return fold_units(model, example, choice.ratio, seed)
     layers = read_layers(model, example)
-    selection = _chosen(model, layers, criterion, ratio, scope, seed, data, ratio_of, normalize, allocation)
+    own = replace(choice, method="l2") if choice.method == "sfp" else choice
+    selection = choose_units(model, own, seed, data, layers)
     return remove_compensated(model, example, layers, selection, compensate, data.images)
 
 
@@ -135,7 +121,7 @@ class SoftPruning:
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         """Zero the filters in place; measures nothing."""
-        selection = choose_units(model, "l2", self.ratio, "layerwise", 0, self.data)
+        selection = choose_units(model, Choice("l2", self.ratio), 0, self.data)
         for layer in read_layers(model, self.data.images[:2]):
             if not isinstance(model.get_submodule(layer.name), ChannelSelection):
                 for writer in layer.writers:
