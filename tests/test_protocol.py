@@ -18,6 +18,7 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
+from splinestudy.results.recipe import recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
 from splinestudy.results.ways import SPLINE, Way, way_of
@@ -25,6 +26,7 @@ from splinestudy.runs.committed import Study
 from splinestudy.runs.protocol import ALLOCATION, CORE, NORMALISATIONS, READINGS
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import settings_dict
+from splinestudy.runs.store import RecordStore
 
 STUDIES = 120  # simulated
 OTHERS = [Way(name) for name in ("l1", "l2", "bn_scale", "fpgm", "taylor", "thinet", "random", "slimming")]
@@ -208,3 +210,25 @@ def test_words_for_one_network_and_ratio(verdicts, word):
 )
 def test_the_word_for_the_claim(standings, word):
     assert reproduced(standings) == word
+
+
+def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):
+    store = RecordStore(tmp_path)
+    assert recipe_rows(store) == []
+    assert "None" in recipe_table(store)
+    for profile, reached in (("half", (0.90, 0.91)), ("full_residual", (0.905,))):
+        runs = [run for run in Study("core", profile).runs() if run.kind == "dense"]
+        plain = [run for run in runs if not run.train.norm_l1]
+        for run, accuracy in zip(plain, reached, strict=False):
+            store.save(run, {"epochs": [{"accuracy": 0.1}, {"accuracy": accuracy}]}, {})
+        slim = next(run for run in runs if run.train.norm_l1)
+        store.save(slim, {"epochs": [{"accuracy": 0.2}]}, {})
+    half, residual = recipe_rows(store)
+    assert half == {
+        "network": "VGG-16 ×1/2, CIFAR-10",
+        "seeds": "2",
+        "accuracy": "90.5 ± 0.7 %",
+        "asked": "91 %",
+        "short by": "0.5 points",
+    }
+    assert (residual["seeds"], residual["short by"]) == ("1", "reached")
