@@ -248,6 +248,11 @@ def test_detections_are_summed_up_over_the_runs_that_draw(dense):
     assert mask[["final_accuracy_mean", "final_accuracy_std"]].tolist() == pytest.approx([0.8, 0])
 
 
+def test_the_sentence_of_a_draw_counts_epochs_as_its_share_does(dense):
+    said = tables.detection_claim(dense)["ours"]  # both drawn at epoch 3, the fourth of nine
+    assert said.startswith("drawn in 2 of 2 runs, after 4.0 ± 0.0 of 9 epochs (44 % of the schedule)")
+
+
 def test_consecutive_distances_by_layer_and_by_detector(dense):
     layers = tables.layer_table(dense)
     assert len(layers) == 2 * 8 * 2

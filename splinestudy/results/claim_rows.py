@@ -37,8 +37,8 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
     if spline["drawn"]:
         spread = "" if spline["drawn"] == 1 else f" ± {spline['epoch_std']:.1f}"
         ours = (
-            f"drawn in {spline['drawn']} of {spline['n']} runs, at epoch {spline['epoch_mean']:.1f}{spread} "
-            f"of {final.shape[1]} ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
+            f"drawn in {spline['drawn']} of {spline['n']} runs, after {spline['epoch_mean'] + 1:.1f}{spread} "
+            f"of {final.shape[1]} epochs ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
         )
         epochs = [record.results["spline"]["epoch"] for record in records]
         then = [row[epoch] for row, epoch in zip(final, epochs, strict=True) if epoch is not None]
