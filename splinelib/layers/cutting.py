@@ -1,9 +1,9 @@
-"""Cut channels out of modules and parameters."""
+"""Cut channels out of modules, parameters, and numbers that count them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from splinelib.hooks import duplicate
 from splinelib.layers.kinds import complement, cut_module, narrower
@@ -13,7 +13,7 @@ Lost = Mapping[tuple[str, bool, int], Sequence[int]]
 
 
 def found(model: nn.Module, name: str) -> Any:
-    """The module, parameter or buffer of that path."""
+    """The module, parameter, buffer or number of that path."""
     path, _, last = name.rpartition(".")
     return getattr(model.get_submodule(path), last) if last else model
 
@@ -27,10 +27,15 @@ def cut(model: nn.Module, lost: Lost) -> nn.Module:
             cut_module(target, writes, channels)
         else:
             path, _, last = name.rpartition(".")
-            kept = complement(channels, target.shape[dim])
-            setattr(pruned.get_submodule(path), last, narrower(target, dim, kept))
+            setattr(pruned.get_submodule(path), last, _smaller(target, dim, channels))
     _tie(model, pruned)
     return pruned
+
+
+def _smaller(target: Tensor | int, dim: int, lost: Sequence[int]) -> Tensor | int:
+    if isinstance(target, int):
+        return target - len(lost)
+    return narrower(target, dim, complement(lost, target.shape[dim]))
 
 
 def _tie(model: nn.Module, pruned: nn.Module) -> None:

@@ -13,6 +13,8 @@ from splinelib.layers.groups import grouped
 AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _NORM = (BATCH_NORM, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
+OPEN = "_splinelib_open"
+"""What a copy's norm over channels is marked with if its inside is looked into: one that every head shares."""
 _WIDTHS = (
     "num_features",
     "num_channels",
@@ -47,7 +49,7 @@ def kind_of(module: Any) -> Kind | None:
     if isinstance(module, _NORM) or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
         width = next(getattr(module, name) for name in _WIDTHS if hasattr(module, name))
         return Kind(width, width, True, _computed(module))
-    if over_channels(module):
+    if over_channels(module) and not hasattr(module, OPEN):
         shape = module.normalized_shape
         several = "" if len(shape) == 1 else f"it normalises over {tuple(shape)}, not over channels alone"
         return Kind(shape[-1], shape[-1], True, several)

@@ -6,7 +6,7 @@ residual stream, an expansion and its depthwise convolution) are one layer whose
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import nn
 from splinelib.checks import checked
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs, duplicate
+from splinelib.layers.counts import choices, counts_of
 from splinelib.layers.images import check_inputs
+from splinelib.layers.kinds import OPEN
 from splinelib.layers.layer import Layer
 from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed
@@ -55,8 +57,13 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     model = eager(model)
     unwanted = ignored(model, ignore)
     check_inputs(model, example_inputs)
-    trial, observed = _observed(model, example_inputs)
-    layers, left = _tried(trial, observed, traced_order(duplicate(model), example_inputs))
+    order = traced_order(duplicate(model), example_inputs)
+    layers, left, observed = _read(model, example_inputs, order)
+    if (
+        observed.shared
+    ):  # blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
+        other = _read(model, example_inputs, order, observed.shared)
+        layers, left, observed = max((layers, left, observed), other, key=lambda read: _cut_modules(read[0]))
     layers = [
         layer for layer in layers if unwanted.isdisjoint(part.module for part in layer.parts if part.writes)
     ]
@@ -72,8 +79,8 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
             f"{type(model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
             f"whose outputs are not those of the network{why}"
         )
-    order = {name: position for position, (name, _) in enumerate(model.named_modules())}
-    return tuple(sorted(layers, key=lambda layer: order[layer.name]))
+    places = {name: position for position, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(layers, key=lambda layer: places[layer.name]))
 
 
 def eager(model: nn.Module) -> nn.Module:
@@ -146,19 +153,30 @@ def follows(model: nn.Module, example_inputs: Inputs) -> dict[str, str]:
     }
 
 
-def _observed(model: nn.Module, example_inputs: Inputs) -> tuple[Trial, Observed]:
-    """What is observed of a copy, and trials of cutting it."""
+def _read(
+    model: nn.Module, example_inputs: Inputs, order: Order, opened: Iterable[str] = ()
+) -> tuple[list[Layer], list[Left], Observed]:
+    """What can be cut, what not, and what was observed of a copy, with the inside of some norms looked into."""
     copy = duplicate(model).double()
+    for name in opened:
+        setattr(copy.get_submodule(name), OPEN, True)
     observed = observe(copy, as_double(example_inputs))
-    return Trial(model, copy, as_double(example_inputs), observed), observed
+    trial = Trial(model, copy, as_double(example_inputs), observed)
+    return *_tried(trial, observed, order), observed
+
+
+def _cut_modules(layers: Sequence[Layer]) -> int:
+    return len({writer.module for layer in layers for writer in layer.writers})
 
 
 def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer], list[Left]]:
-    """The layers that a trial cut leaves intact, those with coupled blocks of channels among them."""
+    """The layers that a trial cut leaves intact, those among them that take more than their own channels with them."""
+    counting: list[tuple[str, ...]] = []
     for _ in range(len(_BLOCKS)):
         layers, left = group(trial.copy, observed, order)
         failed = trial.failing(layers)
-        if not any([_couple(trial, observed, order, layer) for layer, _ in failed]):  # noqa: C419 - each is tried
+        mended = [_count(trial, observed, order, layer, counting) for layer, _ in failed]
+        if not any(mended) and not any([_couple(trial, observed, order, layer) for layer, _ in failed]):  # noqa: C419 - each is tried
             break
     while failed:
         names = {layer.name for layer, _ in failed}
@@ -166,6 +184,25 @@ def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer],
         layers = [layer for layer in layers if layer.name not in names]
         failed = trial.failing(layers)
     return layers, left
+
+
+def _count(
+    trial: Trial, observed: Observed, order: Order, layer: Layer, known: list[tuple[str, ...]]
+) -> bool:
+    """Let numbers that modules keep of the layer's units or channels follow it, if that makes its cut right."""
+    counts = counts_of(trial.copy, observed, layer)
+    for names in choices(counts, known):
+        held = [place for name in names for place in counts[name]]
+        for path, blocks in held:
+            observed.join(observed.numbers((path, 0), len(blocks)), blocks)
+        layers, _ = group(trial.copy, observed, order)
+        paths = {path for path, _ in held}
+        counted = [one for one in layers if not paths.isdisjoint(part.module for part in one.parts)]
+        if counted and not trial.failing(counted):
+            known[:0] = [names] if names not in known else []
+            return True
+        del observed.edges[-len(held) :]
+    return False
 
 
 def _couple(trial: Trial, observed: Observed, order: Order, layer: Layer) -> bool:

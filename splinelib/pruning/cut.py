@@ -17,7 +17,10 @@ _PLACE = "_splinelib_cut"
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels ``lost`` of the ``width`` that a module, or a lone tensor along ``dim``, wrote or read before."""
+    """Channels ``lost`` of the ``width`` that a module, or a lone tensor along ``dim``, wrote or read before.
+
+    A number that a module keeps of them, such as its heads, had the value ``width``.
+    """
 
     module: str
     writes: bool
@@ -139,6 +142,8 @@ def remove_channels(
 
 
 def _width(found: Any, writes: bool, dim: int) -> int | None:
+    if isinstance(found, int):
+        return found
     if isinstance(found, Tensor):
         return found.shape[dim] if dim < found.ndim else None
     kind = kind_of(found)

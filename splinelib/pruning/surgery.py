@@ -124,7 +124,7 @@ def mask_units(
             found = cutting.found(masked, name)
             if isinstance(found, Tensor):
                 found.movedim(dim, 0)[channels] = 0
-            else:
+            elif isinstance(found, nn.Module):
                 _silence(found, channels, writes)
     return masked
 
