@@ -60,7 +60,11 @@ def kind_of(module: Any) -> Kind | None:
     if isinstance(module, nn.RNNBase):
         return Kind(module.input_size, None, stays=_computed(module, "weight_ih_l0"))
     if isinstance(module, nn.MultiheadAttention):
-        return Kind(None, None, stays="its channels regroup over heads")
+        return Kind(
+            None,
+            None,
+            stays="its heads share one width with what it reads; attention made of Linear modules loses heads",
+        )
     return None
 
 

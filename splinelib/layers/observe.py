@@ -200,7 +200,7 @@ class _Observer:
         if bool((rows == -2).any()):
             return False
         below, above = distinct_pairs(rows, rows >= 0, count)
-        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])  # type: ignore[arg-type]
+        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])
         return True
 
     def untangle(

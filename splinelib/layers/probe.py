@@ -125,10 +125,9 @@ def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], 
         _answering(model, noted),
     ):
         outputs = [run(model.eval(), inputs)]
-        if idle():
-            model.train()
-            for module in model.modules():
-                module.training &= not isinstance(module, nn.modules.dropout._DropoutNd)
+        if quiet := idle():
+            for name, module in model.named_modules():  # those around alone, since others may drop at random
+                module.training = any(one.startswith(f"{name}." if name else "") for one in quiet)
             with suppress(Exception):  # whatever a model asks for in train mode
                 outputs.append(run(model, inputs))
             model.eval()
