@@ -218,7 +218,7 @@ def test_an_optimiser_follows_a_network_without_heads():
 @pytest.mark.parametrize("attention", [Literal, Scaled])
 def test_heads_that_cannot_go_are_left_whole_by_name(attention):
     model, inputs = built(attention)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="left whole") as caught:
         layers = read_layers(model, inputs)
     said = " ".join(str(warning.message) for warning in caught)
     assert all(f"'blocks.{block}.attention.v'" in said for block in range(2))
