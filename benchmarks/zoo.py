@@ -57,6 +57,8 @@ def build(library, name):
             nn.init.normal_(parameter, std=0.2)
         elif parameter.squeeze().ndim < 2:
             nn.init.uniform_(parameter, 0.5, 1.5)
+        elif not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train().momentum = 1.0  # statistics are those of the one batch

@@ -4,7 +4,7 @@ Nothing tells which of a module's whole numbers counts what. So each that could 
 its channels, is a candidate, and a trial cut (:mod:`splinelib.layers.trial`) says which of them have to follow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 
 import numpy as np
@@ -17,6 +17,7 @@ from splinelib.layers.units import components
 
 _TRIALS = 24  # sets of names that are tried for one layer
 _TOGETHER = 3  # names in a set
+_FAILURES = 2  # layers after which a set of names is tried no more
 
 Counts = dict[str, list[tuple[str, np.ndarray]]]
 """By name: paths of numbers, and for each block of channels that one counts, the number of its first channel."""
@@ -64,8 +65,10 @@ def _blocks(value: int, read: Sequence[np.ndarray], label: np.ndarray) -> np.nda
     return None
 
 
-def choices(counts: Counts, known: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Sets of names to try: those that were right for other layers, then the smallest."""
-    yield from (names for names in known if counts.keys() >= set(names))
+def choices(counts: Counts, found: Mapping[tuple[str, ...], int]) -> list[tuple[str, ...]]:
+    """Sets of names to try, the smallest first, but for those that did right before (``found`` > 0), or never did."""
     sizes = range(1, _TOGETHER + 1)
-    yield from islice((names for size in sizes for names in combinations(counts, size)), _TRIALS)
+    sets = islice((names for size in sizes for names in combinations(counts, size)), _TRIALS)
+    return sorted(
+        (names for names in sets if found.get(names, 0) > -_FAILURES), key=lambda n: found.get(n, 0) <= 0
+    )

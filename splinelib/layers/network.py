@@ -6,7 +6,9 @@ residual stream, an expansion and its depthwise convolution) are one layer whose
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -171,12 +173,11 @@ def _cut_modules(layers: Sequence[Layer]) -> int:
 
 def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer], list[Left]]:
     """The layers that a trial cut leaves intact, those among them that take more than their own channels with them."""
-    counting: list[tuple[str, ...]] = []
+    mending = _Mending(trial, observed, order)
     for _ in range(len(_BLOCKS)):
         layers, left = group(trial.copy, observed, order)
         failed = trial.failing(layers)
-        mended = [_count(trial, observed, order, layer, counting) for layer, _ in failed]
-        if not any(mended) and not any([_couple(trial, observed, order, layer) for layer, _ in failed]):  # noqa: C419 - each is tried
+        if not any([mending.mend(layer) for layer, _ in failed]):  # noqa: C419 - each is tried
             break
     while failed:
         names = {layer.name for layer, _ in failed}
@@ -186,44 +187,63 @@ def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer],
     return layers, left
 
 
-def _count(
-    trial: Trial, observed: Observed, order: Order, layer: Layer, known: list[tuple[str, ...]]
-) -> bool:
-    """Let numbers that modules keep of the layer's units or channels follow it, if that makes its cut right."""
-    counts = counts_of(trial.copy, observed, layer)
-    for names in choices(counts, known):
-        held = [place for name in names for place in counts[name]]
-        for path, blocks in held:
-            observed.join(observed.numbers((path, 0), len(blocks)), blocks)
-        layers, _ = group(trial.copy, observed, order)
-        paths = {path for path, _ in held}
-        counted = [one for one in layers if not paths.isdisjoint(part.module for part in one.parts)]
-        if counted and not trial.failing(counted):
-            known[:0] = [names] if names not in known else []
-            return True
-        del observed.edges[-len(held) :]
-    return False
+@dataclass
+class _Mending:
+    """Lets more go with a layer's units where their cut is wrong without."""
 
+    trial: Trial
+    observed: Observed
+    order: Order
+    found: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By names of numbers that may follow units: for how many layers they did not, negative; positive if they did."""
 
-def _couple(trial: Trial, observed: Observed, order: Order, layer: Layer) -> bool:
-    """Let blocks of the layer's widest writer lose the same channels, if that makes its cut right."""
-    writers = [part.module for part in layer.parts if part.affine and part.writes]
-    written = [
-        next(side for end in ("out", "in") if (side := (name, end)) in observed.first) for name in writers
-    ]
-    side = max(written, key=lambda side: observed.width[side])
-    numbers = observed.numbers(side, 0)
-    for blocks in _BLOCKS:
-        if len(numbers) % blocks or len(numbers) == blocks:
-            continue
-        rows = numbers.reshape(blocks, -1)
-        observed.join(np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel())
-        layers, _ = group(trial.copy, observed, order)
-        coupled = [one for one in layers if one.written(side[0]) is not None]
-        if coupled and not trial.failing(coupled):
-            return True
-        observed.edges.pop()
-    return False
+    def mend(self, layer: Layer) -> bool:
+        """Whether the layer's cut is right with numbers that follow it, or blocks that lose the same channels."""
+        return self.count(layer) or self.couple(layer)
+
+    def right(self, names: Collection[str]) -> bool:
+        """Whether the layers that these modules or numbers belong to are cut right now."""
+        layers, _ = group(self.trial.copy, self.observed, self.order)
+        meant = [one for one in layers if any(part.module in names for part in one.parts if part.writes)]
+        return bool(meant) and not self.trial.failing(meant)
+
+    def count(self, layer: Layer) -> bool:
+        """Let numbers that modules keep of the layer's units or channels follow it, if that makes its cut right."""
+        counts = counts_of(self.trial.copy, self.observed, layer)
+        for names in choices(counts, self.found):
+            held = [place for name in names for place in counts[name]]
+            for path, blocks in held:
+                self.observed.join(self.observed.numbers((path, 0), len(blocks)), blocks)
+            if self.right({path for path, _ in held}):
+                self.found[names] = 1
+                return True
+            self.found[names] -= 1
+            del self.observed.edges[-len(held) :]
+        return False
+
+    def couple(self, layer: Layer) -> bool:
+        """Let blocks of the layer's widest writer lose the same channels, if that makes its cut right."""
+        writers = [part.module for part in layer.parts if part.affine and part.writes]
+        written = [
+            next(side for end in ("out", "in") if (side := (name, end)) in self.observed.first)
+            for name in writers
+        ]
+        side = max(written, key=lambda side: self.observed.width[side])
+        numbers = self.observed.numbers(side, 0)
+        for blocks in _BLOCKS:
+            if len(numbers) % blocks or len(numbers) == blocks:
+                continue
+            rows = numbers.reshape(blocks, -1)
+            self.observed.join(np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel())
+            if self.right({side[0]}) or any(self.count(one) for one in self.coupled(side[0])):
+                return True
+            self.observed.edges.pop()
+        return False
+
+    def coupled(self, name: str) -> list[Layer]:
+        """The layer that a module writes, if there still is one."""
+        layers, _ = group(self.trial.copy, self.observed, self.order)
+        return [layer for layer in layers if layer.written(name) is not None]
 
 
 def _warn(left: Sequence[Left]) -> None:
