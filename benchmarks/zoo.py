@@ -1,4 +1,4 @@
-"""Which convolutional networks of torchvision and timm are pruned right: ``python -m benchmarks.zoo [MODEL ...]``.
+"""Which networks of torchvision and timm are pruned right: ``python -m benchmarks.zoo [MODEL ...]``.
 
 The smallest member of each family with random weights in float64, so that the pruned network must equal, up to
 rounding, the dense one whose readers see nothing of the removed units (``tests/oracles_cut.py``, which shares no code
@@ -27,10 +27,15 @@ from tests.oracles_cut import without_units
 
 MODELS = {
     "torchvision": "alexnet vgg11_bn resnet18 resnext50_32x4d regnet_y_400mf densenet121 squeezenet1_1 googlenet "
-    "inception_v3 mobilenet_v2 mobilenet_v3_small shufflenet_v2_x0_5 mnasnet0_5 efficientnet_b0 convnext_tiny",
+    "inception_v3 mobilenet_v2 mobilenet_v3_small shufflenet_v2_x0_5 mnasnet0_5 efficientnet_b0 convnext_tiny vit_b_16 "
+    "swin_t",
     "timm": "lcnet_050 regnetx_002 repvgg_a0 ghostnet_050 dla46_c ese_vovnet19b_slim mixnet_s skresnet18 mobileone_s0 "
-    "selecsls42b cs3darknet_s resnest14d convnextv2_atto res2net50_14w_8s",
+    "selecsls42b cs3darknet_s resnest14d convnextv2_atto res2net50_14w_8s vit_tiny_patch16_224 "
+    "swin_tiny_patch4_window7_224",
 }
+OPTIONS = dict.fromkeys(("googlenet", "inception_v3"), {"init_weights": False})
+OPTIONS |= {"vit_b_16": {"image_size": 64}}
+OPTIONS |= dict.fromkeys(("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"), {"img_size": 64})
 RATIO, LIMIT = 0.5, 60  # share of the units that goes; CPU seconds after which a step is given up
 TOLERANCE = 1e-6  # largest error that counts as rounding
 COLUMNS = {"network": "---"} | dict.fromkeys(
@@ -44,15 +49,16 @@ def build(library, name):
     """The network, with scales, shifts and statistics at which units are alive and branches count, and four images."""
     side = 80 if name == "inception_v3" else 64
     images = torch.randn(16, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     torch.manual_seed(0)
     create = torchvision.models.get_model if library == "torchvision" else timm.create_model
-    model = create(name, **options).double().eval()
+    model = create(name, **OPTIONS.get(name, {})).double().eval()
     for key, parameter in model.named_parameters():
         if key.endswith("bias"):
             nn.init.normal_(parameter, std=0.2)
         elif parameter.squeeze().ndim < 2:
             nn.init.uniform_(parameter, 0.5, 1.5)
+        elif not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train().momentum = 1.0  # statistics are those of the one batch

@@ -137,7 +137,7 @@ def without_units(model, inputs, layers, selection):
         return values.masked_fill(gone[name].view(shape), 0)
 
     def normalise(name, module, values, output):
-        if not over_channels(module) or not gone[name].any():
+        if not over_channels(module) or not gone[name].any() or gone[name].all():  # all: heads share it
             return output
         kept = (~gone[name]).nonzero().flatten()
         where = axis(module, values)

@@ -14,7 +14,7 @@ from splinelib import prune, read_layers, remove_units
 from splinelib.criteria import FilterNorm
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import run, tensors_in
-from splinelib.pruning import cost, mask_units, merge_units
+from splinelib.pruning import cost, mask_units, merge_units, reconstruct
 
 Conv, Linear, Chain = nn.Conv2d, nn.Linear, nn.Sequential
 IMAGES, ROWS, TOKENS = (2, 3, 8, 8), (3, 10), (2, 7, 5)
@@ -98,6 +98,10 @@ class Keeping(nn.Module):
 def tied(outer):
     outer[4].weight = outer[2].weight
     return outer
+
+
+def normed(module, dim=0):
+    return nn.utils.parametrizations.weight_norm(module, dim=dim)
 
 
 def positions(net, x):
@@ -267,6 +271,20 @@ RIGHT = {
         IMAGES,
         {"a": 8},
     ),
+    "weight norm": (
+        lambda: Chain(
+            normed(Conv(3, 6, 3)),
+            nn.ReLU(),
+            normed(Conv(6, 8, 3, groups=2)),
+            normed(nn.ConvTranspose2d(8, 5, 2)),
+            nn.Flatten(),
+            normed(Linear(125, 7), None),
+            nn.ReLU(),
+            normed(Linear(7, 2), 1),
+        ),
+        IMAGES,
+        None,
+    ),
     "pruning mask": (
         lambda: Chain(nn.utils.prune.l1_unstructured(Linear(10, 8), "weight", 0.5), nn.ReLU(), Linear(8, 2)),
         ROWS,
@@ -314,8 +332,8 @@ def test_what_is_left_gives_what_the_whole_network_gives_without_the_units(name)
         assert [t.shape for t in tensors_in(smaller(inputs))] == [t.shape for t in tensors_in(model(inputs))]
 
 
-def parametrized(convolution):
-    return nn.utils.parametrizations.weight_norm(convolution)
+def spectral(module):
+    return nn.utils.parametrizations.spectral_norm(module)
 
 
 def heads(net, x):
@@ -376,10 +394,18 @@ LEFT = {
         "the network counts on its width",
     ),
     "parametrization": (
-        lambda: Chain(parametrized(Conv(3, 12, 3)), nn.ReLU(), Conv(12, 6, 1), nn.ReLU(), Conv(6, 2, 1)),
+        lambda: Chain(spectral(Conv(3, 12, 3)), nn.ReLU(), Conv(12, 6, 1), nn.ReLU(), Conv(6, 2, 1)),
         IMAGES,
         ["2"],
-        "'0' .*a parametrization",
+        "'0' .*a parametrization.: make it a plain one",
+    ),
+    "parametrization behind": (
+        lambda: Chain(
+            Conv(3, 12, 3), nn.ReLU(), spectral(Conv(12, 6, 1)), nn.Flatten(), Linear(216, 5), Linear(5, 2)
+        ),
+        IMAGES,
+        ["4"],
+        "'2' .*a parametrization.: make it a plain one",
     ),
     "slice of a concatenation": (
         lambda: Net(
@@ -432,6 +458,20 @@ def test_auxiliary_heads_lose_what_the_network_loses():
     hidden = model.a(inputs).relu()
     hidden[:, 3] = 0
     torch.testing.assert_close(smaller(inputs), (model.h(hidden), model.aux(hidden)))
+
+
+@pytest.mark.parametrize("computed", [normed, lambda m: nn.utils.prune.random_unstructured(m, "weight", 0.2)])
+def test_weights_that_are_computed_take_over_twins_and_are_solved(computed):
+    model, inputs = built(lambda: Chain(Linear(10, 8), nn.ReLU(), computed(Linear(8, 3))), (40, 10))
+    with torch.no_grad():
+        for tensor in model[0].parameters():
+            tensor[1] = tensor[0]
+        if computed is not normed:
+            model[2].weight_mask[:, :2] = 1
+    dense = model(inputs)
+    torch.testing.assert_close(merge_units(model, inputs, {"0": [1]})(inputs), dense)
+    smaller, solved = remove_units(model, inputs, {"0": [3]}), reconstruct(model, {"0": [3]}, inputs)
+    assert (solved(inputs) - dense).norm() < 0.9 * (smaller(inputs) - dense).norm()
 
 
 def test_what_never_runs_is_told():

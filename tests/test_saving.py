@@ -11,7 +11,18 @@ import splinelib
 from splinelib.criteria import FilterNorm
 from splinelib.errors import DamagedError, FileError, RecordError, SettingError, SplineError
 from splinelib.partition import Slice2D, compare, compute_partition, kept_units
-from splinelib.pruning import cut_of, fold_units, mask_units, merge_units, saving
+from splinelib.pruning import (
+    compact_streams,
+    cut_of,
+    fold_units,
+    fuse_norms,
+    mask_units,
+    merge_units,
+    report,
+    report_of,
+    saving,
+)
+from splinelib.pruning.report import attach
 from splinestudy.models import build_model
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -169,6 +180,47 @@ def test_the_file_holds_json_that_people_can_read(file):
     assert len(said["cut"]["selection"]["3"]) == 4
 
 
+def test_the_report_comes_back_with_the_network(file, tmp_path):
+    smaller = splinelib.prune(plain(), IMAGES, 0.5, criterion=FilterNorm(1))
+    found = splinelib.load(file, into=plain())
+    assert report_of(found) == report_of(smaller)
+    assert report_of(found).units == {"3": (8, 4), "4": (12, 6), "9": (10, 5)}
+    assert str(report_of(found)).splitlines()[1].split() == ["3", "8", "4", "50%"]
+    timed = attach(smaller, report(plain(), smaller, IMAGES, latency=True))
+    splinelib.save(timed, tmp_path / "timed")
+    assert report_of(splinelib.load(tmp_path / "timed", into=plain())) == report_of(timed)
+    again = splinelib.remove_units(smaller, IMAGES, {"3": [0]})
+    with pytest.raises(SettingError, match="no report comes with this Sequential"):
+        report_of(again)
+    splinelib.save(again, file)
+    with pytest.raises(SettingError, match="no report comes with this Sequential"):
+        report_of(splinelib.load(file, into=plain()))
+
+
+@pytest.mark.parametrize(
+    ("build", "change"), [(streams, compact_streams), (streams, fuse_norms), (plain, fuse_norms)]
+)
+def test_a_network_that_was_changed_since_is_refused(build, change, tmp_path):
+    dense = build()
+    smaller = splinelib.prune(dense, IMAGES, 0.5, criterion=FilterNorm(1))
+    changed = change(smaller, IMAGES)
+    for action in (
+        lambda: cut_of(changed),
+        lambda: splinelib.save(changed, tmp_path / "net"),
+        lambda: splinelib.prune(changed, IMAGES, 0.3),
+    ):
+        with pytest.raises(
+            SettingError, match=f"changed by {change.__name__}.*and call {change.__name__} again"
+        ):
+            action()
+    assert report(dense, changed, IMAGES).units == report_of(smaller).units
+    splinelib.save(smaller, tmp_path / "net")
+    again = change(splinelib.load(tmp_path / "net", into=build()), IMAGES)
+    torch.testing.assert_close(again.eval()(IMAGES), changed.eval()(IMAGES))
+    splinelib.save(change(dense, IMAGES), tmp_path / "whole")  # from which nothing was cut
+    splinelib.load(tmp_path / "whole", into=change(build(), IMAGES))
+
+
 def test_the_cut_says_which_units_of_the_partition_stay():
     dense = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
     pruned = splinelib.prune(dense, torch.zeros(1, 2), 0.5)
@@ -183,6 +235,10 @@ def test_the_cut_says_which_units_of_the_partition_stay():
     "said",
     ["x", "[]", "null", "{}", '{"schema": 1}', '{"schema": "2", "cut": null, "shared": {}}', "[" * 100_000]
     + [f'{{"schema": 1, "shared": {{}}, "cut": {cut}}}' for cut in ("[1]", '{"selection": {}}', "7")]
+    + [
+        f'{{"schema": 1, "shared": {{}}, "cut": null, "report": {told}}}'
+        for told in ("[1]", '{"units": 3}', "7")
+    ]
     + ['{"schema": 1, "cut": null, "shared": {"a": "b"}}', '{"schema": 1, "cut": null, "shared": [3]}'],
 )
 def test_what_a_file_says_of_the_cut_may_be_nonsense(said, tmp_path):

@@ -1,9 +1,10 @@
-"""Cut channels out of modules and parameters."""
+"""Cut channels out of modules, parameters, and numbers that count them."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from splinelib.hooks import duplicate
 from splinelib.layers.kinds import complement, cut_module, narrower
@@ -13,24 +14,33 @@ Lost = Mapping[tuple[str, bool, int], Sequence[int]]
 
 
 def found(model: nn.Module, name: str) -> Any:
-    """The module, parameter or buffer of that path."""
+    """The module, parameter, buffer or number of that path."""
     path, _, last = name.rpartition(".")
     return getattr(model.get_submodule(path), last) if last else model
 
 
-def cut(model: nn.Module, lost: Lost) -> nn.Module:
-    """A copy of ``model`` without these channels; weights that modules share are shared by the copy as well."""
-    pruned = duplicate(model)
+def cut(model: nn.Module, lost: Lost, trial: bool = False) -> nn.Module:
+    """A copy of ``model`` without these channels; weights that modules share are shared by the copy as well.
+
+    On ``trial`` it shares what it does not lose with ``model``, which takes less time.
+    """
+    state = [*model.parameters(), *model.buffers()] if trial else []
+    pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in state}) if trial else duplicate(model)
     for (name, writes, dim), channels in lost.items():
         target = found(pruned, name)
         if isinstance(target, nn.Module):
             cut_module(target, writes, channels)
         else:
             path, _, last = name.rpartition(".")
-            kept = complement(channels, target.shape[dim])
-            setattr(pruned.get_submodule(path), last, narrower(target, dim, kept))
+            setattr(pruned.get_submodule(path), last, _smaller(target, dim, channels))
     _tie(model, pruned)
     return pruned
+
+
+def _smaller(target: Tensor | int, dim: int, lost: Sequence[int]) -> Tensor | int:
+    if isinstance(target, int):
+        return target - len(lost)
+    return narrower(target, dim, complement(lost, target.shape[dim]))
 
 
 def _tie(model: nn.Module, pruned: nn.Module) -> None:

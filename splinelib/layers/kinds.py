@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _WeightNorm
 
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.groups import grouped
@@ -13,6 +14,8 @@ from splinelib.layers.groups import grouped
 AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _NORM = (BATCH_NORM, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
+OPEN = "_splinelib_open"
+"""What a copy's norm over channels is marked with if its inside is looked into: one that every head shares."""
 _WIDTHS = (
     "num_features",
     "num_channels",
@@ -47,7 +50,7 @@ def kind_of(module: Any) -> Kind | None:
     if isinstance(module, _NORM) or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
         width = next(getattr(module, name) for name in _WIDTHS if hasattr(module, name))
         return Kind(width, width, True, _computed(module))
-    if over_channels(module):
+    if over_channels(module) and not hasattr(module, OPEN):
         shape = module.normalized_shape
         several = "" if len(shape) == 1 else f"it normalises over {tuple(shape)}, not over channels alone"
         return Kind(shape[-1], shape[-1], True, several)
@@ -58,7 +61,11 @@ def kind_of(module: Any) -> Kind | None:
     if isinstance(module, nn.RNNBase):
         return Kind(module.input_size, None, stays=_computed(module, "weight_ih_l0"))
     if isinstance(module, nn.MultiheadAttention):
-        return Kind(None, None, stays="its channels regroup over heads")
+        return Kind(
+            None,
+            None,
+            stays="its heads share one width with what it reads; attention made of Linear modules loses heads",
+        )
     return None
 
 
@@ -68,9 +75,31 @@ def over_channels(module: Any) -> bool:
 
 
 def _computed(module: nn.Module, name: str = "weight") -> str:
-    if name in module._parameters or f"{name}_mask" in module._buffers:
+    if name in module._parameters or f"{name}_mask" in module._buffers or weight_norm(module):
         return ""
-    return f"its {name} is computed from other parameters (a parametrization)"
+    return (
+        f"its {name} is computed from other parameters (a parametrization): make it a plain one "
+        "(torch.nn.utils.parametrize.remove_parametrizations)"
+    )
+
+
+def weight_norm(module: nn.Module) -> Any:
+    """The parametrisation of a convolution's or linear module's weight by length and direction; None without one."""
+    made: Any = getattr(module, "parametrizations", {})
+    found: Any = made["weight"] if "weight" in made and isinstance(module, AFFINE) else []
+    return found if len(found) == 1 and isinstance(found[0], _WeightNorm) else None
+
+
+def set_weight(module: Any, weight: Tensor) -> None:
+    """Give a module these weights, in place, through the mask or the parametrisation that it may have."""
+    with torch.no_grad():
+        if "weight_mask" in module._buffers:
+            module.weight_orig.copy_(weight)
+            module.weight = module.weight_orig * module.weight_mask
+        elif weight_norm(module):
+            module.weight = weight
+        else:
+            module.weight.copy_(weight)
 
 
 def channel_axis(module: Any, values: Tensor) -> int:
@@ -126,6 +155,9 @@ def keep_channels(module: Any, writes: bool, kept: Tensor) -> None:
         axis = None if tensor is None else axis_of(module, name, writes)
         if axis is not None:
             setattr(module, name, narrower(tensor, axis, kept, module.groups if grouped(module) else 1))
+    if norm := weight_norm(module):
+        groups = module.groups if grouped(module) else 1
+        _narrow_norm(norm, axis_of(module, "weight", writes), kept, groups)
     for name in [name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")]:
         setattr(module, name, getattr(module, f"{name}_orig") * getattr(module, f"{name}_mask"))
     _set_width(module, writes, kind.coupled, len(kept))
@@ -141,6 +173,23 @@ def narrower(tensor: Tensor, axis: int, kept: Tensor, groups: int = 1) -> Tensor
     else:
         new = old.index_select(axis, kept)
     return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+
+
+def _narrow_norm(norm: Any, axis: Any, kept: Tensor, groups: int) -> None:
+    """Cut directions along an axis, and the lengths with them where they lie along it."""
+    if axis == norm[0].dim:
+        norm.original0 = narrower(norm.original0, axis, kept)
+        norm.original1 = narrower(norm.original1, axis, kept)
+    else:
+        redirect(norm, narrower(norm.original1, axis, kept, groups))
+
+
+def redirect(norm: Any, direction: Tensor) -> None:
+    """Give a weight norm what is left of its directions, and such lengths that the weight there stays, in place."""
+    before, after = (torch.norm_except_dim(v.detach(), 2, norm[0].dim) for v in (norm.original1, direction))
+    length = norm.original0.detach() * after / before.clamp_min(torch.finfo(before.dtype).tiny)
+    norm.original0 = nn.Parameter(length, norm.original0.requires_grad)
+    norm.original1 = nn.Parameter(direction.detach(), norm.original1.requires_grad)
 
 
 def _set_width(module: Any, writes: bool, coupled: bool, width: int) -> None:

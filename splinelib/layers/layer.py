@@ -20,7 +20,7 @@ class Part:
     """Channels of one module that belong to units of a layer, and go with them.
 
     Attributes:
-        module: path of the module, or of a parameter that stands alone.
+        module: path of the module, of a parameter that stands alone, or of a number that a module keeps of channels.
         writes: whether these are channels that it writes; else channels that it reads.
         channels: int64 [n], sorted by unit.
         units: int64 [n], the unit that each of them belongs to.

@@ -6,7 +6,9 @@ residual stream, an expansion and its depthwise convolution) are one layer whose
 """
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from torch import nn
 from splinelib.checks import checked
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs, duplicate
+from splinelib.layers.counts import choices, counts_of
 from splinelib.layers.images import check_inputs
+from splinelib.layers.kinds import OPEN
 from splinelib.layers.layer import Layer
 from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed
@@ -55,8 +59,13 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     model = eager(model)
     unwanted = ignored(model, ignore)
     check_inputs(model, example_inputs)
-    trial, observed = _observed(model, example_inputs)
-    layers, left = _tried(trial, observed, traced_order(duplicate(model), example_inputs))
+    order = traced_order(duplicate(model), example_inputs)
+    layers, left, observed = _read(model, example_inputs, order)
+    if (
+        observed.shared
+    ):  # blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
+        other = _read(model, example_inputs, order, observed.shared)
+        layers, left, observed = max((layers, left, observed), other, key=lambda read: _cut_modules(read[0]))
     layers = [
         layer for layer in layers if unwanted.isdisjoint(part.module for part in layer.parts if part.writes)
     ]
@@ -72,8 +81,8 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
             f"{type(model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
             f"whose outputs are not those of the network{why}"
         )
-    order = {name: position for position, (name, _) in enumerate(model.named_modules())}
-    return tuple(sorted(layers, key=lambda layer: order[layer.name]))
+    places = {name: position for position, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(layers, key=lambda layer: places[layer.name]))
 
 
 def eager(model: nn.Module) -> nn.Module:
@@ -146,19 +155,29 @@ def follows(model: nn.Module, example_inputs: Inputs) -> dict[str, str]:
     }
 
 
-def _observed(model: nn.Module, example_inputs: Inputs) -> tuple[Trial, Observed]:
-    """What is observed of a copy, and trials of cutting it."""
+def _read(
+    model: nn.Module, example_inputs: Inputs, order: Order, opened: Iterable[str] = ()
+) -> tuple[list[Layer], list[Left], Observed]:
+    """What can be cut, what not, and what was observed of a copy, with the inside of some norms looked into."""
     copy = duplicate(model).double()
+    for name in opened:
+        setattr(copy.get_submodule(name), OPEN, True)
     observed = observe(copy, as_double(example_inputs))
-    return Trial(model, copy, as_double(example_inputs), observed), observed
+    trial = Trial(model, copy, as_double(example_inputs), observed)
+    return *_tried(trial, observed, order), observed
+
+
+def _cut_modules(layers: Sequence[Layer]) -> int:
+    return len({writer.module for layer in layers for writer in layer.writers})
 
 
 def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer], list[Left]]:
-    """The layers that a trial cut leaves intact, those with coupled blocks of channels among them."""
+    """The layers that a trial cut leaves intact, those among them that take more than their own channels with them."""
+    mending = _Mending(trial, observed, order)
     for _ in range(len(_BLOCKS)):
         layers, left = group(trial.copy, observed, order)
         failed = trial.failing(layers)
-        if not any([_couple(trial, observed, order, layer) for layer, _ in failed]):  # noqa: C419 - each is tried
+        if not any([mending.mend(layer) for layer, _ in failed]):  # noqa: C419 - each is tried
             break
     while failed:
         names = {layer.name for layer, _ in failed}
@@ -168,25 +187,63 @@ def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer],
     return layers, left
 
 
-def _couple(trial: Trial, observed: Observed, order: Order, layer: Layer) -> bool:
-    """Let blocks of the layer's widest writer lose the same channels, if that makes its cut right."""
-    writers = [part.module for part in layer.parts if part.affine and part.writes]
-    written = [
-        next(side for end in ("out", "in") if (side := (name, end)) in observed.first) for name in writers
-    ]
-    side = max(written, key=lambda side: observed.width[side])
-    numbers = observed.numbers(side, 0)
-    for blocks in _BLOCKS:
-        if len(numbers) % blocks or len(numbers) == blocks:
-            continue
-        rows = numbers.reshape(blocks, -1)
-        observed.join(np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel())
-        layers, _ = group(trial.copy, observed, order)
-        coupled = [one for one in layers if one.written(side[0]) is not None]
-        if coupled and not trial.failing(coupled):
-            return True
-        observed.edges.pop()
-    return False
+@dataclass
+class _Mending:
+    """Lets more go with a layer's units where their cut is wrong without."""
+
+    trial: Trial
+    observed: Observed
+    order: Order
+    found: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By names of numbers that may follow units: for how many layers they did not, negative; positive if they did."""
+
+    def mend(self, layer: Layer) -> bool:
+        """Whether the layer's cut is right with numbers that follow it, or blocks that lose the same channels."""
+        return self.count(layer) or self.couple(layer)
+
+    def right(self, names: Collection[str]) -> bool:
+        """Whether the layers that these modules or numbers belong to are cut right now."""
+        layers, _ = group(self.trial.copy, self.observed, self.order)
+        meant = [one for one in layers if any(part.module in names for part in one.parts if part.writes)]
+        return bool(meant) and not self.trial.failing(meant)
+
+    def count(self, layer: Layer) -> bool:
+        """Let numbers that modules keep of the layer's units or channels follow it, if that makes its cut right."""
+        counts = counts_of(self.trial.copy, self.observed, layer)
+        for names in choices(counts, self.found):
+            held = [place for name in names for place in counts[name]]
+            for path, blocks in held:
+                self.observed.join(self.observed.numbers((path, 0), len(blocks)), blocks)
+            if self.right({path for path, _ in held}):
+                self.found[names] = 1
+                return True
+            self.found[names] -= 1
+            del self.observed.edges[-len(held) :]
+        return False
+
+    def couple(self, layer: Layer) -> bool:
+        """Let blocks of the layer's widest writer lose the same channels, if that makes its cut right."""
+        writers = [part.module for part in layer.parts if part.affine and part.writes]
+        written = [
+            next(side for end in ("out", "in") if (side := (name, end)) in self.observed.first)
+            for name in writers
+        ]
+        side = max(written, key=lambda side: self.observed.width[side])
+        numbers = self.observed.numbers(side, 0)
+        for blocks in _BLOCKS:
+            if len(numbers) % blocks or len(numbers) == blocks:
+                continue
+            rows = numbers.reshape(blocks, -1)
+            self.observed.join(np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel())
+            if self.right({side[0]}) or any(self.count(one) for one in self.coupled(side[0])):
+                return True
+            self.observed.edges.pop()
+        return False
+
+    def coupled(self, name: str) -> list[Layer]:
+        """The layer that a module writes, if there still is one."""
+        layers, _ = group(self.trial.copy, self.observed, self.order)
+        return [layer for layer in layers if layer.written(name) is not None]
 
 
 def _warn(left: Sequence[Left]) -> None:

@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from splinelib.hooks import Inputs, tensors_in
-from splinelib.layers.kinds import Kind, channel_axis, kind_of
+from splinelib.layers.kinds import Kind, channel_axis, kind_of, over_channels
 from splinelib.layers.labels import distinct_pairs, fed_channel, reached
 from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie
 from splinelib.layers.probe import Call, answers, noise, probe
-
-_EXACT = 2**27
-"""Numbers in all gradients of single channels together, above which all that mixes counts as one."""
+from splinelib.layers.tangles import along, tangles
 
 
 @dataclass
@@ -126,11 +124,15 @@ class _Observer:
             for source, one, other in zip(self.sources, plain, coded, strict=True):
                 if one is not None and bool(one.any() | other.any()):
                     feeding.append(source)
-                    if self.link(
-                        source, fed_channel(one, other, len(numbers)), numbers
-                    ) and not self.link_back(source, values, weight, axis, numbers):
+                    labels = fed_channel(one, other, len(numbers))
+                    fed = (by_channel(labels, source.axis) >= 0).any(1).sum() if source.side else 0
+                    if over_channels(call.module) and fed > len(numbers):
+                        self.found.shared.add(call.name)
+                    if self.link(source, labels, numbers) and not self.link_back(
+                        source, values, weight, axis, numbers
+                    ):
                         tangled.append(source)
-            if tangled:
+            if any(source.side for source in tangled):
                 self.untangle(values, weight, axis, tangled, numbers)
         untouched = len(feeding) == 1 and feeding[0].side is not None and _same(feeding[0].tensor, values)
         if call.place == 0 or feeding:
@@ -169,6 +171,8 @@ class _Observer:
                     own = found.numbers((source.name, axis), len(rows))
                     found.join(own[fed], numbers[top.cpu().numpy()[fed]])
                     break
+        else:
+            return True
         return False
 
     def link_back(
@@ -178,6 +182,8 @@ class _Observer:
 
         Here the answer is weighted, and the product of the Jacobian with it is the gradient of a gradient.
         """
+        if source.side is None:
+            return False
         given = weight.clone().requires_grad_()
         count = source.tensor.shape[source.axis]
         code = torch.arange(1.0, count + 1, device=values.device, dtype=values.dtype)
@@ -194,35 +200,42 @@ class _Observer:
         if bool((rows == -2).any()):
             return False
         below, above = distinct_pairs(rows, rows >= 0, count)
-        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])  # type: ignore[arg-type]
+        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])
         return True
 
     def untangle(
         self, values: Tensor, weight: Tensor, axis: int, sources: list[_Source], numbers: np.ndarray
     ) -> None:
-        """Join channels that feed several, from the gradient of every single channel."""
-        tensors = [source.tensor for source in sources]
-        sizes = [source.tensor.shape[source.axis] for source in sources]
-        own = [self.found.numbers(source.side, size) for source, size in zip(sources, sizes, strict=True)]  # type: ignore[arg-type]
-        count = len(numbers)
-        cheap = count * (values.numel() + sum(tensor.numel() for tensor in tensors)) <= _EXACT
-        order = [0, count - 1, *range(1, count - 1)]
-        for step, channel in enumerate(order):
-            chosen = values.select(axis, channel)
-            slopes = torch.autograd.grad(
-                chosen, tensors, weight.select(axis, channel), retain_graph=True, allow_unused=True
-            )
-            fed = [
-                np.zeros(size, bool) if slope is None else reached(slope, source.axis)
-                for slope, source, size in zip(slopes, sources, sizes, strict=True)
-            ]
-            for mask, ids in zip(fed, own, strict=True):
-                self.found.join(ids[mask], np.full(mask.sum(), numbers[channel]))
-            if step == 1 and (not cheap or all(mask.all() for mask in fed)):
-                for source, ids in zip(sources, own, strict=True):
-                    self.found.join(ids, np.full(len(ids), numbers[0]))
-                    self.found.stays.append((ids, f"each channel depends on all others {self.mixer(source)}"))
-                self.found.join(numbers, np.full(count, numbers[0]))
+        """Join channels that feed several, and what feeds on the same ones."""
+        known = [source for source in sources if source.side is not None]
+        own = [self.found.numbers(s.side, s.tensor.shape[s.axis]) for s in known]  # type: ignore[arg-type]
+        found = tangles(values, axis, weight, [s.tensor for s in known], [s.axis for s in known])
+        if found is None or (found[0][0].all() and all(mask.all() for mask in found[0][1])):
+            for source, ids in zip(known, own, strict=True):
+                self.found.join(ids, np.full(len(ids), numbers[0]))
+                self.found.stays.append((ids, f"each channel depends on all others {self.mixer(source)}"))
+            self.found.join(numbers, np.full(len(numbers), numbers[0]))
+            return
+        for read, feeding in found:
+            for ids in (numbers[read], *(ids[mask] for ids, mask in zip(own, feeding, strict=True))):
+                self.found.join(ids, np.full(len(ids), numbers[read.argmax()]))
+        for source in sources:
+            if source.side is None and len(found) > 1:
+                self.share(
+                    source, values, [(numbers[read], weight * along(read, axis, values)) for read, _ in found]
+                )
+
+    def share(self, source: _Source, values: Tensor, units: list[tuple[np.ndarray, Tensor]]) -> None:
+        """Join the places along an axis of a lone tensor with units [numbers, weights], if each serves one at most."""
+        slopes = [
+            torch.autograd.grad(values, source.tensor, weight, retain_graph=True)[0] for _, weight in units
+        ]
+        for axis in reversed(range(slopes[0].ndim)):
+            masks = [reached(slope, axis) for slope in slopes]
+            if np.sum(masks, axis=0).max() == 1:
+                own = self.found.numbers((source.name, axis), len(masks[0]))
+                for (numbers, _), mask in zip(units, masks, strict=True):
+                    self.found.join(own[mask], np.full(mask.sum(), numbers[0]))
                 return
 
     def mixer(self, source: _Source) -> str:

@@ -26,6 +26,7 @@ class Observed:
         sources: for every call, the modules that its input depends on, and whether it is one answer, read untouched.
         outputs: what the network gave, of both passes.
         idle: modules that did not run.
+        shared: norms over channels that read several blocks of one module's channels alike, as heads' norms do.
     """
 
     first: dict[Side, int] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Observed:
     sources: dict[str, list[tuple[list[str], bool]]] = field(default_factory=dict)
     outputs: list[Any] = field(default_factory=list)
     idle: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)
 
     def numbers(self, side: Side, width: int) -> np.ndarray:
         """Numbers of a side's channels."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from splinelib.hooks import Inputs, run, tensors_in
 from splinelib.layers.kinds import kind_of
@@ -116,12 +117,17 @@ def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], 
         inside = tuple(f"{name}." for name in ran)
         return {name for name in names - ran if not name.startswith(inside)}
 
-    with torch.inference_mode(False), torch.enable_grad(), _answering(model, noted):
+    # Of attention's fused kernels none has the second derivative that is asked for.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        _answering(model, noted),
+    ):
         outputs = [run(model.eval(), inputs)]
-        if idle():
-            model.train()
-            for module in model.modules():
-                module.training &= not isinstance(module, nn.modules.dropout._DropoutNd)
+        if quiet := idle():
+            for name, module in model.named_modules():  # those around alone, since others may drop at random
+                module.training = any(one.startswith(f"{name}." if name else "") for one in quiet)
             with suppress(Exception):  # whatever a model asks for in train mode
                 outputs.append(run(model, inputs))
             model.eval()

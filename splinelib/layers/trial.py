@@ -67,7 +67,7 @@ class Trial:
             return self._answer(call, lost)
 
         try:
-            outputs, _ = probe(cut(self.copy, lost), self.inputs, answer)
+            outputs, _ = probe(cut(self.copy, lost, trial=True), self.inputs, answer)
             pairs = zip(tensors_in(outputs), tensors_in(self.observed.outputs), strict=True)
             if not all(one.shape == other.shape and _close(one, other) for one, other in pairs):
                 return "the network's outputs change"

@@ -109,7 +109,9 @@ def _layer(
     place = np.full(len(label), -1)
     place[units] = np.arange(len(units))
     unit_of = place[label]
-    found = [side for side in observed.first if (unit_of[observed.numbers(side, 0)] >= 0).any()]
+    every, starts = list(observed.first), np.array(list(observed.first.values()))
+    met = np.unique(np.searchsorted(starts, np.flatnonzero(unit_of >= 0), side="right") - 1)
+    found = [every[place] for place in met]
     if set(order) == set(found):
         found = list(order)
     parts = [_part(modules, side, unit_of[observed.numbers(side, 0)]) for side in found]

@@ -13,11 +13,17 @@ from splinelib.layers import cutting
 from splinelib.layers.kinds import complement, kind_of
 
 _PLACE = "_splinelib_cut"
+_CHANGED = "_splinelib_changed"
+REPORT = "_splinelib_report"
+"""Where a network keeps its report (:mod:`splinelib.pruning.report`), which is gone once it is cut again."""
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels ``lost`` of the ``width`` that a module, or a lone tensor along ``dim``, wrote or read before."""
+    """Channels ``lost`` of the ``width`` that a module, or a lone tensor along ``dim``, wrote or read before.
+
+    A number that a module keeps of them, such as its heads, had the value ``width``.
+    """
 
     module: str
     writes: bool
@@ -102,12 +108,24 @@ class Cut:
 def cut_of(model: nn.Module) -> Cut:
     """What was cut from a network that :func:`splinelib.prune`, or another removal of units, has given.
 
-    Raises :class:`SettingError` where nothing was.
+    Raises :class:`SettingError` where nothing was, or where ``compact_streams`` or ``fuse_norms`` has changed since
+    what was left.
 
     >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> {name: len(units) for name, units in cut_of(splinelib.prune(model, torch.zeros(1, 2), 0.5)).selection.items()}
     {'0': 2}
     """
+    if hasattr(model, _CHANGED):
+        by = getattr(model, _CHANGED)
+        raise SettingError(
+            f"this {type(model).__name__} was changed by {by}, so the cut fits it no more: take the cut, prune and "
+            f"save before, and call {by} again on what load or apply_to gives"
+        )
+    return held_cut(model)
+
+
+def held_cut(model: nn.Module) -> Cut:
+    """What :func:`cut_of` gives, also of a network that was changed since."""
     cut = getattr(model, _PLACE, None)
     if cut is None:
         raise SettingError(
@@ -119,6 +137,13 @@ def cut_of(model: nn.Module) -> Cut:
 def is_cut(model: nn.Module) -> bool:
     """Whether the network is one of which :func:`cut_of` says what was cut."""
     return hasattr(model, _PLACE)
+
+
+def changed(model: nn.Module, by: str) -> nn.Module:
+    """``model``, of which :func:`cut_of` says from now on that a function has changed it since."""
+    if is_cut(model):
+        setattr(model, _CHANGED, by)
+    return model
 
 
 def remove_channels(
@@ -135,10 +160,13 @@ def remove_channels(
     cut = Cut(selection, units, channels)
     smaller = cutting.cut(model, lost)
     setattr(smaller, _PLACE, cut.after(cut_of(model)) if is_cut(model) else cut)
+    vars(smaller).pop(REPORT, None)
     return smaller
 
 
 def _width(found: Any, writes: bool, dim: int) -> int | None:
+    if isinstance(found, int):
+        return found
     if isinstance(found, Tensor):
         return found.shape[dim] if dim < found.ndim else None
     kind = kind_of(found)

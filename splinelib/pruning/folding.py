@@ -6,6 +6,8 @@ puts one boundary in the middle of many.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from splinelib.checks import Seed, checked
 from splinelib.hooks import duplicate
 from splinelib.layers.hyperplanes import folded
+from splinelib.layers.kinds import set_weight
 from splinelib.layers.layer import Layer
 from splinelib.layers.network import read_layers
 from splinelib.pruning.merging import column
@@ -81,22 +84,31 @@ def _merge(model: nn.Module, layer: Layer, clusters: list[list[int]]) -> None:
     for part in layer.parts:
         places = part.by_unit(layer.units)
         if part.writes and part.module in modules and places is not None:
-            for values in _by_output(modules[part.module]):
-                for members in clusters:
-                    values[places[members[0]]] = values[places[members]].mean(0)
+            with _weight_of(modules[part.module]) as weight:
+                for values in _by_output(modules[part.module], weight):
+                    for members in clusters:
+                        values[places[members[0]]] = values[places[members]].mean(0)
     for name, columns in layer.reading():
-        module = modules[name]
-        for first, *others in clusters:
-            for other in others:
-                for source, target in zip(columns[other].tolist(), columns[first].tolist(), strict=True):
-                    column(module, target).add_(column(module, source))
+        with _weight_of(module := modules[name]) as weight:
+            for first, *others in clusters:
+                for other in others:
+                    for source, target in zip(columns[other].tolist(), columns[first].tolist(), strict=True):
+                        column(module, weight, target).add_(column(module, weight, source))
 
 
-def _by_output(module: Any) -> list[Tensor]:
-    """Views of the module's parameters and statistics whose first axis is the output channel."""
-    names = ("weight", "bias", "running_mean", "running_var")
-    found = [getattr(module, name, None) for name in names]
-    values = [value.detach() for value in found if isinstance(value, Tensor) and value.ndim > 0]
+@contextmanager
+def _weight_of(module: Any) -> Iterator[Any]:
+    """A copy of the module's weight, which it gets at the end; None where it has none."""
+    weight = None if module.weight is None else module.weight.detach().clone()
+    yield weight
+    if weight is not None:
+        set_weight(module, weight)
+
+
+def _by_output(module: Any, weight: Tensor | None) -> list[Tensor]:
+    """The weight, and views of the module's other values, whose first axis is the output channel."""
+    found = [getattr(module, name, None) for name in ("bias", "running_mean", "running_var")]
+    values = [value.detach() for value in [weight, *found] if isinstance(value, Tensor) and value.ndim > 0]
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         values[0] = values[0].transpose(0, 1)
     return values

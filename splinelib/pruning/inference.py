@@ -9,6 +9,7 @@ from splinelib.checks import checked
 from splinelib.hooks import Inputs, duplicate
 from splinelib.layers.kinds import BATCH_NORM
 from splinelib.layers.network import as_double, follows
+from splinelib.pruning.cut import changed
 from splinelib.pruning.streams import Pairs, compact_streams, same
 
 
@@ -40,7 +41,7 @@ def fuse_norms(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     # An output of the network that a batch norm reads too is the one use that no module tells of.
     if not same(whole, _fused(whole, pairs), inputs):
         pairs = [pair for pair in pairs if same(whole, _fused(whole, [pair]), inputs)]
-    return _fused(model, pairs)
+    return changed(_fused(model, pairs), "fuse_norms")
 
 
 def _can_fuse(model: nn.Module, first: str, second: str) -> bool:

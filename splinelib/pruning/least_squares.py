@@ -18,7 +18,7 @@ from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
 from splinelib.layers.fit import layers_of
 from splinelib.layers.images import Images, calibration_images
-from splinelib.layers.kinds import complement
+from splinelib.layers.kinds import complement, set_weight
 from splinelib.layers.layer import Layer
 from splinelib.layers.patches import (
     CHUNK,
@@ -280,7 +280,7 @@ class _Goals:
                 f"{name!r} cannot be re-solved with ridge {ridge:g}: what it reads on the {self._images} images is "
                 "constant, not finite, or too little; give more and different images, or a larger ridge"
             ) from error
-        module.weight.data.add_(change.mT.reshape(module.weight.shape))
+        set_weight(module, module.weight + change.mT.reshape(module.weight.shape))
         if module.bias is not None:
             module.bias.data.add_(shift.flatten())
 

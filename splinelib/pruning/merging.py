@@ -17,6 +17,7 @@ from splinelib.hooks import Inputs, duplicate, evaluating, run, watched
 from splinelib.layers.fit import layers_of
 from splinelib.layers.groups import grouped
 from splinelib.layers.hyperplanes import folded
+from splinelib.layers.kinds import set_weight
 from splinelib.layers.layer import Layer
 from splinelib.pruning.surgery import Units, remove_units
 
@@ -74,12 +75,17 @@ def merge_units(
             shared: set[int] = set()
             for reader, columns in layer.reading():
                 module: Any = merged.get_submodule(reader)
-                if id(module.weight) in shared:
+                held = id(
+                    module._parameters.get("weight", module)
+                )  # a weight that is computed is new every time
+                if held in shared:
                     continue
-                shared.add(id(module.weight))
+                shared.add(held)
+                taken = module.weight.detach().clone()
                 for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
                     for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
-                        column(module, target).add_(column(module, source), alpha=factor)
+                        column(module, taken, target).add_(column(module, taken, source), alpha=factor)
+                set_weight(module, taken)
                 if len(constant) > 0:
                     _absorb(merged, reader, norms.get(reader), columns[constant].flatten(), example_inputs)
     return remove_units(merged, example_inputs, selection, layers)
@@ -129,9 +135,8 @@ def _twins(
     return twin, alpha.masked_fill(nearest.isinf(), 0.0)
 
 
-def column(module: Any, channel: int) -> Tensor:
-    """A view of the weights with which ``module`` reads one of its input channels."""
-    weight = module.weight.detach()
+def column(module: Any, weight: Tensor, channel: int) -> Tensor:
+    """Of the ``weight`` of ``module``, a view of what it reads one of its input channels with."""
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return weight[channel]
     if grouped(module):

@@ -13,6 +13,7 @@ from splinelib.hooks import Inputs
 from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.layer import Layer
 from splinelib.layers.network import Ignore, eager, ignored, read_layers
+from splinelib.pruning.cut import cut_of, is_cut
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.report import attach, report
@@ -86,6 +87,8 @@ def prune(
         example = example_inputs if isinstance(example_inputs, Tensor) else None
         data = calibration_images(model, data, example)
     model = smaller = eager(model)
+    if is_cut(model):
+        cut_of(model)  # which refuses a network that was changed since
     names = sorted(ignored(model, ignore))
     for step in range(int(steps)):
         layers = read_layers(smaller, example_inputs, names)

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from splinelib.checks import checked
+from splinelib.checks import check_fields, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import Inputs
-from splinelib.pruning.cut import cut_of, is_cut
+from splinelib.pruning.cut import REPORT, cut_of, held_cut, is_cut
 from splinelib.pruning.flops import cost
 from splinelib.pruning.latency import measure_latency
-
-_PLACE = "_splinelib_report"
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,9 @@ class Report:
     parameters: tuple[int, int]
     flops: tuple[int, int]
     latency: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __str__(self) -> str:
         """The table."""
@@ -64,8 +65,8 @@ def report(dense: nn.Module, pruned: nn.Module, example_inputs: Inputs, latency:
     parameters      22     12   55%
     FLOPs           32     16   50%
     """
-    cut = cut_of(pruned)
-    gone = cut_of(dense).selection if is_cut(dense) else {}
+    cut = held_cut(pruned)
+    gone = held_cut(dense).selection if is_cut(dense) else {}
     units = {
         name: (count - len(gone.get(name, [])), count - len(cut.selection.get(name, [])))
         for name, count in cut.units.items()
@@ -82,7 +83,7 @@ def report(dense: nn.Module, pruned: nn.Module, example_inputs: Inputs, latency:
 
 @checked
 def report_of(pruned: nn.Module) -> Report:
-    """The report that comes with what :func:`splinelib.prune` gives.
+    """The report that comes with what :func:`splinelib.prune` gives, and with what was loaded of it.
 
     Raises :class:`SettingError` for another network: :func:`report` tells of any two.
 
@@ -91,14 +92,19 @@ def report_of(pruned: nn.Module) -> Report:
     {'0': (4, 2)}
     """
     cut_of(pruned)
-    if not hasattr(pruned, _PLACE):
+    if not has_report(pruned):
         raise SettingError(
             f"no report comes with this {type(pruned).__name__}: call report with the network before as well"
         )
-    return getattr(pruned, _PLACE)
+    return getattr(pruned, REPORT)
+
+
+def has_report(pruned: nn.Module) -> bool:
+    """Whether the network carries a report."""
+    return hasattr(pruned, REPORT)
 
 
 def attach(pruned: nn.Module, found: Report) -> nn.Module:
     """``pruned``, which from now on carries a report."""
-    setattr(pruned, _PLACE, found)
+    setattr(pruned, REPORT, found)
     return pruned

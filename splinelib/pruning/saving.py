@@ -1,4 +1,4 @@
-"""Networks in files: weights in safetensors, and what was cut beside them as JSON. Nothing is unpickled.
+"""Networks in files: weights in safetensors, what was cut and its report beside them as JSON. Nothing is unpickled.
 
 Needs safetensors: ``pip install splinelib[prune]``.
 """
@@ -17,6 +17,7 @@ from splinelib.files import atomic_path, file_errors, sha256_of
 from splinelib.hooks import duplicate
 from splinelib.layers.network import check_real, eager
 from splinelib.pruning.cut import Channels, Cut, cut_of, is_cut
+from splinelib.pruning.report import Report, attach, has_report, report_of
 
 SCHEMA = 1
 _KEY = "splinelib"
@@ -24,14 +25,14 @@ _KEY = "splinelib"
 
 @checked
 def save(model: nn.Module, path: str | Path) -> None:
-    """Write a network's parameters and buffers, and what was cut from it, to a safetensors file.
+    """Write a network's parameters and buffers, what was cut from it, and its report to a safetensors file.
 
     Args:
         model: any network; what was cut comes with those that :func:`splinelib.prune` or ``remove_units`` has given.
         path: of the file; an older one there is replaced once the new one is whole.
 
     Raises :class:`FileError` where the file cannot be written, :class:`SettingError` for a state that is no plain
-    tensor.
+    tensor, and for a pruned network that ``compact_streams`` or ``fuse_norms`` has changed since.
 
     >>> import tempfile
     >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -61,7 +62,8 @@ def save(model: nn.Module, path: str | Path) -> None:
         name: value.detach().cpu().contiguous().clone() for name, value in state.items() if name not in shared
     }
     cut = dataclasses.asdict(cut_of(model)) if is_cut(model) else None
-    text = json.dumps({"schema": SCHEMA, "cut": cut, "shared": shared})
+    told = dataclasses.asdict(report_of(model)) if has_report(model) else None
+    text = json.dumps({"schema": SCHEMA, "cut": cut, "shared": shared, "report": told})
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, {_KEY: text, "digest": _digest(text, tensors)})
@@ -75,7 +77,7 @@ def save(model: nn.Module, path: str | Path) -> None:
 
 @checked
 def load(path: str | Path, into: nn.Module) -> nn.Module:
-    """The network that :func:`save` wrote: a copy of ``into``, cut alike, with the weights in the file.
+    """The network that :func:`save` wrote: a copy of ``into``, cut alike, with the weights and the report in the file.
 
     Args:
         path: of the file.
@@ -97,7 +99,7 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
     into = eager(into)
     check_real(into)
     with file_errors(path, "read"):
-        cut, tensors = _read(path)
+        cut, told, tensors = _read(path)
     smaller = duplicate(into) if cut is None else cut.apply_to(into)
     try:
         smaller.load_state_dict(tensors)
@@ -106,7 +108,7 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
             f"{path} is of another network than this {type(into).__name__} ({' '.join(str(error).split())}): give a "
             "dense network of the same architecture"
         ) from error
-    return smaller
+    return smaller if told is None else attach(smaller, told)
 
 
 def _file(path: str | Path) -> Path:
@@ -115,8 +117,8 @@ def _file(path: str | Path) -> Path:
     return Path(path)
 
 
-def _read(path: Path) -> tuple[Cut | None, dict[str, Tensor]]:
-    """What was cut from the network, and its tensors, the shared ones under each of their names."""
+def _read(path: Path) -> tuple[Cut | None, Report | None, dict[str, Tensor]]:
+    """What was cut from the network, its report, and its tensors, the shared ones under each of their names."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -139,7 +141,7 @@ def _read(path: Path) -> tuple[Cut | None, dict[str, Tensor]]:
                 f"{path} is of schema {schema}, this splinelib knows {SCHEMA}: update splinelib"
             )
         tensors |= {name: tensors[source] for name, source in shared.items()}
-        return _cut(held["cut"]), tensors
+        return _cut(held["cut"]), _report(held.get("report")), tensors
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SettingError) as error:
         raise DamagedError(
             f"{path} says nothing sound of what was cut ({type(error).__name__}: {error})"
@@ -150,6 +152,14 @@ def _cut(cut: Any) -> Cut | None:
     if cut is None:
         return None
     return Cut(cut["selection"], cut["units"], [Channels(**part) for part in cut["channels"]])
+
+
+def _report(told: Any) -> Report | None:
+    if told is None:
+        return None
+    units = {name: tuple(pair) for name, pair in told["units"].items()}
+    latency = told["latency"] and tuple(told["latency"])
+    return Report(units, tuple(told["parameters"]), tuple(told["flops"]), latency)
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

@@ -19,6 +19,7 @@ from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed, Side
 from splinelib.layers.probe import noise
 from splinelib.layers.units import components, read_streams
+from splinelib.pruning.cut import changed
 
 Pairs = Sequence[tuple[str, str]]
 """Names of modules, and of those that alone read them."""
@@ -33,8 +34,8 @@ def compact_streams(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     It computes the same. Channels of a stream that no module reads are removed, with what writes them. The others are
     put into such an order that the channels of each selection are neighbours, which a slice reads without an index:
     possible wherever at most two different selections read a stream. Each selection moves in front of its batch norm,
-    which then norms what is kept. Compact last: what was cut (:func:`splinelib.pruning.cut_of`) is that of the network
-    as it was, so save the state of a compact one and load it into
+    which then norms what is kept. Compact last: what was cut (:func:`splinelib.pruning.cut_of`) fits the network as it
+    was, so take the cut, or save, before. The state of a compact network that was trained fits
     ``compact_streams(cut.apply_to(fresh), example_inputs)``.
 
     Args:
@@ -59,7 +60,9 @@ def compact_streams(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     arranged = _arranged(model, kept)
     pairs = [pair for pair in follows(model, example_inputs).items() if _selects(arranged, *pair)]
     whole = duplicate(arranged).double()
-    return _in_front(arranged, [pair for pair in pairs if same(whole, _in_front(whole, [pair]), inputs)])
+    pairs = [pair for pair in pairs if same(whole, _in_front(whole, [pair]), inputs)]
+    compact = _in_front(arranged, pairs)
+    return changed(compact, "compact_streams") if kept or pairs else compact
 
 
 def _disturbed(inputs: Inputs) -> Inputs:

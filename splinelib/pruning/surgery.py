@@ -18,7 +18,7 @@ from splinelib.layers import cutting
 from splinelib.layers.fit import layers_of
 from splinelib.layers.groups import channel_groups, grouped, leaves_groups_equal
 from splinelib.layers.images import check_inputs
-from splinelib.layers.kinds import axis_of, over_channels
+from splinelib.layers.kinds import axis_of, over_channels, redirect, weight_norm
 from splinelib.layers.layer import Layer, Part
 from splinelib.layers.network import eager
 from splinelib.pruning.cut import remove_channels
@@ -124,7 +124,7 @@ def mask_units(
             found = cutting.found(masked, name)
             if isinstance(found, Tensor):
                 found.movedim(dim, 0)[channels] = 0
-            else:
+            elif isinstance(found, nn.Module):
                 _silence(found, channels, writes)
     return masked
 
@@ -139,14 +139,25 @@ def _silence(module: Any, channels: list[int], writes: bool) -> None:
         return
     for name, tensor in module._parameters.items():
         axis = None if tensor is None else axis_of(module, name, writes)
-        if axis is None:
-            continue
-        if grouped(module) and axis == 1:  # which holds the channels of one group
-            size = tensor.shape[1]
-            for channel in channels:
-                tensor.chunk(module.groups)[channel // size][:, channel % size] = 0
+        if axis is not None:
+            _zero(module, tensor, axis, channels)
+    if norm := weight_norm(module):
+        axis = axis_of(module, "weight", writes)
+        if axis == norm[0].dim:  # a direction of zeros would have no length
+            _zero(module, norm.original0, axis, channels)
         else:
-            tensor.movedim(axis, 0)[channels] = 0
+            redirect(norm, _zero(module, norm.original1.clone(), axis, channels))
+
+
+def _zero(module: Any, tensor: Tensor, axis: Any, channels: list[int]) -> Tensor:
+    """Zero a module's channels along an axis of one of its tensors, in place."""
+    if grouped(module) and axis == 1:  # which holds the channels of one group
+        size = tensor.shape[1]
+        for channel in channels:
+            tensor.chunk(module.groups)[channel // size][:, channel % size] = 0
+    else:
+        tensor.movedim(axis, 0)[channels] = 0
+    return tensor
 
 
 def _checked(layers: Sequence[Layer], selection: Units) -> Selection:
