@@ -36,8 +36,8 @@ _GROWS = {
     kernel.MORE_LOG_BITS: "log_bits",
 }
 # Depth at which subtrees are shared out: enough of them to balance, few enough that all threads can afford to
-# walk the top of the tree.
-_SHARED_DEPTH = 9
+# walk the top of the tree; less deep for networks of so many lanes, where regions are few and dear.
+_SHARED_DEPTH, _SHARED_DEPTH_DEAR, _DEAR = 9, 4, 300_000
 _CHUNK_REGIONS = 1 << 15
 # Compiled code hands back control after about this many lanes' work (nodes times lanes): seconds at most, so that
 # an interrupt is heard also where a single region is dear.
@@ -113,6 +113,11 @@ class Progress:
                     f"max_regions={self.wanted.max_regions}; {advice}"
                 )
             if self.bytes > self.wanted.max_bytes:
+                if not self.regions:
+                    raise LimitError(
+                        f"partition: the search of this network works in {self.bytes} bytes for a thread, more than "
+                        f"max_bytes={self.wanted.max_bytes}; raise the limit, or give smaller inputs"
+                    )
                 raise LimitError(
                     f"partition: {self.regions} regions, covering {share}, take {self.bytes} bytes, more than "
                     f"max_bytes={self.wanted.max_bytes}; {advice}"
@@ -221,9 +226,10 @@ class Job:
     def _advance(self, state: State, chunk: Chunk, thread: int, budget: int) -> int:
         """Search on; the first time open the root."""
         threads = self.wanted.threads
+        top = _SHARED_DEPTH if len(self.network.program.slope) < _DEAR else _SHARED_DEPTH_DEAR
         status: int = kernel.advance(
             table_of(self.network.program), table_of(state), table_of(chunk), len(self.polygon),
-            _SHARED_DEPTH if threads > 1 else 0, threads, thread, budget, self.wanted.codes, self.wanted.polygons,
+            top if threads > 1 else 0, threads, thread, budget, self.wanted.codes, self.wanted.polygons,
         )  # fmt: skip
         return status
 
@@ -232,8 +238,17 @@ def _affordable_threads(network: Network, polygon: Floats, wanted: Wanted) -> in
     """So many threads that their working memory leaves half of ``max_bytes`` for results; what is found is the same."""
     if wanted.threads == 1:
         return 1
-    each = state_bytes(new_state(network, polygon, np.zeros(1, dtype=np.int64)))
-    return max(1, min(wanted.threads, wanted.max_bytes // (2 * each)))
+    return max(1, min(wanted.threads, wanted.max_bytes // (2 * _thread_bytes(network, polygon))))
+
+
+def _thread_bytes(network: Network, polygon: Floats) -> int:
+    return state_bytes(new_state(network, polygon, np.zeros(1, dtype=np.int64)))
+
+
+def working_bytes(network: Network, polygon: Floats, wanted: Wanted) -> int:
+    """Memory of the network and of the threads that search it, in bytes."""
+    threads = _affordable_threads(network, polygon, wanted)
+    return sum(array.nbytes for array in network.program) + threads * _thread_bytes(network, polygon)
 
 
 def _chunk_size(network: Network, wanted: Wanted) -> int:
