@@ -75,7 +75,7 @@ def test_a_point_outside_or_where_too_many_regions_meet():
 
 def test_memory_and_time_are_said_before_the_first_look(monkeypatch):
     seen = looks(monkeypatch)
-    with pytest.raises(LimitError, match="bytes for a thread, more than max_bytes=1000; raise the limit"):
+    with pytest.raises(LimitError, match="alone takes .* bytes, more than max_bytes=1000; raise the limit"):
         zoom_to(network(), WHERE, POINT, 20, max_bytes=1000)
     zoom_to(network(), WHERE, POINT, 20, progress=True)
     assert seen[-1][1].startswith("zoom (at most 0 s, 0.0 GB)")

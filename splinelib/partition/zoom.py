@@ -41,8 +41,8 @@ def zoom_to(
 
     The polygon is shrunk towards the point. It is the answer where a whole slice has more regions than could be held:
     the network is read once, its units' lines in the point's region tell how large the part may be, and one look or a
-    few, none beyond so many regions, make sure. Each region takes at most about one pass through the network: 1 s on
-    torchvision's ResNet-18 at 224 px, which takes 4 GB.
+    few, none beyond so many regions, make sure. A region takes at most about one pass through the network: on one core
+    0.3 s on torchvision's ResNet-18 at 224 px, once it is read, which takes 18 s and 3.6 GB.
 
     Args:
         max_bytes: limit on the working memory, checked before the first look.
@@ -118,18 +118,18 @@ def _gauges(network: Network, place: Floats, polygon: Floats, regions: int) -> t
         order = np.argsort(gauge)[: min(regions, _LINES) + 1]
         end = gauge[order[-1]] if len(order) > min(regions, _LINES) else math.inf
         near = order[gauge[order] < end]
-        i, j = np.triu_indices(len(near), 1)
-        a, b, c = a[near], b[near], here[near]
-        across = np.stack([b[i] * c[j] - b[j] * c[i], c[i] * a[j] - c[j] * a[i]]) / (
-            a[i] * b[j] - a[j] * b[i]
-        )
-        step = np.roll(corners, -1, axis=0) - corners
-        outward = np.stack([step[:, 1], -step[:, 0]]) / (
-            corners[:, 0] * step[:, 1] - corners[:, 1] * step[:, 0]
-        )
-        crossing = np.fmax.reduce(outward.T @ across)
+        crossing = _crossings(a[near], b[near], here[near], corners)
     found = np.concatenate([gauge[near], crossing[crossing >= 0]])
     return np.concatenate([[0.0], np.sort(found[found < end]), [end]]), seconds
+
+
+def _crossings(a: Floats, b: Floats, c: Floats, corners: Floats) -> Floats:
+    """Shares at which the crossings of lines ``a x + b y + c = 0`` come in; seen from the point, as the corners."""
+    i, j = np.triu_indices(len(a), 1)
+    across = np.stack([b[i] * c[j] - b[j] * c[i], c[i] * a[j] - c[j] * a[i]]) / (a[i] * b[j] - a[j] * b[i])
+    (x, y), (step_x, step_y) = corners.T, (np.roll(corners, -1, axis=0) - corners).T
+    outward = np.stack([step_y, -step_x], axis=1) / (x * step_y - y * step_x)[:, None]
+    return np.fmax.reduce(outward @ across)
 
 
 def _lines(p: Program, coefficients: Floats, active: NDArray[np.bool_]) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from splinelib.errors import LimitError
 from splinelib.partition.engine import kernel
-from splinelib.partition.engine.layout import Floats
+from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.pointers import table_of
 from splinelib.partition.engine.program import Network
 from splinelib.partition.engine.state import (
@@ -42,7 +42,6 @@ _CHUNK_REGIONS = 1 << 15
 # Compiled code hands back control after about this many lanes' work (nodes times lanes): seconds at most, so that
 # an interrupt is heard also where a single region is dear.
 _LANES_A_CALL = 50_000_000
-
 
 # So many lanes' work is done before there are threads: to start them costs more than a small network takes.
 _LANES_ALONE = 2_000_000
@@ -113,14 +112,11 @@ class Progress:
                     f"max_regions={self.wanted.max_regions}; {advice}"
                 )
             if self.bytes > self.wanted.max_bytes:
+                what, limit = f"{self.regions} regions, covering {share}, take", self.wanted.max_bytes
                 if not self.regions:
-                    raise LimitError(
-                        f"partition: the search of this network works in {self.bytes} bytes for a thread, more than "
-                        f"max_bytes={self.wanted.max_bytes}; raise the limit, or give smaller inputs"
-                    )
+                    what, advice = "the search of this network alone takes", "raise the limit"
                 raise LimitError(
-                    f"partition: {self.regions} regions, covering {share}, take {self.bytes} bytes, more than "
-                    f"max_bytes={self.wanted.max_bytes}; {advice}"
+                    f"partition: {what} {self.bytes} bytes, more than max_bytes={limit}; {advice}"
                 )
 
 
@@ -190,13 +186,13 @@ class Job:
         chunk = new_chunk(
             self.network, min(size, _FIRST_REGIONS), self.wanted.codes, self.wanted.outputs, len(self.polygon)
         )
-        lanes, alone = len(self.network.program.slope), True
-        self._advance(state, chunk, thread, 0)
+        tables = [table_of(arrays) for arrays in (self.network.program, state, chunk)]
+        self._advance(tables, thread, 0)
         self._check_lines(state)
-        status, filled = kernel.FLUSH, 0
+        status, filled, lanes, alone = kernel.FLUSH, 0, len(self.network.program.slope), True
         while status != kernel.DONE and not self.shared.stop.is_set():
             budget = max(8, (_LANES_ALONE if alone else _LANES_A_CALL) // lanes)
-            status = self._advance(state, chunk, thread, budget)
+            status = self._advance(tables, thread, budget)
             if alone and status == kernel.PAUSED:
                 alone = False
                 yield None
@@ -204,6 +200,7 @@ class Job:
             if status in _GROWS:
                 before = state_bytes(state)
                 state = grown(state, _GROWS[status])
+                tables[1] = table_of(state)
                 self.shared.add(0, state_bytes(state) - before, 0.0)
                 continue
             count, corners = int(state.register[REGIONS]), int(state.register[VERTICES])
@@ -222,13 +219,14 @@ class Job:
                 chunk = new_chunk(
                     self.network, size, self.wanted.codes, self.wanted.outputs, len(self.polygon)
                 )
+                tables[2] = table_of(chunk)
 
-    def _advance(self, state: State, chunk: Chunk, thread: int, budget: int) -> int:
-        """Search on; the first time open the root."""
+    def _advance(self, tables: list[Ints], thread: int, budget: int) -> int:
+        """Search on with the tables of network, state and chunk; the first time open the root."""
         threads = self.wanted.threads
         top = _SHARED_DEPTH if len(self.network.program.slope) < _DEAR else _SHARED_DEPTH_DEAR
         status: int = kernel.advance(
-            table_of(self.network.program), table_of(state), table_of(chunk), len(self.polygon),
+            *tables, len(self.polygon),
             top if threads > 1 else 0, threads, thread, budget, self.wanted.codes, self.wanted.polygons,
         )  # fmt: skip
         return status
@@ -270,8 +268,8 @@ def _cut(
     keep = count if wanted.polygons else 0
     others = corners if len(chunk.other) else 0
     (centre_x, centre_y), radius = network.centre, network.radius
-    sizes = dict.fromkeys(("x", "y", "lane"), corners) | {"other": others}
-    sizes["outputs"] = 0 if drop_outputs else keep
+    sizes = dict.fromkeys(("x", "y", "lane"), corners)
+    sizes |= {"other": others, "outputs": 0 if drop_outputs else keep}
     parts: list[Any] = [array[: sizes.get(name, keep)] for name, array in chunk._asdict().items()]
     arrays = _copied(parts)
     for array, centre in ((arrays.x, centre_x), (arrays.y, centre_y)):
