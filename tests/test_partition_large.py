@@ -1,4 +1,4 @@
-"""Partitions in parts, the part around a point, and networks that are not read twice."""
+"""Partitions in parts, and networks that are not read twice."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from splinelib.errors import SettingError
-from splinelib.partition import Slice2D, compute_partition, count_regions, stream_partition, zoom_to
+from splinelib.partition import Slice2D, compute_partition, count_regions, stream_partition
 from splinelib.partition.engine.memo import content_of
 from splinelib.partition.engine.program import compile_network
 from splinelib.partition.engine.reader import read_layout
@@ -52,26 +51,27 @@ def test_errors_of_the_search_reach_the_loop(monkeypatch):
         list(stream_partition(network(), WHERE, threads=2))
 
 
-@pytest.mark.parametrize("regions", [1, 20, 150])
-def test_zooming_stops_at_so_many_regions(regions):
-    model, point = network(), (0.21, -0.13)
-    part = zoom_to(model, WHERE, point, regions)
-    found = compute_partition(model, part)
-    assert regions / 2 <= len(found) <= regions
-    assert found.locate([point])[0] >= 0
-    assert part.area < WHERE.area
+def test_an_interrupt_leaves_what_was_found_if_a_part_is_wanted(monkeypatch):
+    def interrupted(work, threads, shared, bar):
+        add = shared.add
 
+        def stop(*counts):
+            add(*counts)
+            if counts[0]:
+                shared.stop.set()
 
-def test_a_slice_with_few_regions_stays_as_it_is():
-    assert zoom_to(network(), WHERE, (0, 0), 10**6).area == WHERE.area
+        shared.add = stop
+        work(0)
+        raise KeyboardInterrupt
 
-
-def test_a_point_outside_or_where_too_many_regions_meet():
-    with pytest.raises(SettingError, match="within the slice"):
-        zoom_to(network(), WHERE, (2.0, 0.0))
-    star = nn.Sequential(nn.Linear(2, 40, bias=False), nn.ReLU())
-    with pytest.raises(SettingError, match="regions meet in the point"):
-        zoom_to(star, WHERE, (0.0, 0.0), 10)
+    model = network(256)
+    whole = compute_partition(model, WHERE, threads=1)
+    monkeypatch.setattr("splinelib.partition.engine.search._run_threads", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compute_partition(model, WHERE, threads=1)
+    part = compute_partition(model, WHERE, threads=1, partial=True)
+    assert 0 < len(part) < len(whole)
+    assert set(part.key) <= set(whole.key)
 
 
 def readings(monkeypatch):

@@ -17,7 +17,6 @@ from splinelib.partition.export import save_partition as save_partition
 from splinelib.partition.export import write_geojson as write_geojson
 from splinelib.partition.kept import kept_units as kept_units
 from splinelib.partition.large import stream_partition as stream_partition
-from splinelib.partition.large import zoom_to as zoom_to
 from splinelib.partition.levels import LevelSet as LevelSet
 from splinelib.partition.levels import level_set as level_set
 from splinelib.partition.measures import Change as Change
@@ -52,3 +51,4 @@ from splinelib.partition.topology import topology as topology
 from splinelib.partition.trace import Trace as Trace
 from splinelib.partition.trace import trace_boundary as trace_boundary
 from splinelib.partition.viewer import write_html as write_html
+from splinelib.partition.zoom import zoom_to as zoom_to

@@ -189,12 +189,13 @@ def compute_partition(
         boundary: compute the decision boundary; the model's output must then be one vector of scores. A single score
             is that of class 1 against 0 for class 0: its zero level set.
         max_regions, max_bytes: limits on the number of regions and on the memory for results and search.
-        partial: where a limit is reached return the regions that were found by then, as many as it allows and those
-            that tipped it (up to 16 MB a thread). Which ones hangs on the search, on several threads on chance.
+        partial: where a limit is reached, or you interrupt (Ctrl-C), return the regions that were found by then, as
+            many as it allows and those that tipped it (up to 16 MB a thread). Which ones hangs on the search, on
+            several threads on chance.
             ``Partition.covered`` says how much of the slice they fill.
         threads: by default as many as this process may use; fewer where their working memory, a part for each, would
             take more than half of ``max_bytes``.
-        progress: show a bar of the area done.
+        progress: show a bar of the area done, with the time left.
 
     Raises:
         UnsupportedModuleError: names the module, its type and path.
@@ -209,7 +210,9 @@ def compute_partition(
     network = compile_network(model, slice.plane, outputs or boundary, scores=boundary)
     wanted = Wanted(True, codes, outputs or boundary, max_regions, max_bytes, threads, partial)
     reduce = functools.partial(find_segments, lanes=len(network.program.slope)) if boundary else None
-    pieces = search(network, slice.polygon, wanted, progress, reduce, drop_outputs=not outputs)
+    pieces = search(
+        network, slice.polygon, wanted, "partition" if progress else "", reduce, drop_outputs=not outputs
+    )
     return joined(slice, network, pieces, codes, outputs, boundary)
 
 
@@ -254,7 +257,7 @@ def count_regions(
     """
     network = compile_network(model, slice.plane, False)
     wanted = Wanted(polygons=False, max_regions=max_regions, threads=thread_count(threads))
-    pieces = search(network, slice.polygon, wanted, progress)
+    pieces = search(network, slice.polygon, wanted, "regions" if progress else "")
     return sum(piece.regions for piece in pieces)
 
 

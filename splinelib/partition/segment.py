@@ -73,7 +73,7 @@ def compute_segment(
     plane = segment.plane
     network = compile_network(model, plane, outputs)
     wanted = Wanted(codes=codes, outputs=outputs, max_regions=max_regions, threads=thread_count(threads))
-    pieces = search(network, plane.polygon, wanted, progress)
+    pieces = search(network, plane.polygon, wanted, "segment" if progress else "")
     x, y, lane, corners = (
         np.concatenate([getattr(p.held, name) for p in pieces]) for name in ("x", "y", "lane", "corners")
     )

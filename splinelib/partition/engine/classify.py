@@ -7,7 +7,7 @@ from splinelib.partition.engine.geometry import INNER, extents, winner_on
 from splinelib.partition.engine.layout import LINEAR, MAX
 from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.rounding import RELATIVE, cheap_error, sharpen
-from splinelib.partition.engine.spread import decide, save, spread
+from splinelib.partition.engine.spread import decide, spread, spread_cell
 from splinelib.partition.engine.state import CHORD_AT, LOG_BITS_AT, READY, TODO, WINDOW_AT
 
 INACTIVE, ACTIVE, CROSSES, DOUBTFUL = range(4)
@@ -37,23 +37,28 @@ def _clear(s, lane, a, b, d, i):  # type: ignore[no-untyped-def]
 
 
 @njit(**INNER)
-def _read_signs(bounds, peak, noise, a, b, d, low, high, tolerance, sign):  # type: ignore[no-untyped-def]
-    """What can be said of each unit's sign with cheap error bounds, in loops without branches."""
+def _read_signs(bounds, peak, noise, a, b, d, low, high, error, tolerance, sign):  # type: ignore[no-untyped-def]
+    """What can be said of each unit's sign with cheap error bounds, in loops without branches; returns the largest."""
     n, (constant, by_peak, by_noise) = len(a), bounds
     for i in range(n):
         size = abs(a[i]) + abs(b[i]) + abs(d[i])
-        tolerance[i] = RELATIVE * size + (constant[i] + by_peak[i] * peak + by_noise[i] * noise)
+        error[i] = constant[i] + by_peak[i] * peak + by_noise[i] * noise
+        tolerance[i] = RELATIVE * size + error[i]
     for i in range(n):
         above, below = high[i] > tolerance[i], low[i] < -tolerance[i]
         reaches = (low[i] < tolerance[i]) & (high[i] >= -tolerance[i]) & ((low[i] < 0.0) | (high[i] > 0.0))
         sign[i] = CROSSES if above & below else (DOUBTFUL if reaches else (ACTIVE if above else INACTIVE))
+    most = sign[0]
+    for i in range(n):
+        most = max(most, sign[i])
+    return most
 
 
 @njit(**INNER)
-def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
-    """What :func:`.decide` does, for all units of a cell whose sign is clear; without branches that go either way."""
+def _decide_all(p, s, cell, sign, a, b, d, error, keep_code):  # type: ignore[no-untyped-def]
+    """What :func:`.decide` does, for all units of a cell whose sign is clear; in loops without branches."""
     r, n, first, active_key = s.register, len(sign), p.cell_lane[cell], np.uint64(0)
-    key, slopes = part(p.key, first, n), part(p.slope, first, n)
+    key = part(p.key, first, n)
     for i in range(n):
         active_key ^= key[i] if sign[i] == ACTIVE else np.uint64(0)
     s.hash[0] ^= active_key
@@ -66,39 +71,35 @@ def _decide_all(p, s, cell, sign, keep_code):  # type: ignore[no-untyped-def]
                 r[LOG_BITS_AT] += 1
     if p.out_start[first + n] == p.out_start[first]:
         return
-    # What adds nothing to a dense cell need not be queued for it.
-    target, todo, silent = p.dense_target[cell], r[TODO], 0
-    decided, gain = part(s.decided, first, n), part(s.gain, first, n)
+    gain, slope, clear = part(s.gain, first, n), part(p.slope, first, n), np.int64(0)
     for i in range(n):
-        slope = 1.0 if sign[i] == ACTIVE else slopes[i]
-        queued = target < 0 or slope != 0.0
-        decided[i], gain[i] = first + i, slope
+        gain[i] = 1.0 if sign[i] == ACTIVE else slope[i]
+        gain[i] = gain[i] if sign[i] <= ACTIVE else 0.0
+        clear += sign[i] <= ACTIVE
+    if p.dense_target[cell] >= 0:
+        spread_cell(p, s, cell, gain, a, b, d, error, clear)
+        return
+    todo = r[TODO]
+    for i in range(n):
         s.todo_lane[todo] = s.todo_head[todo] = first + i
-        s.todo_slope[todo] = slope
-        todo += (sign[i] <= ACTIVE) & queued
-        silent += (sign[i] <= ACTIVE) & (not queued)
+        s.todo_slope[todo] = gain[i]
+        todo += sign[i] <= ACTIVE
     r[TODO] = todo
-    if silent > 0:
-        save(p, s, target)
-        s.waiting[target] -= silent
-        if s.waiting[target] == 0:
-            s.ready[r[READY]] = target
-            r[READY] += 1
 
 
 @njit(**INNER)
 def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
     """Decide or keep each unit but those in doubt; returns whether there are any."""
-    first, doubtful, n = p.cell_lane[cell], False, len(a)
-    tolerance, sign = part(s.sizes, 0, n), part(s.sign, 0, n)
+    first, n = p.cell_lane[cell], len(a)
+    tolerance, error, sign = part(s.sizes, 0, n), part(s.squares, 0, n), part(s.sign, 0, n)
     bounds = part(p.bounds[0], first, n), part(p.bounds[1], first, n), part(p.bounds[2], first, n)
-    _read_signs(bounds, s.peak[cell], s.noise[cell], a, b, d, s.low, s.high, tolerance, sign)
-    for i in range(n):
-        if sign[i] == CROSSES:
-            keep(s, a[i], b[i], d[i], s.low[i], s.high[i], tolerance[i], first + i)
-        doubtful = doubtful or sign[i] == DOUBTFUL
-    _decide_all(p, s, cell, sign, keep_code)
-    return doubtful
+    most = _read_signs(bounds, s.peak[cell], s.noise[cell], a, b, d, s.low, s.high, error, tolerance, sign)
+    if most >= CROSSES:
+        for i in range(n):
+            if sign[i] == CROSSES:
+                keep(s, a[i], b[i], d[i], s.low[i], s.high[i], tolerance[i], first + i)
+    _decide_all(p, s, cell, sign, a, b, d, error, keep_code)
+    return most == DOUBTFUL
 
 
 @njit(**INNER)

@@ -114,7 +114,7 @@ def _pass(p, c, active, e, decide, sharp, x, y):  # type: ignore[no-untyped-def]
         e.square[:] = 0.0
     key, doubtful = np.uint64(0), False
     for cell in range(len(p.cell_kind)):
-        first, start, width = p.cell_lane[cell], p.cell_address[cell], p.cell_width[cell]
+        first, start, width = np.int64(p.cell_lane[cell]), p.cell_address[cell], np.int64(p.cell_width[cell])
         kind = p.cell_kind[cell]
         doubtful = _bound(p, c, e, cell, sharp) or doubtful
         if kind == MAX:
@@ -150,7 +150,7 @@ def evaluate(program, c, active, errors, decide, x, y):  # type: ignore[no-untyp
 
     With ``decide`` the units are read off at (x, y) and noted in ``active``, else they are taken from there.
     """
-    key, _ = _pass(view_program(program), c, active, _view_errors(errors), decide, True, x, y)
+    key, _ = _pass(view_program(program), c, active, _view_errors(errors), decide, len(c) > 0, x, y)
     return key
 
 
@@ -160,8 +160,8 @@ def scan(program, c, active, errors, points, classes, on, off):  # type: ignore[
     p, e = view_program(program), _view_errors(errors)
     for k in range(len(points)):
         # Sharp bounds only where the cheap ones do not do.
-        sharp = False
-        while _pass(p, c, active, e, True, sharp, points[k, 0], points[k, 1])[1] and not sharp:
+        sharp = k < 0
+        while _pass(p, c, active, e, k >= 0, sharp, points[k, 0], points[k, 1])[1] and not sharp:
             sharp = True
         best = -np.inf
         for i in range(len(p.output_address)):

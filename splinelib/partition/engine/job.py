@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from splinelib.errors import LimitError
 from splinelib.partition.engine import kernel
-from splinelib.partition.engine.layout import Floats
+from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.pointers import table_of
 from splinelib.partition.engine.program import Network
 from splinelib.partition.engine.state import (
@@ -36,13 +36,12 @@ _GROWS = {
     kernel.MORE_LOG_BITS: "log_bits",
 }
 # Depth at which subtrees are shared out: enough of them to balance, few enough that all threads can afford to
-# walk the top of the tree.
-_SHARED_DEPTH = 9
+# walk the top of the tree; less deep for networks of so many lanes, where regions are few and dear.
+_SHARED_DEPTH, _SHARED_DEPTH_DEAR, _DEAR = 9, 4, 300_000
 _CHUNK_REGIONS = 1 << 15
 # Compiled code hands back control after about this many lanes' work (nodes times lanes): seconds at most, so that
 # an interrupt is heard also where a single region is dear.
 _LANES_A_CALL = 50_000_000
-
 
 # So many lanes' work is done before there are threads: to start them costs more than a small network takes.
 _LANES_ALONE = 2_000_000
@@ -113,9 +112,11 @@ class Progress:
                     f"max_regions={self.wanted.max_regions}; {advice}"
                 )
             if self.bytes > self.wanted.max_bytes:
+                what, limit = f"{self.regions} regions, covering {share}, take", self.wanted.max_bytes
+                if not self.regions:
+                    what, advice = "the search of this network alone takes", "raise the limit"
                 raise LimitError(
-                    f"partition: {self.regions} regions, covering {share}, take {self.bytes} bytes, more than "
-                    f"max_bytes={self.wanted.max_bytes}; {advice}"
+                    f"partition: {what} {self.bytes} bytes, more than max_bytes={limit}; {advice}"
                 )
 
 
@@ -185,13 +186,13 @@ class Job:
         chunk = new_chunk(
             self.network, min(size, _FIRST_REGIONS), self.wanted.codes, self.wanted.outputs, len(self.polygon)
         )
-        lanes, alone = len(self.network.program.slope), True
-        self._advance(state, chunk, thread, 0)
+        tables = [table_of(arrays) for arrays in (self.network.program, state, chunk)]
+        self._advance(tables, thread, 0)
         self._check_lines(state)
-        status, filled = kernel.FLUSH, 0
+        status, filled, lanes, alone = kernel.FLUSH, 0, len(self.network.program.slope), True
         while status != kernel.DONE and not self.shared.stop.is_set():
             budget = max(8, (_LANES_ALONE if alone else _LANES_A_CALL) // lanes)
-            status = self._advance(state, chunk, thread, budget)
+            status = self._advance(tables, thread, budget)
             if alone and status == kernel.PAUSED:
                 alone = False
                 yield None
@@ -199,6 +200,7 @@ class Job:
             if status in _GROWS:
                 before = state_bytes(state)
                 state = grown(state, _GROWS[status])
+                tables[1] = table_of(state)
                 self.shared.add(0, state_bytes(state) - before, 0.0)
                 continue
             count, corners = int(state.register[REGIONS]), int(state.register[VERTICES])
@@ -217,13 +219,15 @@ class Job:
                 chunk = new_chunk(
                     self.network, size, self.wanted.codes, self.wanted.outputs, len(self.polygon)
                 )
+                tables[2] = table_of(chunk)
 
-    def _advance(self, state: State, chunk: Chunk, thread: int, budget: int) -> int:
-        """Search on; the first time open the root."""
+    def _advance(self, tables: list[Ints], thread: int, budget: int) -> int:
+        """Search on with the tables of network, state and chunk; the first time open the root."""
         threads = self.wanted.threads
+        top = _SHARED_DEPTH if len(self.network.program.slope) < _DEAR else _SHARED_DEPTH_DEAR
         status: int = kernel.advance(
-            table_of(self.network.program), table_of(state), table_of(chunk), len(self.polygon),
-            _SHARED_DEPTH if threads > 1 else 0, threads, thread, budget, self.wanted.codes, self.wanted.polygons,
+            *tables, len(self.polygon),
+            top if threads > 1 else 0, threads, thread, budget, self.wanted.codes, self.wanted.polygons,
         )  # fmt: skip
         return status
 
@@ -232,8 +236,17 @@ def _affordable_threads(network: Network, polygon: Floats, wanted: Wanted) -> in
     """So many threads that their working memory leaves half of ``max_bytes`` for results; what is found is the same."""
     if wanted.threads == 1:
         return 1
-    each = state_bytes(new_state(network, polygon, np.zeros(1, dtype=np.int64)))
-    return max(1, min(wanted.threads, wanted.max_bytes // (2 * each)))
+    return max(1, min(wanted.threads, wanted.max_bytes // (2 * _thread_bytes(network, polygon))))
+
+
+def _thread_bytes(network: Network, polygon: Floats) -> int:
+    return state_bytes(new_state(network, polygon, np.zeros(1, dtype=np.int64)))
+
+
+def working_bytes(network: Network, polygon: Floats, wanted: Wanted) -> int:
+    """Memory of the network and of the threads that search it, in bytes."""
+    threads = _affordable_threads(network, polygon, wanted)
+    return sum(array.nbytes for array in network.program) + threads * _thread_bytes(network, polygon)
 
 
 def _chunk_size(network: Network, wanted: Wanted) -> int:
@@ -255,8 +268,8 @@ def _cut(
     keep = count if wanted.polygons else 0
     others = corners if len(chunk.other) else 0
     (centre_x, centre_y), radius = network.centre, network.radius
-    sizes = dict.fromkeys(("x", "y", "lane"), corners) | {"other": others}
-    sizes["outputs"] = 0 if drop_outputs else keep
+    sizes = dict.fromkeys(("x", "y", "lane"), corners)
+    sizes |= {"other": others, "outputs": 0 if drop_outputs else keep}
     parts: list[Any] = [array[: sizes.get(name, keep)] for name, array in chunk._asdict().items()]
     arrays = _copied(parts)
     for array, centre in ((arrays.x, centre_x), (arrays.y, centre_y)):

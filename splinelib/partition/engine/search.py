@@ -22,19 +22,20 @@ def search(
     network: Network,
     polygon: Floats,
     wanted: Wanted,
-    progress: bool = False,
+    progress: str = "",
     reduce: Callable[[Chunk, int], Any] | None = None,
     drop_outputs: bool = False,
 ) -> list[Piece]:
     """All regions of the network within ``polygon`` (the slice's coordinates), as pieces in no fixed order.
 
     Args:
+        progress: what a bar says in front; without it none is shown.
         reduce: called on each full chunk with the number of regions in it, in the thread that filled it.
         drop_outputs: the outputs are for ``reduce`` only.
 
     Raises:
         LimitError: ``wanted.max_regions`` or ``wanted.max_bytes`` is exceeded, and nothing is kept: none is wanted
-            in part, or none was found.
+            in part, or none was found. So it is with an interrupt from the keyboard.
     """
     job = Job.of(network, polygon, wanted, reduce, drop_outputs)
     found: list[list[Piece]] = [[] for _ in range(job.wanted.threads)]
@@ -45,7 +46,7 @@ def search(
             if piece is not None:
                 found[thread].append(piece)
 
-    with tqdm(total=100, unit="%", disable=not progress, desc="partition", leave=False) as bar:
+    with tqdm(total=100, unit="%", disable=not progress, desc=progress, leave=False) as bar:
         try:
             # The generator says None once, when what a small network takes is done.
             for piece in begun:
@@ -53,7 +54,7 @@ def search(
                     _run_threads(work, job.wanted.threads, job.shared, bar)
                     break
                 found[0].append(piece)
-        except LimitError:
+        except (LimitError, KeyboardInterrupt):
             if not wanted.partial or not any(found):
                 raise
     return [piece for pieces in found for piece in pieces]

@@ -6,6 +6,7 @@ from numba import njit
 from splinelib.partition.engine.geometry import INNER, add_row
 from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.rounding import cheap_error
+from splinelib.partition.engine.rows import add_rows
 from splinelib.partition.engine.state import LOG_AT, LOG_BITS_AT, LOG_DATA_AT, READY, SERIAL, TODO
 
 
@@ -85,26 +86,42 @@ def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped
 
 
 @njit(**INNER)
-def _add_eight(target, w, o, f):  # type: ignore[no-untyped-def]
-    """Add eight scaled rows of weights at once: one pass over the target instead of eight."""
-    n = len(target)
-    w0, w1, w2, w3 = w[o[0] : o[0] + n], w[o[1] : o[1] + n], w[o[2] : o[2] + n], w[o[3] : o[3] + n]
-    w4, w5, w6, w7 = w[o[4] : o[4] + n], w[o[5] : o[5] + n], w[o[6] : o[6] + n], w[o[7] : o[7] + n]
-    f0, f1, f2, f3, f4, f5, f6, f7 = f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7]
+def _add_to_dense(p, s, target, count, lanes, peak, noise):  # type: ignore[no-untyped-def]
+    """Add the noted rows, ``count`` of them, to a dense cell, and note that so many lanes that feed it are decided."""
+    r, width = s.register, p.cell_width[target]
+    save(p, s, target)
+    add_rows(
+        part(s.coefficients, p.cell_address[target], 3 * width), width, p.weights,
+        s.row_at, s.factor, len(s.row_at), count,
+    )  # fmt: skip
+    s.peak[target], s.noise[target] = max(s.peak[target], peak), max(s.noise[target], noise)
+    s.waiting[target] -= lanes
+    if s.waiting[target] == 0:
+        s.ready[r[READY]] = target
+        r[READY] += 1
+
+
+@njit(**INNER)
+def spread_cell(p, s, cell, gain, a, b, d, error, lanes):  # type: ignore[no-untyped-def]
+    """Add those lanes of a dense cell whose gain is not zero to the one cell they all feed; ``lanes`` are decided."""
+    n, room, count, peak, noise = len(gain), len(s.row_at), np.int64(0), 0.0, 0.0
+    weight = part(p.entry_weight, p.out_start[p.cell_lane[cell]], n)
     for i in range(n):
-        target[i] += ((w0[i] * f0 + w1[i] * f1) + (w2[i] * f2 + w3[i] * f3)) + (
-            (w4[i] * f4 + w5[i] * f5) + (w6[i] * f6 + w7[i] * f7)
-        )
+        peak = max(peak, abs(gain[i]) * (abs(a[i]) + abs(b[i]) + abs(d[i])))
+        noise = max(noise, abs(gain[i]) * error[i])
+    for i in range(n):
+        s.row_at[count], s.factor[count] = weight[i], gain[i] * a[i]
+        s.factor[room + count], s.factor[2 * room + count] = gain[i] * b[i], gain[i] * d[i]
+        count += gain[i] != 0.0
+    if lanes > 0:
+        _add_to_dense(p, s, p.dense_target[cell], count, lanes, peak, noise)
 
 
 @njit(**INNER)
 def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-def]
-    """Add the queued lanes ``begin .. end`` of one dense cell to the one cell they all feed, eight at a time."""
-    r, c = s.register, s.coefficients
-    save(p, s, target)
-    stride, width = p.cell_width[cell], p.cell_width[target]
-    base, start = p.cell_address[cell] - p.cell_lane[cell], p.cell_address[target]
-    peak, noise, n = s.peak[target], s.noise[target], 0
+    """Add the queued lanes ``begin .. end`` of one dense cell to the one cell they all feed."""
+    c, stride, base = s.coefficients, p.cell_width[cell], p.cell_address[cell] - p.cell_lane[cell]
+    n, room, peak, noise = np.int64(0), len(s.row_at), 0.0, 0.0
     for k in range(begin, end):
         slope = s.todo_slope[k]
         if slope == 0.0:
@@ -115,25 +132,9 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
         peak = max(peak, abs(fa) + abs(fb) + abs(fc))
         noise = max(noise, abs(slope) * cheap_error(p, s, cell, lane))
         s.row_at[n] = p.entry_weight[p.out_start[lane]]
-        s.factor[0, n], s.factor[1, n], s.factor[2, n] = fa, fb, fc
+        s.factor[n], s.factor[room + n], s.factor[2 * room + n] = fa, fb, fc
         n += 1
-        if n == 8:
-            n = 0
-            for plane in range(3):
-                t = start + plane * width
-                _add_eight(part(c, t, width), p.weights, s.row_at, s.factor[plane])
-    for i in range(n):
-        row = p.weights[s.row_at[i] : s.row_at[i] + width]
-        for plane in range(3):
-            t, f = start + plane * width, s.factor[plane, i]
-            place = part(c, t, width)
-            for k in range(width):
-                place[k] += row[k] * f
-    s.peak[target], s.noise[target] = peak, noise
-    s.waiting[target] -= end - begin
-    if s.waiting[target] == 0:
-        s.ready[r[READY]] = target
-        r[READY] += 1
+    _add_to_dense(p, s, target, n, end - begin, peak, noise)
 
 
 @njit(**INNER)

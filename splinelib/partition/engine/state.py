@@ -103,7 +103,7 @@ class Chunk(NamedTuple):
     outputs: Floats
 
 
-view_state = view_of(State, frames=2, factor=2, scratch=2, scratch_lane=2)
+view_state = view_of(State, frames=2, scratch=2, scratch_lane=2)
 view_chunk = view_of(Chunk, code=2, outputs=3)
 
 GROWABLE = {
@@ -161,13 +161,13 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         ints(lanes),
         floats(lanes),
         ints(cells),
-        np.zeros(8, dtype=np.int64),
-        np.zeros((3, 8)),
+        np.zeros(int(p.cell_width.max()), dtype=np.int64),
+        floats(3 * int(p.cell_width.max())),
         floats(room),
         floats(room),
         np.zeros((4, scratch)),
         np.full((4, scratch), -1, dtype=np.int32),
-        ints(lanes),
+        np.arange(lanes, dtype=np.int32),
         floats(lanes),
         floats(lanes),
         np.zeros(cells, dtype=np.bool_),
