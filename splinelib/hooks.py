@@ -203,8 +203,10 @@ def tensors_in(values: Any) -> list[Tensor]:
     )
 
 
-def duplicate(model: nn.Module) -> nn.Module:
-    """A deep copy of ``model``, also of one that keeps activations, which ``copy.deepcopy`` refuses.
+def duplicate(model: nn.Module, shared: Sequence[Tensor] = ()) -> nn.Module:
+    """A deep copy of ``model``, but for tensors that both share; also of one that keeps activations.
+
+    ``copy.deepcopy`` refuses those.
 
     >>> model = nn.Linear(2, 2)
     >>> model.kept = model(torch.zeros(1, 2))
@@ -212,6 +214,5 @@ def duplicate(model: nn.Module) -> nn.Module:
     False
     """
     kept = [tensor for module in model.modules() for tensor in tensors_in(list(vars(module).values()))]
-    return copy.deepcopy(
-        model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-    )
+    own = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    return copy.deepcopy(model, own | {id(tensor): tensor for tensor in shared})

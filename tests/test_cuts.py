@@ -100,6 +100,11 @@ def tied(outer):
     return outer
 
 
+def split_by_width(net, x):
+    first, second = net.c(x).relu().split(net.width, 1)
+    return net.h(torch.cat([first, net.a(second).relu()], 1))
+
+
 def normed(module, dim=0):
     return nn.utils.parametrizations.weight_norm(module, dim=dim)
 
@@ -284,6 +289,11 @@ RIGHT = {
         ),
         IMAGES,
         None,
+    ),
+    "split by a number": (
+        lambda: Net(split_by_width, c=Conv(3, 8, 1), width=4, a=Conv(4, 5, 1), h=Conv(9, 2, 1)),
+        IMAGES,
+        {"c": 4, "a": 5},
     ),
     "pruning mask": (
         lambda: Chain(nn.utils.prune.l1_unstructured(Linear(10, 8), "weight", 0.5), nn.ReLU(), Linear(8, 2)),

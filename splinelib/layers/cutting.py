@@ -1,6 +1,5 @@
 """Cut channels out of modules, parameters, and numbers that count them."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +23,7 @@ def cut(model: nn.Module, lost: Lost, trial: bool = False) -> nn.Module:
 
     On ``trial`` it shares what it does not lose with ``model``, which takes less time.
     """
-    state = [*model.parameters(), *model.buffers()] if trial else []
-    pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in state}) if trial else duplicate(model)
+    pruned = duplicate(model, [*model.parameters(), *model.buffers()] if trial else ())
     for (name, writes, dim), channels in lost.items():
         target = found(pruned, name)
         if isinstance(target, nn.Module):
