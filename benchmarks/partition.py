@@ -23,9 +23,9 @@ from splinelib.partition import Slice2D, compute_partition, count_regions, topol
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "partition.json"
 COLD_START = (
-    "import time; t = time.perf_counter(); import splinelib.partition as p; a = time.perf_counter(); "
+    "import time; t = time.process_time(); import splinelib.partition as p; a = time.process_time(); "
 )
-COLD_START += "p.warm_up(); print(a - t, time.perf_counter() - a)"
+COLD_START += "p.warm_up(); print(a - t, time.process_time() - a)"
 
 
 MEMORY = """
@@ -122,7 +122,7 @@ def measure(cases, rounds, threads):
 
 
 def cold_start():
-    """Seconds to import, and to compile with an empty cache, in a fresh process."""
+    """Seconds of CPU time to import, and to compile with an empty cache, in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"NUMBA_CACHE_DIR": folder}
         seconds = []

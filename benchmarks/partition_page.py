@@ -78,8 +78,8 @@ def facts(result):
     """What was measured on what."""
     text, cold = machine_text(result["machine"]), result.get("cold_start_seconds")
     if cold:
-        text += f" Cold start: {cold['import']:.1f} s to import, {cold['compile_cold']:.0f} s to compile with an empty "
-        text += f"cache, {cold['compile_cached']:.1f} s with a full one."
+        text += f" Cold start, in CPU time: {cold['import']:.1f} s to import, {cold['compile_cold']:.0f} s to compile "
+        text += f"with an empty cache, {cold['compile_cached']:.1f} s with a full one."
     if "memory" in result:
         text += f" Memory: {result['memory']['regions']:,} regions of the convolutional network took at most "
         gigabytes = result["memory"]["peak_mb"] * 2**20 / 1e9  # measured in MiB

@@ -108,7 +108,7 @@ def _run_threads(work: Callable[[int], None], threads: int, shared: Progress, ba
                 done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
-                bar.update(100 * shared.covered / shared.area - bar.n)
+                bar.update(min(100 * shared.covered / shared.area, 100) - bar.n)  # rounding may go beyond
                 bar.set_postfix_str(f"{shared.regions} regions", refresh=False)
         finally:
             shared.stop.set()
