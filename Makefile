@@ -3,7 +3,7 @@
 # make test    lint, types, tests, every notebook at profile smoke, a strict build of the book
 # make test-long   the same and more of it: 10,000 calls with wrong arguments, 50 kills, 10,000 random networks, Ray, S3
 # make bench   speed of the exact partition, of detection, of pruned networks: tables, and the book's page on speed anew
-# make zoo     prune the convolutional families of torchvision and timm, each held against an oracle: the book's table
+# make zoo     prune families of networks of torchvision and timm, each held against an oracle: the book's table
 # make check-data   get the published data sets and hold them against known counts, means and labels
 # make check-site   the rendered book in a real browser (playwright and Chromium): phone, dark mode, playground, console
 # make shots   a picture of every page, wide and narrow, light and dark, under build/shots
