@@ -214,10 +214,7 @@ class _Observer:
             for source, ids in zip(known, own, strict=True):
                 self.found.join(ids, np.full(len(ids), numbers[0]))
                 self.found.stays.append((ids, f"each channel depends on all others {self.mixer(source)}"))
-            if (
-                found is None
-            ):  # else a gate, whose every channel weighs all, ties together nothing that it weighs
-                self.found.join(numbers, np.full(len(numbers), numbers[0]))
+            self.found.join(numbers, np.full(len(numbers), numbers[0]))
             return
         for read, feeding in found:
             for ids in (numbers[read], *(ids[mask] for ids, mask in zip(own, feeding, strict=True))):
