@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from splinestudy.results.beyond import gains_by_images, harm_by_layer, settled_variants
+from splinestudy.results.beyond import gains_by_images, harm_by_layer, settled_variants, without_training
 from splinestudy.results.ways import SPLINE, Way
 
 
@@ -50,3 +50,18 @@ def test_gains_are_steps_from_size_to_size():
     assert gains_by_images(table, "images") == (
         "* *spline* at 0.5: 50 % with 100 images, +7.0 points with 300, +5.0 points with 1,000"
     )
+
+
+def test_what_was_not_run_is_not_spoken_of():
+    solved = Way("spline", "least_squares")
+    summary = pd.DataFrame(
+        {"way": [SPLINE, solved, SPLINE], "ratio": [0.5, 0.5, 0.3], "best_accuracy_mean": [0.2, 0.61, 0.9]}
+    )
+    fallen = (
+        "With 50% of every layer's units gone and no training step, 79% fall to 20% by the spline criterion."
+    )
+    assert (
+        without_training(summary, 0.5, 0.79)
+        == f"{fallen} Solving the next layer anew lifts the same units to 61%."
+    )
+    assert without_training(summary[summary["way"] == SPLINE], 0.5, 0.79) == fallen

@@ -445,11 +445,15 @@ def test_images_that_do_not_determine_the_weights_are_named(primal, monkeypatch,
         reconstruct(model, {"0": [1]}, data, ridge=0.0)
 
 
-def test_folding_duplicates_changes_nothing(generator):
+@pytest.mark.parametrize("computed", [False, True])
+def test_folding_duplicates_changes_nothing(computed, generator):
     model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3))
     model, data = scatter(model, generator).eval(), batch(generator)
     for unit in range(3):
         double(model, 0, 1, unit, unit + 3)
+    if computed:  # weights that a forward pass makes from others
+        for place in (0, 4):
+            nn.utils.parametrizations.weight_norm(model[place])
     merged = fold_units(model, data[:2], 0.5)
     assert merged[0].out_channels == 3
     torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-4)

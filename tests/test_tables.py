@@ -329,6 +329,11 @@ def test_best_first_averages_over_ratios():
     )
     assert tables.best_first(summary) == ["b", "a"]
     assert tables.best_first(summary.iloc[:0]) == []
+    missing = pd.DataFrame(
+        {"way": ["c"], "ratio": [0.3], "accuracy_mean": [0.95]}
+    )  # not run where all lose much
+    assert tables.best_first(pd.concat([summary, missing])) == ["c", "b", "a"]
+    assert tables.best_first(pd.concat([summary, missing.assign(accuracy_mean=0.5)])) == ["b", "a", "c"]
 
 
 def test_differences_that_differ_by_rounding_alone_have_no_spread(recwarn):

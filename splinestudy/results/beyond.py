@@ -18,11 +18,13 @@ def without_training(summary: pd.DataFrame, ratio: float, dense: float) -> str:
     """
     best = summary[summary["ratio"] == ratio].set_index("way")["best_accuracy_mean"]
     solved, greedy = Way(SPLINE.method, "least_squares"), Way("reconstruction", "least_squares")
-    return (
-        f"With {ratio:.0%} of every layer's units gone and no training step, {dense:.0%} fall to {best[SPLINE]:.0%} "
-        f"by the spline criterion. Solving the next layer anew lifts the same units to {best[solved]:.0%}; "
-        f"units chosen by what that would cost keep {best[greedy]:.0%}."
-    )
+    said = {
+        SPLINE: f"With {ratio:.0%} of every layer's units gone and no training step, {dense:.0%} fall to {{:.0%}} by the "
+        "spline criterion.",
+        solved: "Solving the next layer anew lifts the same units to {:.0%}.",
+        greedy: "Units chosen by what solving anew would cost keep {:.0%}.",
+    }
+    return " ".join(words.format(best[way]) for way, words in said.items() if way in best)
 
 
 def harm_by_layer(table: pd.DataFrame) -> str:

@@ -27,9 +27,12 @@ def summarise(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> 
 
 
 def best_first(summary: pd.DataFrame) -> list[Way]:
-    """The ways of a table by :func:`summarise` by their accuracy, averaged over ratios, the best first."""
-    means = summary.groupby("way")["accuracy_mean"].mean()
-    return list(means.sort_values(ascending=False).index)
+    """The ways of a table by :func:`summarise` by their accuracy, the best first.
+
+    What counts is how far they are above the mean of all ways at a ratio, averaged over the ratios that they have.
+    """
+    above = summary["accuracy_mean"] - summary.groupby("ratio")["accuracy_mean"].transform("mean")
+    return list(above.groupby(summary["way"]).mean().sort_values(ascending=False).index)
 
 
 def paired_differences(
