@@ -332,7 +332,7 @@ def test_best_first_averages_over_ratios():
     missing = pd.DataFrame(
         {"way": ["c"], "ratio": [0.3], "accuracy_mean": [0.95]}
     )  # not run where all lose much
-    assert tables.best_first(pd.concat([summary, missing])) == ["c", "b", "a"]
+    assert tables.best_first(pd.concat([summary, missing])) == ["b", "c", "a"]
     assert tables.best_first(pd.concat([summary, missing.assign(accuracy_mean=0.5)])) == ["b", "a", "c"]
 
 

@@ -19,8 +19,8 @@ def without_training(summary: pd.DataFrame, ratio: float, dense: float) -> str:
     best = summary[summary["ratio"] == ratio].set_index("way")["best_accuracy_mean"]
     solved, greedy = Way(SPLINE.method, "least_squares"), Way("reconstruction", "least_squares")
     said = {
-        SPLINE: f"With {ratio:.0%} of every layer's units gone and no training step, {dense:.0%} fall to {{:.0%}} by the "
-        "spline criterion.",
+        SPLINE: f"With {ratio:.0%} of every layer's units gone and no training step, {dense:.0%} fall to {{:.0%}} "
+        "by the spline criterion.",
         solved: "Solving the next layer anew lifts the same units to {:.0%}.",
         greedy: "Units chosen by what solving anew would cost keep {:.0%}.",
     }
