@@ -8,6 +8,7 @@ from scipy import stats
 from splinelib.errors import SettingError
 from splinestudy.results.claim_rows import _seeds
 from splinestudy.results.comparisons import standing
+from splinestudy.results.missing import missing_least_squares
 from splinestudy.results.protocol import (
     BIRD,
     PAPER_ERA,
@@ -232,3 +233,14 @@ def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):
         "short by": "0.5 points",
     }
     assert (residual["seeds"], residual["short by"]) == ("1", "reached")
+
+
+def test_runs_with_least_squares_that_are_not_there_are_counted(tmp_path):
+    study, store = Study("methods", "reference"), RecordStore(tmp_path)
+    solved = [run for run in study.runs() if getattr(run, "compensate", "") == "least_squares"]
+    for run in solved[:-2]:
+        store.save(run, {}, {})
+    assert missing_least_squares(study, store).startswith(f"*2 of {len(solved)} runs with least squares")
+    for run in solved[-2:]:
+        store.save(run, {}, {})
+    assert missing_least_squares(study, store) == ""
