@@ -10,7 +10,4 @@ def missing_least_squares(study: Study, store: RecordStore) -> str:
     missing = sum(not store.path(run).exists() for run in planned)
     if not missing:
         return ""
-    return (
-        f"*{missing} of {len(planned)} runs with least squares are not there yet: a later version of it replaced the "
-        "one that they had been made with. What is said of them below is what the others show.*"
-    )
+    return f"*{missing} of {len(planned)} runs with least squares are missing: it was revised, and they are run again.*"
