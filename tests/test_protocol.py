@@ -19,12 +19,13 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
-from splinestudy.results.recipe import recipe_rows, recipe_table
+from splinestudy.results.recipe import ASKED, recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
 from splinestudy.results.ways import SPLINE, Way, way_of
 from splinestudy.runs.committed import Study
 from splinestudy.runs.protocol import ALLOCATION, CORE, NORMALISATIONS, READINGS
+from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import settings_dict
 from splinestudy.runs.store import RecordStore
@@ -214,6 +215,8 @@ def test_the_word_for_the_claim(standings, word):
 
 
 def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):
+    said = (SOURCE / "book" / "protocol.md").read_text()
+    assert all(f"{100 * asked:g} % with " in said for asked in ASKED.values())
     store = RecordStore(tmp_path)
     assert recipe_rows(store) == []
     assert "None" in recipe_table(store)

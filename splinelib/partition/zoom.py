@@ -41,8 +41,8 @@ def zoom_to(
 
     The polygon is shrunk towards the point. It is the answer where a whole slice has more regions than could be held:
     the network is read once, its units' lines in the point's region tell how large the part may be, and one look or a
-    few, none beyond so many regions, make sure. A region takes at most about one pass through the network: on one core
-    0.3 s on torchvision's ResNet-18 at 224 px, once it is read, which takes 18 s and 3.6 GB.
+    few, none beyond so many regions, make sure. A region takes at most about one pass through
+    the network; ``progress`` says beforehand what that comes to.
 
     Args:
         max_bytes: limit on the working memory, checked before the first look.

@@ -75,9 +75,8 @@ def merge_units(
             shared: set[int] = set()
             for reader, columns in layer.reading():
                 module: Any = merged.get_submodule(reader)
-                held = id(
-                    module._parameters.get("weight", module)
-                )  # a weight that is computed is new every time
+                # A weight that is computed is new every time.
+                held = id(module._parameters.get("weight", module))
                 if held in shared:
                     continue
                 shared.add(held)

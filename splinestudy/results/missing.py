@@ -10,4 +10,7 @@ def missing_least_squares(study: Study, store: RecordStore) -> str:
     missing = sum(not store.path(run).exists() for run in planned)
     if not missing:
         return ""
-    return f"*{missing} of {len(planned)} runs with least squares are missing: it was revised, and they are run again.*"
+    return (
+        f"*{missing} of {len(planned)} runs with least squares are missing: it was revised, and they are to be run "
+        "again. What the text says of them is from before.*"
+    )
