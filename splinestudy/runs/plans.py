@@ -255,7 +255,7 @@ SWEEPS = {
     ),
     "ablation": Sweep("no training: variants of the spline criterion", _after_dense(ablation_runs)),
     "sensitivity": Sweep("no training, one layer cut at a time", _after_dense(sensitivity_runs)),
-    "core": Sweep("the protocol's core methods layerwise, seed by seed", partial(protocol_runs, "core")),
+    "core": Sweep("the protocol's core methods layerwise, ratio by ratio", partial(protocol_runs, "core")),
     "core_flops": Sweep(
         "the protocol's core methods globally at equal FLOPs, and at one allocation",
         partial(protocol_runs, "core_flops"),

@@ -33,20 +33,24 @@ AT_START = ("snip", "grasp", "synflow")
 
 
 def protocol_runs(sweep: str, profile: Profile) -> list[Run]:
-    """The runs of ``core``, ``core_flops``, ``paper_era`` or ``early``, seed by seed and in each ratio by ratio."""
+    """The runs of ``core``, ``core_flops``, ``paper_era`` or ``early``, those of :data:`RATIOS` the profile has.
+
+    Ratio by ratio, in each seed by seed, the core methods before the others.
+    """
+    pairs = list(zip(dense_runs(profile), slimming_runs(profile), strict=True))
+    if sweep == "early":
+        return [run for dense, slim in pairs for run in (dense, slim, *_early(dense, slim))]
     runs: list[Run] = []
-    for dense, slim in zip(dense_runs(profile), slimming_runs(profile), strict=True):
-        runs += [dense, slim]
-        if sweep == "early":
-            runs += _early(dense, slim)
-            continue
-        for ratio in RATIOS:
-            runs += _core(sweep, profile, dense, slim, ratio)
-        for ratio in RATIOS if sweep == "paper_era" else ():
+    ratios = [ratio for ratio in RATIOS if ratio in profile.ratios]
+    for ratio in ratios:
+        for dense, slim in pairs:
+            runs += [dense, slim, *_core(sweep, profile, dense, slim, ratio)]
+    for ratio in ratios if sweep == "paper_era" else ():
+        for dense, _ in pairs:
             runs += _others(profile, dense, ratio)
-        if sweep == "core_flops":
-            runs += _common(profile, dense, slim)
-    return runs
+    for dense, slim in pairs if sweep == "core_flops" else ():
+        runs += _common(profile, dense, slim)
+    return list(dict.fromkeys(runs))
 
 
 def _early(dense: DenseRun, slim: DenseRun) -> list[PruneRun]:
