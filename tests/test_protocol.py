@@ -1,5 +1,7 @@
 """The protocol's rule: who is compared, by which intervals, and in which words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,10 @@ from splinestudy.results.comparisons import standing
 from splinestudy.results.missing import missing_least_squares
 from splinestudy.results.protocol import (
     BIRD,
+    LIKE_FOR_LIKE,
     PAPER_ERA,
+    SOLVED,
+    TODAY,
     judge,
     judge_saving,
     judge_tickets,
@@ -19,11 +24,14 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
+from splinestudy.results.protocol_rows import criterion_rows, judge_sets
 from splinestudy.results.recipe import ASKED, recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
 from splinestudy.results.ways import SPLINE, Way, way_of
-from splinestudy.runs.committed import Study
+from splinestudy.runs.committed import Study, committed, committed_store
+from splinestudy.runs.plans import plan
+from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.protocol import ALLOCATION, CORE, NORMALISATIONS, READINGS
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.prune import PruneRun
@@ -51,6 +59,39 @@ def test_the_set_is_what_the_study_computes_beside_the_spline_criterion():
     }
     # Soft filter pruning is run once, to show why it is not compared.
     assert set(PAPER_ERA) == planned - {SPLINE, *map(Way, READINGS), Way("sfp", draw="start")}
+
+
+def test_the_other_sets_are_what_the_study_computes_like_for_like():
+    runs = [run for run in Study("like_for_like", "grey").runs() if isinstance(run, PruneRun)]
+    assert {way_of(settings_dict(run)) for run in runs} == {SOLVED, *LIKE_FOR_LIKE, *TODAY}
+    assert {run.dense for run in runs} < set(Study("core", "grey").runs())
+    assert {way.method for way in LIKE_FOR_LIKE} == {*CORE, "slimming"} - {"spline"}
+
+
+def test_the_other_sets_are_judged_apart(tmp_path):
+    study, store = Study("paper_era", "grey", {"seeds": (0, 1, 2)}), RecordStore(tmp_path)
+    real = committed(Study("paper_era", "grey"), committed_store(), "prune")[0]
+    solved = replace(study, sweep="like_for_like")
+    noise = np.random.default_rng(0)
+    for run in dict.fromkeys((*study.runs(), *solved.runs())):
+        if isinstance(run, PruneRun):
+            accuracy = 0.8 + 0.1 * (run.compensate == "least_squares") + 1e-4 * noise.normal()
+            store.save(run, real.results | {"accuracy": accuracy}, real.provenance)
+    _, alike, today = judge_sets(study, committed(study, store, "prune"), store)
+    assert set(alike["against"]) == set(LIKE_FOR_LIKE) and set(alike["verdict"]) == {"at least on par"}
+    found = {row.against: row.verdict for row in today.itertuples()}
+    assert found == {TODAY[0]: "worse", TODAY[1]: "at least on par"}
+    rows = criterion_rows("C5", "layerwise", store)
+    assert [row for row in rows if "all with least squares" in row["records"]]
+
+
+def test_a_study_cut_short_has_whole_ratios():
+    runs = [run for run in plan("core", get_profile("half")) if isinstance(run, PruneRun)]
+    assert [run.ratio for run in runs] == [ratio for ratio in (0.5, 0.7, 0.3) for _ in range(len(runs) // 3)]
+    seeds = [run.dense.seed for run in runs if run.ratio == 0.7]
+    assert seeds == sorted(seeds)
+    only = [run.ratio for run in plan("core", get_profile("half", ratios=(0.7,))) if isinstance(run, PruneRun)]
+    assert set(only) == {0.7} and len(only) == len(runs) // 3
 
 
 def test_one_allocation_is_judged_apart_from_each_one_s_own():
@@ -239,7 +280,7 @@ def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):
 
 
 def test_runs_with_least_squares_that_are_not_there_are_counted(tmp_path):
-    study, store = Study("methods", "reference"), RecordStore(tmp_path)
+    study, store = Study("methods", "study"), RecordStore(tmp_path)
     solved = [run for run in study.runs() if getattr(run, "compensate", "") == "least_squares"]
     for run in solved[:-2]:
         store.save(run, {}, {})

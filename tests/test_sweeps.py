@@ -577,19 +577,14 @@ def test_plans_hold_every_run_once_and_dense_runs_first(sweep):
 
 def test_the_study_of_methods_has_every_method_at_every_ratio():
     profile = get_profile("study")
-    for sweep, count in (
-        ("methods", SCORES + COMPENSATED + 4),
-        ("methods_flops", SCORES + 7),
-    ):
-        pruned = [run for run in plan(sweep, profile) if not isinstance(run, DenseRun)]
-        assert len(pruned) == count * len(profile.ratios) * len(profile.seeds)
-        assert {run.ratio_of for run in pruned} == {"flops" if sweep == "methods_flops" else "units"}
-        middle = 0.75 if sweep == "methods_flops" else 0.5
-        assert {run.ratio for run in pruned[: len(pruned) // 3]} == {middle}
-        finetune = dataclasses.replace(dense_runs(profile)[0].train, epochs=2, lr=0.02)
-        assert {run.finetune for run in pruned} == {finetune}
-        slim = [run for run in pruned if run.dense.train.norm_l1]
-        assert {(run.criterion, run.dense.train.norm_l1) for run in slim} == {("bn_scale", 1e-4)}
+    pruned = [run for run in plan("methods", profile) if not isinstance(run, DenseRun)]
+    assert len(pruned) == (SCORES + COMPENSATED + 4) * len(profile.ratios) * len(profile.seeds)
+    assert {run.ratio_of for run in pruned} == {"units"}
+    assert {run.ratio for run in pruned[: len(pruned) // 3]} == {0.5}
+    finetune = dataclasses.replace(dense_runs(profile)[0].train, epochs=2, lr=0.02)
+    assert {run.finetune for run in pruned} == {finetune}
+    slim = [run for run in pruned if run.dense.train.norm_l1]
+    assert {(run.criterion, run.dense.train.norm_l1) for run in slim} == {("bn_scale", 1e-4)}
     starts = [run.start for run in plan("scratch", profile) if not isinstance(run, DenseRun)]
     assert sorted(set(starts)) == ["early", "fresh", "initial"]
 

@@ -24,7 +24,7 @@ from splinestudy.results.rules import (
 from splinestudy.results.tables import table
 from splinestudy.results.toy import pruning_claim
 from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
-from splinestudy.runs.committed import Study, by_network, committed
+from splinestudy.runs.committed import NARROW_PROFILES, Study, by_network, committed
 from splinestudy.runs.records import Record
 from splinestudy.runs.store import RecordStore
 
@@ -87,8 +87,8 @@ def same_shape(store: RecordStore) -> list[Record]:
 
 
 def studies(sweep: str, store: RecordStore) -> list[list[Record]]:
-    """Committed studies of methods, network by network; those with records."""
-    return [records for records in by_network(sweep, store) if records]
+    """Committed studies of methods before the protocol, one for each of :data:`.NARROW_PROFILES` that has records."""
+    return [records for name in NARROW_PROFILES if (records := committed(Study(sweep, name), store, "prune"))]
 
 
 def plane_records(store: RecordStore) -> list[Record]:
@@ -165,7 +165,7 @@ def _settling(store: RecordStore) -> Rows:
 def _criterion(claim: str, scope: Scope, store: RecordStore) -> Rows:
     """The protocol's study and its word, then the studies before it."""
     rows = criterion_rows(claim, scope, store)
-    for study in studies("methods" if scope == "layerwise" else "methods_flops", store):
+    for study in studies("core" if scope == "layerwise" else "core_flops", store):
         differences = results.paired_differences(results.pruning_table(study, scope))
         rows.append(results.study_claim(claim, study, differences) | {"rule": STANDING.beside(study)})
     return rows

@@ -69,7 +69,7 @@ def comparisons(store: RecordStore) -> list[dict[str, Any]]:
 def _tables(store: RecordStore) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     scopes: tuple[tuple[Scope, str, str], ...] = (
         ("layerwise", "methods", "layerwise"),
-        ("global", "methods_flops", "globally, at equal FLOPs"),
+        ("global", "core_flops", "globally, at equal FLOPs"),
     )
     for scope, sweep, said in scopes:
         for _, records in studied(scope, store):

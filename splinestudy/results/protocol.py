@@ -1,6 +1,7 @@
 """The rule of the protocol (``book/protocol.md``): one method against all others, by network and ratio."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from scipy import stats
 from splinelib.errors import SettingError
 from splinestudy.results.simultaneous import compare_with_control, decide, leverages_and_residuals
 from splinestudy.results.ways import SPLINE, Way
+from splinestudy.runs import protocol
 from splinestudy.runs.protocol import AT_START, CORE, OTHERS
 
 PAPER_ERA = (
@@ -18,8 +20,16 @@ PAPER_ERA = (
 )
 """Set (a): what the spline criterion is judged against under C5 and C6."""
 
-TODAY = (Way("reconstruction", compensate="least_squares"), Way("folding"))
-"""Set (c): what appeared since, beside set (b), which is whatever has least squares behind it."""
+SOLVED = replace(SPLINE, compensate="least_squares")
+"""The criterion that set (b) is compared with."""
+
+LIKE_FOR_LIKE = tuple(
+    Way(name, compensate="least_squares") for name in (*CORE, "slimming") if name != SPLINE.method
+)
+"""Set (b): every choice of units of the core with least squares behind it."""
+
+TODAY = tuple(Way(name, compensate=how) for name, how in protocol.TODAY)
+"""Set (c): what appeared since."""
 
 BIRD = Way("spline", draw="detector")
 """Spline pruning where the partition's detector drew, in training that goes on."""

@@ -9,7 +9,16 @@ from splinestudy.results.claim_rows import seeds_of, study_claim
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import network_name, signed
-from splinestudy.results.protocol import BIRD, judge, judge_saving, judge_tickets, reproduced
+from splinestudy.results.protocol import (
+    BIRD,
+    LIKE_FOR_LIKE,
+    SOLVED,
+    TODAY,
+    judge,
+    judge_saving,
+    judge_tickets,
+    reproduced,
+)
 from splinestudy.results.pruning import pruning_table, whole_table
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
@@ -58,7 +67,7 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     for study, records, found in judged(scope, store):
         rows.append(_row(study_claim(claim, records, found), "", records))
         rows += _readings(claim, records, scope)
-        rows += _allocations(claim, records) if scope == "global" else []
+        rows += _allocations(claim, records) if scope == "global" else _sets(claim, study, records, store)
         all_records += records
         if study.profile in DECIDING:
             standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
@@ -95,6 +104,27 @@ def _allocations(claim: str, records: list[Record]) -> Rows:
         for what, part in found.items()
         if not part.empty
     ]
+
+
+def _sets(claim: str, study: Study, records: list[Record], store: RecordStore) -> Rows:
+    """The sets of the protocol by which the claim is not judged: like for like, and today's methods."""
+    records, *found = judge_sets(study, records, store)
+    names = ("all with least squares", "the criterion against today's methods")
+    return [
+        _row(study_claim(claim, records, part), f"not the claim but {name}", records)
+        for name, part in zip(names, found, strict=True)
+        if not part.empty
+    ]
+
+
+def judge_sets(
+    study: Study, records: list[Record], store: RecordStore
+) -> tuple[list[Record], pd.DataFrame, pd.DataFrame]:
+    """Layerwise ``records`` with those that have least squares, and as :func:`.judge` sets (b) and (c)."""
+    solved = committed(replace(study, sweep="like_for_like"), store, "prune")
+    records = [*records, *solved]
+    table = pruning_table(records, "layerwise")
+    return records, judge(table, SOLVED, LIKE_FOR_LIKE), judge(table, SPLINE, TODAY)
 
 
 def judge_common(records: list[Record]) -> pd.DataFrame:

@@ -58,25 +58,25 @@ def _all(sweeps: str, profile: str, **overrides: Any) -> tuple[Study, ...]:
 STUDIES: tuple[Study, ...] = (
     *_all("early_bird", "paper"),
     *_all("early_bird", "residual", arch="preresnet101", width=0.25, images=10_000),
-    *_all("methods methods_flops birds", "residual"),
-    *_all("methods methods_flops birds layerwise global", "reference"),
+    *_all("core core_flops birds", "residual"),
+    *_all("core core_flops birds", "reference"),
     *_all("sensitivity compensation compensation_global calibration", "reference"),
-    *_all("methods methods_flops savings tickets scratch initialisations", "study"),
+    *_all("core core_flops methods savings tickets scratch initialisations", "study"),
     *_all("one_shot compensation ablation", "study"),
     *_all(
         "methods", "study", ratios=(0.1, 0.9), criteria=("spline", "l1", "fpgm", "random", "reconstruction")
     ),
     *_all("scratch", "study", ratios=(0.1, 0.9)),
     *_all("settling", "study", images=20_000),
-    *_all("methods savings birds settling", "breadth"),
-    *_all("methods savings birds settling", "breadth", dataset="mnist"),
+    *_all("savings birds settling", "breadth"),
+    *_all("savings birds settling", "breadth", dataset="mnist"),
     *_all("toy initialisation", "reference"),
     *_all("interpretation", "reference", width=0.125),
     *_all("boundary", "reference", width=0.125),
     *_all("pilot", "pilot"),
-    *_all("paper_era early core_flops", "grey"),
-    *_all("paper_era early", "grey", dataset="mnist"),
-    *_all("paper_era core_flops early", "half"),
+    *_all("paper_era early core_flops like_for_like", "grey"),
+    *_all("paper_era early like_for_like", "grey", dataset="mnist"),
+    *_all("paper_era core_flops like_for_like early", "half"),
     *_all("core core_flops early", "full_residual"),
     *_all("core core_flops early", "full"),
     *_all("gpu", "paper"),
@@ -95,6 +95,9 @@ NETWORKS: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 """The networks of the committed studies, as profiles with overrides: five on CIFAR-10, one on each grey data set."""
 
+
+NARROW_PROFILES = ("study", "reference", "residual")
+"""Profiles of networks narrower than the paper's, on which methods were compared before the protocol."""
 
 _READ: dict[str, dict[str, Any]] = {}
 

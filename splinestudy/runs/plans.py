@@ -23,7 +23,6 @@ from splinestudy.runs.untrained import (
     calibration_runs,
     compensated,
     compensation_runs,
-    flops_share,
     global_compensation_runs,
     one_shot_runs,
     sensitivity_runs,
@@ -46,28 +45,19 @@ def _tuned(
     ]
 
 
-def _by_flops(profile: Profile) -> Profile:
-    """The shares of FLOPs that layers lose, about, where each loses the profile's ratios of its units."""
-    return dataclasses.replace(profile, ratios=tuple(flops_share(ratio) for ratio in profile.ratios))
-
-
-def _methods(profile: Profile, **how: Any) -> list[Run]:
+def _methods(profile: Profile) -> list[Run]:
     """Ratio by ratio, the middle one first, so that a study cut short compares all methods somewhere."""
     dense, slim = dense_runs(profile), slimming_runs(profile)
     runs: list[Run] = [*dense, *slim]
+    how = {"scope": "layerwise"}
     for ratio in _middle_first(profile.ratios):
         part = dataclasses.replace(profile, ratios=(ratio,))
         runs += _tuned(part, dense, how, profile.criteria)
         runs += _tuned(part, slim, how, ("bn_scale",))
         runs += _tuned(part, dense, how | {"compensate": "least_squares"}, compensated(profile))
         runs += _tuned(part, dense, how | {"compensate": "merge"}, ("spline",))
-        if how["scope"] == "layerwise":
-            runs += _tuned(part, dense, how, names_of("procedure"))
+        runs += _tuned(part, dense, how, names_of("procedure"))
     return runs
-
-
-def _methods_flops(profile: Profile) -> list[Run]:
-    return _methods(_by_flops(profile), scope="global", ratio_of="flops")
 
 
 def _birds(profile: Profile) -> list[Run]:
@@ -227,9 +217,8 @@ SWEEPS = {
     "methods": Sweep(
         "all methods layerwise: the profile's criteria, some with least squares, the spline criterion with merging, "
         "network slimming, Model Folding, soft filter pruning",
-        partial(_methods, scope="layerwise"),
+        _methods,
     ),
-    "methods_flops": Sweep("the same at equal FLOPs, about those of the layerwise cut", _methods_flops),
     "scratch": Sweep(
         "the pruned shape trained from the initial, the early, and from new weights, on the dense schedule",
         _after_dense(_scratch),
@@ -262,6 +251,10 @@ SWEEPS = {
     ),
     "paper_era": Sweep(
         "core, and every other method of the paper's time, layerwise", partial(protocol_runs, "paper_era")
+    ),
+    "like_for_like": Sweep(
+        "the protocol's core methods layerwise, all with least squares, and today's methods",
+        partial(protocol_runs, "like_for_like"),
     ),
     "early": Sweep(
         "the protocol's early birds of both detectors, and tickets of one ratio at moments all along the dense run and "

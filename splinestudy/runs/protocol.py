@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
+from splinelib.pruning.pipeline import Compensate
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.prune import PruneRun
@@ -28,23 +29,30 @@ ALLOCATION = "l1"
 NORMALISATIONS: Final = ("rank", "none", "flops")
 """Of the spline scores in global scope, beside the layer's mean, by which the claim is judged."""
 
+TODAY: tuple[tuple[str, Compensate], ...] = (("reconstruction", "least_squares"), ("folding", "none"))
+"""Methods that appeared since, with what each does about the removed units."""
+
 AT_START = ("snip", "grasp", "synflow")
 """Choices made before training; their networks are trained on the dense network's whole schedule."""
 
 
 def protocol_runs(sweep: str, profile: Profile) -> list[Run]:
-    """The runs of ``core``, ``core_flops``, ``paper_era`` or ``early``, those of :data:`RATIOS` the profile has.
+    """The runs of ``core``, ``core_flops``, ``paper_era``, ``like_for_like`` or ``early``.
 
-    Ratio by ratio, in each seed by seed, the core methods before the others.
+    Ratio by ratio, those of :data:`RATIOS` that the profile has, in each seed by seed, the core methods before the
+    others.
     """
     pairs = list(zip(dense_runs(profile), slimming_runs(profile), strict=True))
-    if sweep == "early":
-        return [run for dense, slim in pairs for run in (dense, slim, *_early(dense, slim))]
     runs: list[Run] = []
+    if sweep == "early":
+        for dense, slim in pairs:
+            runs += [dense, slim, *_early(dense, slim)]
+        return runs
     ratios = [ratio for ratio in RATIOS if ratio in profile.ratios]
     for ratio in ratios:
         for dense, slim in pairs:
-            runs += [dense, slim, *_core(sweep, profile, dense, slim, ratio)]
+            core = _core(sweep, profile, dense, slim, ratio)
+            runs += [dense, slim, *(_solved(core) if sweep == "like_for_like" else core)]
     for ratio in ratios if sweep == "paper_era" else ():
         for dense, _ in pairs:
             runs += _others(profile, dense, ratio)
@@ -74,6 +82,15 @@ def _core(sweep: str, profile: Profile, dense: DenseRun, slim: DenseRun, ratio: 
         *(tuned(dense, criterion) for criterion in CORE),
         tuned(slim, "bn_scale"),
         *(tuned(dense, criterion) for criterion in READINGS),
+    ]
+
+
+def _solved(core: list[PruneRun]) -> list[PruneRun]:
+    """Every choice of units with least squares behind it, and today's methods; the criterion by one reading."""
+    choices = [run for run in core if run.criterion not in READINGS]
+    return [
+        *(replace(run, compensate="least_squares") for run in choices),
+        *(replace(core[0], criterion=name, compensate=how) for name, how in TODAY),
     ]
 
 
