@@ -78,7 +78,8 @@ def test_the_other_sets_are_judged_apart(tmp_path):
             accuracy = 0.8 + 0.1 * (run.compensate == "least_squares") + 1e-4 * noise.normal()
             store.save(run, real.results | {"accuracy": accuracy}, real.provenance)
     _, alike, today = judge_sets(study, committed(study, store, "prune"), store)
-    assert set(alike["against"]) == set(LIKE_FOR_LIKE) and set(alike["verdict"]) == {"at least on par"}
+    assert set(alike["against"]) == set(LIKE_FOR_LIKE)
+    assert set(alike["verdict"]) == {"at least on par"}
     found = {row.against: row.verdict for row in today.itertuples()}
     assert found == {TODAY[0]: "worse", TODAY[1]: "at least on par"}
     rows = criterion_rows("C5", "layerwise", store)
@@ -90,8 +91,11 @@ def test_a_study_cut_short_has_whole_ratios():
     assert [run.ratio for run in runs] == [ratio for ratio in (0.5, 0.7, 0.3) for _ in range(len(runs) // 3)]
     seeds = [run.dense.seed for run in runs if run.ratio == 0.7]
     assert seeds == sorted(seeds)
-    only = [run.ratio for run in plan("core", get_profile("half", ratios=(0.7,))) if isinstance(run, PruneRun)]
-    assert set(only) == {0.7} and len(only) == len(runs) // 3
+    only = [
+        run.ratio for run in plan("core", get_profile("half", ratios=(0.7,))) if isinstance(run, PruneRun)
+    ]
+    assert set(only) == {0.7}
+    assert len(only) == len(runs) // 3
 
 
 def test_one_allocation_is_judged_apart_from_each_one_s_own():

@@ -10,6 +10,7 @@ from splinestudy.plots.neighbours import alignment_by_layer as alignment_by_laye
 from splinestudy.plots.neighbours import sensitivity_by_layer as sensitivity_by_layer
 from splinestudy.plots.pruning import difference_forest as difference_forest
 from splinestudy.plots.pruning import dots_by_ratio as dots_by_ratio
+from splinestudy.plots.pruning import forest_by_network as forest_by_network
 from splinestudy.plots.pruning import forest_by_ratio as forest_by_ratio
 from splinestudy.plots.pruning import layer_widths as layer_widths
 from splinestudy.plots.pruning import method_dots as method_dots

@@ -1,7 +1,8 @@
 """Pruned networks: accuracy, paired differences, the widths that are left."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -147,6 +148,18 @@ def forest_by_ratio(
     figure, axes = columns(len(ratios), _height(order))
     for ax, ratio in zip(axes, ratios, strict=False):
         difference_forest(ax, shown[shown["ratio"] == ratio], margin, title(ratio), way, order)
+    return figure
+
+
+def forest_by_network(
+    judged: Mapping[str, pd.DataFrame], margin: float, order: Sequence[Way], way: Way = SPLINE
+) -> Figure:
+    """:func:`difference_forest` of the ways in ``order``, one column for each network by its name, on one scale."""
+    figure, axes = columns(len(judged), _height(order))
+    for ax, (name, found) in zip(axes, judged.items(), strict=False):
+        difference_forest(ax, found, margin, name.replace(", ", "\n", 1), way, order)
+    limits = [ax.get_xlim() for ax in axes]
+    plt.setp(axes, xlim=(min(low for low, _ in limits), max(high for _, high in limits)))
     return figure
 
 

@@ -59,6 +59,15 @@ def studied(scope: Scope, store: RecordStore) -> list[tuple[Study, list[Record]]
     ]
 
 
+def judged_on(profile: str, scope: Scope, store: RecordStore) -> tuple[Study, list[Record], pd.DataFrame]:
+    """The network of a profile by itself among :func:`judged`; without records and judgements if it has none."""
+    for study, records, found in judged(scope, store):
+        if study.profile == profile and not study.overrides:
+            return study, records, found
+    sweep = "paper_era" if scope == "layerwise" else "core_flops"
+    return Study(sweep, profile), [], judge(pruning_table([], scope))
+
+
 def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     """C5 or C6: the word for the three networks that decide, then every network and the other readings of it."""
     rows: Rows = []
