@@ -17,6 +17,7 @@ _DETECTORS = {
     "mask 0.5": ("#D55E00", "-."),
     "mask 0.7": ("#CC79A7", ":"),
 }
+_SHARP = 0.4  # of the rate of the epoch before: below it a fall is a drop, which has a line of its own
 
 
 def epoch_matrix(axes: Axes, matrix: np.ndarray, title: str = "", drawn: float | None = None) -> Axes:
@@ -89,8 +90,8 @@ def distance_and_accuracy(axes: Axes, table: pd.DataFrame, title: str = "") -> A
         mean, std = groups.mean(), groups.std(ddof=1).fillna(0)
         axes.plot(mean.index, mean, color=colour, linestyle=dash, label=label)
         axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.25, linewidth=0)
-    drops = table.groupby("epoch")["lr"].first()
-    for number, epoch in enumerate(drops.index[drops.diff() < 0]):
+    rates = table.groupby("epoch")["lr"].first()
+    for number, epoch in enumerate(rates.index[rates < _SHARP * rates.shift()]):
         label = "learning rate drops" if number == 0 else "_"
         axes.axvline(epoch, color="#666666", linestyle=":", linewidth=1.2, label=label)
     axes.set(title=title, xlabel="epoch", ylabel="distance, accuracy", ylim=(0, 1))

@@ -11,7 +11,7 @@ from splinestudy.results.claims import dense_studies, studies
 from splinestudy.results.comparisons import paired_differences, summarise
 from splinestudy.results.names import network_name
 from splinestudy.results.protocol import PAPER_ERA, TODAY, judge
-from splinestudy.results.protocol_rows import early_studies, studied
+from splinestudy.results.protocol_rows import studied, watched
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record
@@ -40,7 +40,7 @@ def trainings(store: RecordStore) -> list[dict[str, Any]]:
                 for record in sorted(group, key=lambda record: record.settings["seed"])
             ],
         }
-        for group in [*dense_studies(store), *(dense for _, dense, _ in early_studies(store))]
+        for group in [*dense_studies(store), *watched(store)]
     ]
 
 

@@ -234,6 +234,16 @@ def _saving(ratio: float, part: pd.DataFrame) -> str:
     )
 
 
+def watched(store: RecordStore) -> list[list[Record]]:
+    """Dense networks of the protocol whose partition was watched, network by network; not those for slimming."""
+    found = [
+        committed(study, store, "dense")
+        for study in STUDIES
+        if study.profile in PROFILES and study.sweep in ("paper_era", "core")
+    ]
+    return [plain for group in found if (plain := _plain(group))]
+
+
 def early_studies(store: RecordStore) -> list[tuple[Study, list[Record], list[Record]]]:
     """Studies of early birds with their dense and pruned records."""
     found = [
@@ -241,11 +251,12 @@ def early_studies(store: RecordStore) -> list[tuple[Study, list[Record], list[Re
         for study in STUDIES
         if study.sweep == "early"
     ]
-    return [
-        (study, [record for record in dense if not record.settings["train"]["norm_l1"]], pruned)
-        for study, dense, pruned in found
-        if pruned
-    ]
+    return [(study, _plain(dense), pruned) for study, dense, pruned in found if pruned]
+
+
+def _plain(dense: list[Record]) -> list[Record]:
+    """Without those that were trained for slimming."""
+    return [record for record in dense if not record.settings["train"]["norm_l1"]]
 
 
 def _row(row: dict[str, str], what: str, records: list[Record]) -> dict[str, str]:
