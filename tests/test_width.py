@@ -54,7 +54,7 @@ def test_losses_and_standings_by_hand(store):
     networks = networks_by_width("layerwise", store)
     tables = shared_tables(networks, "layerwise", 0.5)
     for row in losses_by_width(tables).to_dict("records"):
-        assert (row["n"], row["dense"]) == (2, pytest.approx(0.9))
+        assert (row["n"], row["dense"]) == (2, pytest.approx(90))
         lost = {name: round(row[name], 6) for name in (way.label for way in (SPLINE, *COMPARED))}
         assert lost == {way.label: 15 - (way.method == "slimming") for way in (SPLINE, *COMPARED)}
     differences = judgements_by_width(tables)[NAMES[0]].set_index("against")["difference"]

@@ -62,7 +62,7 @@ def difference_forest(
         )
     names = [f"{row.against.label}, ratio {row.ratio:g}" for row in differences.itertuples()]
     _name_rows(axes, names if order is None else [other.label for other in order])
-    axes.set(title=title, xlabel=f"{way} − other\n(points; grey: ±{100 * margin:g})")
+    axes.set(title=title, xlabel=f"{way.label} − other\n(points; grey: ±{100 * margin:g})")
     return axes
 
 

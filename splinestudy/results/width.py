@@ -46,13 +46,13 @@ def judgements_by_width(tables: Mapping[str, pd.DataFrame]) -> Tables:
 
 
 def losses_by_width(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row for each network: seeds, accuracy of the dense networks, and the points that each method ends below it."""
+    """A row for each network: seeds, accuracy of the dense networks in %, and the points each method ends below it."""
     rows = []
     for name, table in tables.items():
         lost = 100 * (table["dense_accuracy"] - table["accuracy"])
         means = lost.groupby(table["way"]).mean()
         methods = {way.label: means[way] for way in (SPLINE, *COMPARED)}
-        seeds, dense = table["seed"].nunique(), table["dense_accuracy"].mean()
+        seeds, dense = table["seed"].nunique(), 100 * table["dense_accuracy"].mean()
         rows.append({"network": name, "n": seeds, "dense": dense, **methods})
     return pd.DataFrame(rows)
 
