@@ -1,5 +1,6 @@
 """Draws the book's figure and tables on the exact partition's speed from ``benchmarks/results``; no arguments."""
 
+import math
 import re
 
 import matplotlib.pyplot as plt
@@ -61,17 +62,47 @@ def speed_table(rows):
     return markdown_table({"network": "---"} | dict.fromkeys(numbers, "--:"), lines)
 
 
+def three_digits(value):
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
 def peer_table(peer):
-    numbers = ("regions, ours", "regions, peer", "CPU s, ours", "CPU s, peer", "ratio")
+    """Milliseconds of every program, ours in parts."""
+    ours = {"ours": "cpu", "read before": "again", "topology": "topology"}
+    numbers = ["regions", *ours, *peer["peers"]]
     lines = []
     for row in peer["rows"]:
-        cells = [row["network"], "yes" if row["output_splits"] else "no"]
-        cells += [f"{row[who]['regions']:,}" for who in ("ours", "peer")]
-        cells += [f"{row['ours_cpu']:.3f}", f"{row['peer_cpu']:.3f}"]
-        lines.append([*cells, f"{row['peer_cpu'] / row['ours_cpu']:.0f}"])
-    return markdown_table(
-        dict.fromkeys(("network", "output splits"), "---") | dict.fromkeys(numbers, "--:"), lines
+        seconds = [row["ours"][key] for key in ours.values()]
+        seconds += [row[name]["cpu"] if name in row else None for name in peer["peers"]]
+        cells = [three_digits(1e3 * value) if value else "" for value in seconds]
+        lines.append([row["network"], f"{row['ours']['counts']['regions']:,}", *cells])
+    return markdown_table({"network": "---"} | dict.fromkeys(numbers, "--:"), lines)
+
+
+def verdict(peer, name):
+    """Whether a peer finds what ours does, and how many times as long it takes for it."""
+    ratios, other = {}, []
+    rows = [row for row in peer["rows"] if name in row]
+    for row in rows:
+        counts, ours = row[name]["counts"], row["ours"]
+        seconds = ours["cpu"] + (ours["topology"] if "vertices" in counts else 0)
+        ratios[row["network"]] = row[name]["cpu"] / seconds
+        if wrong := {key: value for key, value in counts.items() if value != ours["counts"][key]}:
+            other.append(f"{row['network']}: {wrong} for {ours['counts']}")
+    what = ", ".join(rows[0][name]["counts"])
+    text = (
+        f"* {name} ({peer['peers'][name]}): {what} agree in {len(rows) - len(other)} of {len(rows)} networks"
     )
+    text += f" ({'; '.join(other)})" if other else ""
+    low, high = (three_digits(end(ratios.values())) for end in (min, max))
+    text += f"; it takes {low} to {high} times as long as ours"
+    faster = [network for network, ratio in ratios.items() if ratio < 1]
+    return f"{text}, less on {', '.join(faster)}." if faster else f"{text}."
+
+
+def peer_text(peer):
+    versions = [verdict(peer, name) for name in peer["peers"]]
+    return [machine_text(peer["machine"]), "", *versions, "", *peer_table(peer)]
 
 
 def facts(result):
@@ -91,10 +122,7 @@ def main():
     result, peer = load("partition.json"), load("partition_peer.json")
     write_figure(draw(result["rows"]), "partition_speed.svg")
     write_text([facts(result), "", *speed_table(result["rows"])], "partition_speed.txt")
-    same = sum(row["ours"] == row["peer"] for row in peer["rows"])
-    verdict = f"Regions, vertices and edges agree in {same} of {len(peer['rows'])} comparisons."
-    source = f"Peer: {peer['peer']} at commit {peer['commit'][:10]}. {verdict}"
-    write_text([source, "", *peer_table(peer)], "partition_peer.txt")
+    write_text(peer_text(peer), "partition_peer.txt")
 
 
 if __name__ == "__main__":

@@ -1,111 +1,136 @@
-"""The exact partition beside a public peer's on the same weights: ``python -m benchmarks.partition_peer PEER COMMIT``.
+"""The exact partition beside public peers: ``python -m benchmarks.partition_peer NAME=PYTHON[:FOLDER] ...``.
 
-The peer is Berzins' ``relu_edge_subdivision`` (ICML 2023), checked out in the folder PEER at COMMIT. It splits edges in
-float32 with PyTorch, for fully connected networks. By default it also splits by the zero set of the output; the
-comparison is made both ways, on our side with one more unit in place of the output. Each process time is the least of
-several, the two programs taking turns on one thread.
+NAME is one of ``relu_edge_subdivision``, ``regioncam``, ``relucent`` and ``splinecam`` (see ``benchmarks/peers.py``),
+PYTHON the interpreter that it runs in, FOLDER its checkout where it is no installed package. All compute the regions of
+the hidden units on [-1, 1]² from the same weights, on one thread, taking turns; the least process time of all turns
+counts. A peer gets no larger network once one has taken it more than ``--limit`` seconds.
 """
 
 import argparse
+import contextlib
 import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.machine import machine, timed
+from benchmarks.machine import machine
 from benchmarks.partition import initialise
+from benchmarks.peers import turn
 from splinelib.files import atomic_path
 from splinelib.partition import Slice2D, compute_partition, topology, warm_up
+from splinelib.partition.engine import program
 
 RESULTS = Path(__file__).parent / "results" / "partition_peer.json"
-SIZES = [(64, 1), (256, 1), (64, 2), (128, 2), (256, 2), (32, 3), (64, 3), (32, 4)]
+PEERS = Path(__file__).parent / "peers.py"
+# By number of regions.
+SIZES = [(8, 2), (32, 2), (64, 1), (32, 3), (64, 2), (32, 4), (64, 3), (128, 2), (256, 1), (64, 8), (256, 2)]
+SIZES += [(64, 16)]
+LONG = 10.0  # seconds after which one turn is enough
 
 
-def weights(width, depth):
-    """One network, as ours (with a unit in place of the output, and without) and as the peer's."""
-    sizes = [2] + [width] * depth + [1]
+def network(width, depth):
+    """Linear layers and ReLUs, and their weights by name as a peer gets them."""
+    sizes = [2] + [width] * depth
     linears = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
-    layers = [layer for linear in linears for layer in (linear, nn.ReLU())]
-    model = initialise(nn.Sequential(*layers), 0)
-    return sizes, linears, {"with_output": model, "without_output": model[:-2]}
+    model = initialise(nn.Sequential(*(layer for linear in linears for layer in (linear, nn.ReLU()))), 0)
+    arrays = {f"weight{i}": linear.weight.detach().numpy() for i, linear in enumerate(linears)}
+    return model, arrays | {f"bias{i}": linear.bias.detach().numpy() for i, linear in enumerate(linears)}
 
 
-def measure_ours(model):
-    partition, _, cpu = timed(lambda: compute_partition(model, Slice2D.axis_aligned(), threads=1))
-    shape, _, more = timed(lambda: topology(partition))
-    return {"regions": shape.regions, "vertices": shape.vertices, "edges": shape.edges}, cpu + more
+class Peer:
+    """A peer's process, as given on the command line; it ends with the block that it is opened for."""
+
+    def __init__(self, text):
+        self.name, _, where = text.partition("=")
+        command = [where.split(":")[0], str(PEERS), self.name, *where.split(":")[1:]]
+        quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, text=True, **quiet)
+        self.version = self._answer()
+        self.out = False
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            with self:
+                raise RuntimeError(f"{self.name} ended: run `{' '.join(self.process.args)}` to see why")
+        return json.loads(line)
+
+    def counts(self, path):
+        """Its counts and time for the weights in a file."""
+        self.process.stdin.write(f"{path}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.__exit__(*error)
 
 
-def measure_peer(module, sizes, linears, with_output):
-    net = module.Net(sizes)
-    with torch.no_grad():
-        for mine, theirs in zip(linears, net.fcs, strict=True):
-            theirs.weight.copy_(mine.weight)
-            theirs.bias.copy_(mine.bias)
-    if not with_output:
-        net.ls = net.ls[:-1]
-    with torch.no_grad():
-        (points, edges, _), _, cpu = timed(
-            lambda: module.skeletal_subdivision(net, bbox=(-1, 1), device=torch.device("cpu"), verbose=False)
-        )
-    # A planar map of a square: regions = 1 + edges - vertices.
-    counts = {"regions": 1 + len(edges) - len(points), "vertices": len(points), "edges": len(edges)}
-    return counts, cpu
+def ours(model):
+    """Counts and the least times of a turn each: network read anew, read before, and the topology."""
+    where = Slice2D.axis_aligned()
+
+    def first():
+        program._read_lately.cache_clear()
+        return compute_partition(model, where, threads=1)
+
+    partition, anew = turn(first)
+    _, again = turn(lambda: compute_partition(model, where, threads=1))
+    shape, more = turn(lambda: topology(partition))
+    counts = {"regions": shape.regions, "vertices": shape.vertices, "edges": shape.edges}
+    return {"counts": counts, "cpu": anew, "again": again, "topology": more}
 
 
-def load_peer(folder):
-    """The peer's two modules as one namespace."""
-    sys.path.insert(0, str(folder))
-    import edge_subdivision
-    import NN
-
-    edge_subdivision.Net = NN.Net
-    return edge_subdivision
+def keep(row, name, found):
+    """Of each time the least."""
+    old = row.setdefault(name, found)
+    for key in found.keys() - {"counts"}:
+        old[key] = min(old[key], found[key])
 
 
-def compare(module, rounds):
+def compare(peers, rounds, limit, folder):
     rows = []
     for width, depth in SIZES:
-        sizes, linears, models = weights(width, depth)
-        for name, model in models.items():
-            times = {"ours": np.inf, "peer": np.inf}
-            for _ in range(rounds):
-                ours, cpu = measure_ours(model)
-                times["ours"] = min(times["ours"], cpu)
-                theirs, cpu = measure_peer(module, sizes, linears, name == "with_output")
-                times["peer"] = min(times["peer"], cpu)
-            row = {"network": f"mlp {depth}×{width}", "output_splits": name == "with_output"}
-            rows.append(
-                row | {"ours": ours, "peer": theirs, "ours_cpu": times["ours"], "peer_cpu": times["peer"]}
-            )
+        model, arrays = network(width, depth)
+        path = folder / "weights.npz"
+        np.savez(path, **arrays)
+        row = {"network": f"mlp {depth}×{width}"}
+        asked = [peer for peer in peers if not peer.out]
+        for _ in range(rounds):
+            keep(row, "ours", ours(model))
+            for peer in asked:
+                if peer.name not in row or row[peer.name]["cpu"] < LONG:
+                    keep(row, peer.name, peer.counts(path))
+                peer.out = row[peer.name]["cpu"] > limit
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+        rows.append(row)
     return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("commit")
+    parser.add_argument("peers", nargs="+", metavar="NAME=PYTHON[:FOLDER]")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=40.0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warm_up()
-    rows = compare(load_peer(arguments.folder), arguments.rounds)
-    for row in rows:
-        sys.stdout.write(
-            f"{row['network']:12} output splits: {row['output_splits']!s:6} regions {row['ours']['regions']:>8} "
-            f"{row['peer']['regions']:>8}  cpu s {row['ours_cpu']:.4f} {row['peer_cpu']:.3f}\n"
-        )
-    about = {
-        "peer": "github.com/arturs-berzins/relu_edge_subdivision",
-        "commit": arguments.commit,
-        "how": " ".join(__doc__.split("\n\n")[1].split()),
-        "ours_time": "partition and topology, float64; the peer's: vertices, edges and sign vectors, float32",
-    }
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(text)) for text in arguments.peers]
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        rows = compare(peers, arguments.rounds, arguments.limit, Path(folder))
+    about = {"peers": {peer.name: peer.version for peer in peers}, "limit": arguments.limit}
     with atomic_path(RESULTS) as temporary:
-        temporary.write_text(json.dumps(about | {"machine": machine(1), "rows": rows}, indent=1) + "\n")
+        text = json.dumps(about | {"machine": machine(1), "rows": rows}, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _read_signs(bounds, peak, noise, a, b, d, low, high, error, tolerance, sign)
 
 
 @njit(**INNER)
-def _decide_all(p, s, cell, sign, a, b, d, error, keep_code):  # type: ignore[no-untyped-def]
+def _decide_all(p, s, cell, sign, a, b, d, error, size, keep_code):  # type: ignore[no-untyped-def]
     """What :func:`.decide` does, for all units of a cell whose sign is clear; in loops without branches."""
     r, n, first, active_key = s.register, len(sign), p.cell_lane[cell], np.uint64(0)
     key = part(p.key, first, n)
@@ -77,7 +77,7 @@ def _decide_all(p, s, cell, sign, a, b, d, error, keep_code):  # type: ignore[no
         gain[i] = gain[i] if sign[i] <= ACTIVE else 0.0
         clear += sign[i] <= ACTIVE
     if p.dense_target[cell] >= 0:
-        spread_cell(p, s, cell, gain, a, b, d, error, clear)
+        spread_cell(p, s, cell, gain, a, b, d, error, size, clear)
         return
     todo = r[TODO]
     for i in range(n):
@@ -98,7 +98,7 @@ def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped
         for i in range(n):
             if sign[i] == CROSSES:
                 keep(s, a[i], b[i], d[i], s.low[i], s.high[i], tolerance[i], first + i)
-    _decide_all(p, s, cell, sign, a, b, d, error, keep_code)
+    _decide_all(p, s, cell, sign, a, b, d, error, tolerance, keep_code)
     return most == DOUBTFUL
 
 

@@ -34,6 +34,24 @@ def add_row(c, weights, fa, fb, fc):  # type: ignore[no-untyped-def]
 
 
 @njit(**INNER)
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """Copy numbers from one place to another of the same length."""
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@njit(**INNER)
+def largest(values):  # type: ignore[no-untyped-def]
+    """The largest of numbers that are not negative: their bits rank as they do, and integers are compared in vectors."""
+    bits = values.view(np.int64)
+    most = bits[0]
+    for i in range(len(bits)):
+        most = max(most, bits[i])
+    found = np.int64(most)
+    return found.view(np.float64)
+
+
+@njit(**INNER)
 def extents(a, b, c, x, y, low, high):  # type: ignore[no-untyped-def]
     """Write the least and the largest value of each ``a x + b y + c`` over the corners into ``low`` and ``high``."""
     n = len(a)

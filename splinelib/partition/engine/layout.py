@@ -18,6 +18,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+def aligned_zeros(size: int) -> Floats:
+    """Zeros from a multiple of 64 bytes on: vectors of 512 bits that lie across two such lines load half as fast."""
+    memory = np.zeros(size + 7)
+    skip = -memory.ctypes.data % 64 // 8
+    return memory[skip : skip + size]
+
+
 @dataclass(frozen=True)
 class Link:
     """Contributions ``source lane -> (cell, lane in the cell)`` of one node.

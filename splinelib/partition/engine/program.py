@@ -20,6 +20,7 @@ from splinelib.partition.engine.layout import (
     Layout,
     Node,
     Value,
+    aligned_zeros,
     needed_nodes,
     value_of,
 )
@@ -125,7 +126,8 @@ def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool 
     network = _read_lately(content)
     centre, radius = _frame(where)
     plane = _input_plane(where, centre, radius)
-    coefficients = network.program.coefficients.copy()
+    coefficients = aligned_zeros(len(network.program.coefficients))
+    coefficients[:] = network.program.coefficients
     coefficients[: plane.size] = plane.reshape(-1)
     program = network.program._replace(coefficients=coefficients)
     return replace(network, program=program, centre=centre, radius=radius)
@@ -223,9 +225,13 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
     inward = np.argsort(cell, kind="stable")
     size = int(cell_lane[-1])
     out_start = np.searchsorted(source, np.arange(size + 1))
-    address = 3 * cell_lane[:-1]
+    # Each node begins at a multiple of 64 bytes, and so do wide cells of it whose width is one of 8.
+    starts = np.cumsum([0] + [-(-3 * n.size // 8) * 8 for n in nodes])
+    address = np.concatenate(
+        [start + 3 * n.width * np.arange(n.cells) for start, n in zip(starts, nodes, strict=False)]
+    )
     lane_address = address[lane_cell] + np.arange(size) - cell_lane[lane_cell]
-    coefficients = np.zeros(3 * size)
+    coefficients = aligned_zeros(int(starts[-1]))
     coefficients[lane_address + 2 * widths[lane_cell]] = np.concatenate([n.const for n in nodes])
     coefficients[: plane.size] = plane.reshape(-1)
     slope = np.concatenate([n.slope if n.kind == PIECE else np.ones(n.size) for n in nodes])
@@ -279,7 +285,9 @@ def _entries(nodes: list[Node], rename: Ints, cells_before: Ints) -> tuple[Ints,
             filled += len(weights[-1])
     empty = np.zeros(0, dtype=np.int64)
     joined = [np.concatenate(part) if part else empty for part in (source, cell, lane, offset)]
-    pool = np.concatenate(weights) if weights else np.zeros(0)
+    pool = aligned_zeros(filled)
+    if weights:
+        np.concatenate(weights, out=pool)
     return joined[0], joined[1], joined[2], joined[3], pool
 
 

@@ -16,21 +16,19 @@ _BLOCK = 8
 
 
 @intrinsic
-def add_rows(typing_context, target, width, weights, rows, factors, room, count):  # type: ignore[no-untyped-def]
-    """``target[j, i] += sum(factors[j, k] * weights[rows[k] + i] for k in range(count))`` for j below 3, i below width.
+def add_rows(typing_context, target, source, width, weights, rows, chosen, factors, room, count):  # type: ignore[no-untyped-def]
+    """``target[j, i] = source[j, i] + sum(factors[j, k] * weights[rows[k] + i])`` over the first ``count`` chosen k.
 
-    All arrays are flat; ``target`` is ``[3, width]``, ``factors`` is ``[3, room]``. Loops that the compiler writes load
+    All arrays are flat; ``target`` and ``source``, which may be one, are ``[3, width]``, ``factors`` is ``[3, room]``. Loops that the compiler writes load
     each weight thrice, and it must first see that nothing overlaps.
     """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         kinds = signature.args
-        into, matrix, begin, factor = (
-            make_array(kinds[k])(context, builder, args[k]).data for k in (0, 2, 3, 4)
-        )
-        width, room, count = (context.cast(builder, args[k], kinds[k], types.intp) for k in (1, 5, 6))
+        arrays = [make_array(kinds[k])(context, builder, args[k]).data for k in (0, 1, 3, 4, 5, 6)]
+        width, room, count = (context.cast(builder, args[k], kinds[k], types.intp) for k in (2, 7, 8))
         word = width.type
-        sums = _Sums(builder, into, matrix, begin, factor, width, room, count)
+        sums = _Sums(builder, *arrays, width, room, count)
         done = word(0)
         for lanes, vectors in ((_VECTOR, _TILE), (_VECTOR, 1), (1, 1)):
             step = word(lanes * vectors)
@@ -40,30 +38,32 @@ def add_rows(typing_context, target, width, weights, rows, factors, room, count)
             done = builder.add(done, builder.mul(tiles, step))
         return context.get_dummy_value()
 
-    return types.void(target, width, weights, rows, factors, room, count), codegen
+    return types.void(target, source, width, weights, rows, chosen, factors, room, count), codegen
 
 
 class _Sums:
     """Writes the instructions for a few columns of the target."""
 
-    def __init__(self, builder: Any, into: Any, matrix: Any, begin: Any, factor: Any, *sizes: Any) -> None:
-        self.builder, self.into, self.matrix, self.begin, self.factor = builder, into, matrix, begin, factor
+    def __init__(self, builder: Any, *given: Any) -> None:
+        self.builder = builder
+        self.into, self.source, self.matrix, self.begin, self.chosen, self.factor, *sizes = given
         self.width, self.room, self.count = sizes
 
     def add(self, column: Any, lanes: int, vectors: int) -> None:
         """``lanes * vectors`` columns from ``column`` on, of all three rows."""
         builder, word = self.builder, self.width.type
         kind = ir.VectorType(ir.DoubleType(), lanes) if lanes > 1 else ir.DoubleType()
-        places = [
-            self._pointer(
-                self.into, builder.add(builder.mul(word(plane), self.width), column), lanes * v, kind
-            )
-            for plane in range(3)
-            for v in range(vectors)
-        ]
+        places, sources = (
+            [
+                self._pointer(base, builder.add(builder.mul(word(plane), self.width), column), lanes * v, kind)
+                for plane in range(3)
+                for v in range(vectors)
+            ]
+            for base in (self.into, self.source)
+        )
         totals, parts = ([cgutils.alloca_once(builder, kind) for _ in places] for _ in range(2))
-        for place, total in zip(places, totals, strict=True):
-            builder.store(builder.load(place, align=8), total)
+        for source, total in zip(sources, totals, strict=True):
+            builder.store(builder.load(source, align=8), total)
         blocks = builder.sdiv(builder.add(self.count, word(_BLOCK - 1)), word(_BLOCK))
         with cgutils.for_range(builder, blocks) as block:
             first = builder.mul(block.index, word(_BLOCK))
@@ -80,6 +80,7 @@ class _Sums:
 
     def _add_row(self, row: Any, column: Any, lanes: int, parts: list[Any], kind: Any) -> None:
         builder, word = self.builder, self.width.type
+        row = builder.load(builder.gep(self.chosen, [row]))
         at = builder.add(builder.load(builder.gep(self.begin, [row])), column)
         vectors = len(parts) // 3
         weights = [

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from splinelib.partition.engine.geometry import INNER, add_row
+from splinelib.partition.engine.geometry import INNER, add_row, copy, largest
 from splinelib.partition.engine.pointers import part
 from splinelib.partition.engine.rounding import cheap_error
 from splinelib.partition.engine.rows import add_rows
@@ -12,19 +12,23 @@ from splinelib.partition.engine.state import LOG_AT, LOG_BITS_AT, LOG_DATA_AT, R
 
 @njit(**INNER)
 def save(p, s, cell):  # type: ignore[no-untyped-def]
-    """Note the cell's numbers in the undo log, once for each node of the search."""
+    """Note the cell's numbers in the undo log, once for each node of the search; returns whether it has none yet.
+
+    Then it starts from the program's constants, whatever another branch left there, and there is nothing to keep.
+    """
     r = s.register
     if s.stamp[cell] == r[SERIAL]:
-        return
+        return False
     s.stamp[cell] = r[SERIAL]
-    at, data = r[LOG_AT], r[LOG_DATA_AT]
+    at, fresh = r[LOG_AT], s.waiting[cell] == p.cell_count[cell]
     s.log_cell[at], s.log_count[at] = cell, s.waiting[cell]
     s.log_peak[at], s.log_noise[at] = s.peak[cell], s.noise[cell]
-    size, start = 3 * p.cell_width[cell], p.cell_address[cell]
-    source, target = part(s.coefficients, start, size), part(s.log_data, data, size)
-    for i in range(size):
-        target[i] = source[i]
-    r[LOG_AT], r[LOG_DATA_AT] = at + 1, data + size
+    r[LOG_AT] = at + 1
+    if not fresh:
+        data, size = r[LOG_DATA_AT], 3 * p.cell_width[cell]
+        copy(part(s.coefficients, p.cell_address[cell], size), part(s.log_data, data, size))
+        r[LOG_DATA_AT] = data + size
+    return fresh
 
 
 @njit(**INNER)
@@ -35,11 +39,10 @@ def undo(p, s, log, log_data, log_bits):  # type: ignore[no-untyped-def]
     while at > log:
         at -= 1
         cell = s.log_cell[at]
-        size, start = 3 * p.cell_width[cell], p.cell_address[cell]
-        data -= size
-        target, source = part(s.coefficients, start, size), part(s.log_data, data, size)
-        for i in range(size):
-            target[i] = source[i]
+        if s.log_count[at] < p.cell_count[cell]:
+            size = 3 * p.cell_width[cell]
+            data -= size
+            copy(part(s.log_data, data, size), part(s.coefficients, p.cell_address[cell], size))
         s.waiting[cell], s.peak[cell], s.noise[cell] = s.log_count[at], s.log_peak[at], s.log_noise[at]
     r[LOG_AT], r[LOG_DATA_AT] = log, log_data
     while r[LOG_BITS_AT] > log_bits:
@@ -86,13 +89,14 @@ def _add(p, s, fa, fb, fc, size, error, entry, cell):  # type: ignore[no-untyped
 
 
 @njit(**INNER)
-def _add_to_dense(p, s, target, count, lanes, peak, noise):  # type: ignore[no-untyped-def]
-    """Add the noted rows, ``count`` of them, to a dense cell, and note that so many lanes that feed it are decided."""
-    r, width = s.register, p.cell_width[target]
-    save(p, s, target)
+def _add_to_dense(p, s, cell, target, count, lanes, peak, noise):  # type: ignore[no-untyped-def]
+    """Add ``count`` lanes of a cell, as noted, to the dense cell they feed, and note that ``lanes`` are decided."""
+    r, width, at = s.register, p.cell_width[target], p.cell_address[target]
+    before = p.coefficients if save(p, s, target) else s.coefficients
     add_rows(
-        part(s.coefficients, p.cell_address[target], 3 * width), width, p.weights,
-        s.row_at, s.factor, len(s.row_at), count,
+        part(s.coefficients, at, 3 * width), part(before, at, 3 * width), width, p.weights,
+        part(p.entry_weight, p.out_start[p.cell_lane[cell]], p.cell_width[cell]), s.row_at, s.factor, len(s.row_at),
+        count,
     )  # fmt: skip
     s.peak[target], s.noise[target] = max(s.peak[target], peak), max(s.noise[target], noise)
     s.waiting[target] -= lanes
@@ -102,39 +106,43 @@ def _add_to_dense(p, s, target, count, lanes, peak, noise):  # type: ignore[no-u
 
 
 @njit(**INNER)
-def spread_cell(p, s, cell, gain, a, b, d, error, lanes):  # type: ignore[no-untyped-def]
-    """Add those lanes of a dense cell whose gain is not zero to the one cell they all feed; ``lanes`` are decided."""
-    n, room, count, peak, noise = len(gain), len(s.row_at), np.int64(0), 0.0, 0.0
-    weight = part(p.entry_weight, p.out_start[p.cell_lane[cell]], n)
+def spread_cell(p, s, cell, gain, a, b, d, error, size, lanes):  # type: ignore[no-untyped-def]
+    """Add those lanes of a dense cell whose gain is not zero to the one cell they all feed; ``lanes`` are decided.
+
+    ``error`` is overwritten, and so is ``size``, which is scratch.
+    """
+    n, room, count = len(gain), len(s.row_at), np.int64(0)
+    if lanes == 0:
+        return
+    fa, fb, fc = part(s.factor, 0, n), part(s.factor, room, n), part(s.factor, 2 * room, n)
     for i in range(n):
-        peak = max(peak, abs(gain[i]) * (abs(a[i]) + abs(b[i]) + abs(d[i])))
-        noise = max(noise, abs(gain[i]) * error[i])
+        fa[i], fb[i], fc[i] = gain[i] * a[i], gain[i] * b[i], gain[i] * d[i]
     for i in range(n):
-        s.row_at[count], s.factor[count] = weight[i], gain[i] * a[i]
-        s.factor[room + count], s.factor[2 * room + count] = gain[i] * b[i], gain[i] * d[i]
+        size[i] = abs(fa[i]) + abs(fb[i]) + abs(fc[i])
+        error[i] = abs(gain[i]) * error[i]
+    for i in range(n):
+        s.row_at[count] = i
         count += gain[i] != 0.0
-    if lanes > 0:
-        _add_to_dense(p, s, p.dense_target[cell], count, lanes, peak, noise)
+    _add_to_dense(p, s, cell, p.dense_target[cell], count, lanes, largest(size), largest(error))
 
 
 @njit(**INNER)
 def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-def]
     """Add the queued lanes ``begin .. end`` of one dense cell to the one cell they all feed."""
-    c, stride, base = s.coefficients, p.cell_width[cell], p.cell_address[cell] - p.cell_lane[cell]
+    c, stride, at, first = s.coefficients, p.cell_width[cell], p.cell_address[cell], p.cell_lane[cell]
     n, room, peak, noise = np.int64(0), len(s.row_at), 0.0, 0.0
     for k in range(begin, end):
         slope = s.todo_slope[k]
         if slope == 0.0:
             continue
-        lane = np.int64(s.todo_lane[k])
-        at = base + lane
-        fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
+        i = np.int64(s.todo_lane[k]) - first
+        fa, fb, fc = slope * c[at + i], slope * c[at + stride + i], slope * c[at + 2 * stride + i]
         peak = max(peak, abs(fa) + abs(fb) + abs(fc))
-        noise = max(noise, abs(slope) * cheap_error(p, s, cell, lane))
-        s.row_at[n] = p.entry_weight[p.out_start[lane]]
-        s.factor[n], s.factor[room + n], s.factor[2 * room + n] = fa, fb, fc
+        noise = max(noise, abs(slope) * cheap_error(p, s, cell, first + i))
+        s.row_at[n] = i
+        s.factor[i], s.factor[room + i], s.factor[2 * room + i] = fa, fb, fc
         n += 1
-    _add_to_dense(p, s, target, n, end - begin, peak, noise)
+    _add_to_dense(p, s, cell, target, n, end - begin, peak, noise)
 
 
 @njit(**INNER)
@@ -162,7 +170,9 @@ def spread(p, s):  # type: ignore[no-untyped-def]
             error = abs(slope) * cheap_error(p, s, cell, lane)
         for entry in range(p.out_start[head], p.out_start[head + 1]):
             target = p.entry_cell[entry]
-            save(p, s, target)
+            if save(p, s, target):
+                start, size = p.cell_address[target], 3 * p.cell_width[target]
+                copy(part(p.coefficients, start, size), part(s.coefficients, start, size))
             if slope != 0.0:
                 _add(p, s, fa, fb, fc, size, error, entry, target)
             s.waiting[target] -= 1

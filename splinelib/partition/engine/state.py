@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.layout import Floats, Ints, aligned_zeros
 from splinelib.partition.engine.pointers import view_of
 from splinelib.partition.engine.program import Int32s, Network
 
@@ -128,11 +128,14 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
     poly_x[:corners], poly_y[:corners] = polygon.T
     room = 2 * lanes + 1024
     scratch = 64 + corners + int(p.cell_used.max())
+    widest = -(-int(p.cell_width.max()) // 8) * 8
+    coefficients = aligned_zeros(len(p.coefficients))
+    coefficients[:] = p.coefficients
     return State(
         np.zeros(REGISTERS, dtype=np.int64),
         np.zeros(1, dtype=np.uint64),
         claims,
-        p.coefficients.copy(),
+        coefficients,
         p.cell_count.copy(),
         floats(cells),
         floats(cells),
@@ -161,19 +164,19 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         ints(lanes),
         floats(lanes),
         ints(cells),
-        np.zeros(int(p.cell_width.max()), dtype=np.int64),
-        floats(3 * int(p.cell_width.max())),
-        floats(room),
-        floats(room),
+        np.zeros(widest, dtype=np.int64),
+        aligned_zeros(3 * widest),
+        aligned_zeros(room),
+        aligned_zeros(room),
         np.zeros((4, scratch)),
         np.full((4, scratch), -1, dtype=np.int32),
         np.arange(lanes, dtype=np.int32),
         floats(lanes),
         floats(lanes),
         np.zeros(cells, dtype=np.bool_),
-        floats(int(p.cell_width.max())),
-        floats(int(p.cell_width.max())),
-        np.zeros(int(p.cell_width.max()), dtype=np.int8),
+        aligned_zeros(widest),
+        aligned_zeros(widest),
+        np.zeros(widest, dtype=np.int8),
         ints(cells),
     )
 
@@ -192,7 +195,7 @@ def grown(state: State, what: str) -> State:
         state = state._replace(scratch=np.zeros(shape), scratch_lane=np.full(shape, -1, dtype=np.int32))
     if what == "chords":
         extra = len(state.chord_a)
-        state = state._replace(low=np.zeros(extra), high=np.zeros(extra))
+        state = state._replace(low=aligned_zeros(extra), high=aligned_zeros(extra))
     return state
 
 
