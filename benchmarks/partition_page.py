@@ -73,7 +73,7 @@ def peer_table(peer):
     lines = []
     for row in peer["rows"]:
         seconds = [row["ours"][key] for key in ours.values()]
-        seconds += [row[name]["cpu"] if name in row else None for name in peer["peers"]]
+        seconds += [row.get(name, {}).get("cpu") for name in peer["peers"]]
         cells = [three_digits(1e3 * value) if value else "" for value in seconds]
         lines.append([row["network"], f"{row['ours']['counts']['regions']:,}", *cells])
     return markdown_table({"network": "---"} | dict.fromkeys(numbers, "--:"), lines)
@@ -82,7 +82,8 @@ def peer_table(peer):
 def verdict(peer, name):
     """Whether a peer finds what ours does, and how many times as long it takes for it."""
     ratios, other = {}, []
-    rows = [row for row in peer["rows"] if name in row]
+    asked = [row for row in peer["rows"] if name in row]
+    rows = [row for row in asked if "counts" in row[name]]
     for row in rows:
         counts, ours = row[name]["counts"], row["ours"]
         seconds = ours["cpu"] + (ours["topology"] if "vertices" in counts else 0)
@@ -97,7 +98,9 @@ def verdict(peer, name):
     low, high = (three_digits(end(ratios.values())) for end in (min, max))
     text += f"; it takes {low} to {high} times as long as ours"
     faster = [network for network, ratio in ratios.items() if ratio < 1]
-    return f"{text}, less on {', '.join(faster)}." if faster else f"{text}."
+    text += f", less on {', '.join(faster)}" if faster else ""
+    ends = [f"; on {row['network']} it stops: {row[name]['error']}" for row in asked if "error" in row[name]]
+    return text + "".join(ends) + "."
 
 
 def peer_text(peer):

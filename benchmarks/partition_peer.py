@@ -3,7 +3,8 @@
 NAME is one of ``relu_edge_subdivision``, ``regioncam``, ``relucent`` and ``splinecam`` (see ``benchmarks/peers.py``),
 PYTHON the interpreter that it runs in, FOLDER its checkout where it is no installed package. All compute the regions of
 the hidden units on [-1, 1]² from the same weights, on one thread, taking turns; the least process time of all turns
-counts. A peer gets no larger network once one has taken it more than ``--limit`` seconds.
+counts. A peer gets no larger network once it has stopped with an error or taken more
+than ``--limit`` seconds.
 """
 
 import argparse
@@ -89,10 +90,11 @@ def ours(model):
 
 
 def keep(row, name, found):
-    """Of each time the least."""
-    old = row.setdefault(name, found)
-    for key in found.keys() - {"counts"}:
-        old[key] = min(old[key], found[key])
+    """Of each time the least; or the error, and nothing else."""
+    if name not in row or "error" in found:
+        row[name] = found
+    for key in found.keys() - {"counts", "error"}:
+        row[name][key] = min(row[name][key], found[key])
 
 
 def compare(peers, rounds, limit, folder):
@@ -106,9 +108,10 @@ def compare(peers, rounds, limit, folder):
         for _ in range(rounds):
             keep(row, "ours", ours(model))
             for peer in asked:
-                if peer.name not in row or row[peer.name]["cpu"] < LONG:
-                    keep(row, peer.name, peer.counts(path))
-                peer.out = row[peer.name]["cpu"] > limit
+                if not peer.out and row.get(peer.name, {"cpu": 0.0})["cpu"] < LONG:
+                    found = peer.counts(path)
+                    keep(row, peer.name, found)
+                    peer.out = "error" in found or found["cpu"] > limit
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         sys.stdout.flush()
         rows.append(row)

@@ -139,8 +139,12 @@ def main():
             with np.load(line.strip()) as arrays:
                 half = len(arrays.files) // 2
                 given = prepare([(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(half)])
-            counts, cpu = turn(lambda given=given: run(given))
-            out.write(json.dumps({"counts": counts, "cpu": cpu}) + "\n")
+            try:
+                counts, cpu = turn(lambda given=given: run(given))
+                answer = {"counts": counts, "cpu": cpu}
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            out.write(json.dumps(answer) + "\n")
             out.flush()
 
 

@@ -15,6 +15,9 @@ print(json.dumps("1.0"), flush=True)
 x, y = np.meshgrid(*[np.linspace(-1, 1, 1000)] * 2)
 for line in sys.stdin:
     arrays, values, signs = np.load(line.strip()), np.stack([x.ravel(), y.ravel()], axis=1), []
+    if len(arrays.files) == 6:
+        print(json.dumps({"error": "too deep"}), flush=True)
+        continue
     for i in range(len(arrays.files) // 2):
         values = values @ arrays[f"weight{i}"].T + arrays[f"bias{i}"]
         signs.append(values > 0)
@@ -40,6 +43,13 @@ def test_peers_get_the_same_weights_and_leave_when_they_are_slow(grid, tmp_path,
     assert [("grid" in row) for row in rows] == [True, False]
 
 
+def test_peers_leave_when_they_stop(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(partition_peer, "SIZES", [(3, 3), (4, 1)])
+    rows = partition_peer.compare([grid], 2, 9.0, tmp_path)
+    assert rows[0]["grid"] == {"error": "too deep"}
+    assert "grid" not in rows[1]
+
+
 def test_a_peer_that_ends_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(partition_peer, "PEERS", tmp_path / "none.py")
     with pytest.raises(RuntimeError, match=r"grid ended: run `.*none\.py grid`"):
@@ -58,10 +68,12 @@ def test_the_page_says_where_a_peer_differs_and_where_it_is_faster():
     rows = [
         {"network": "a", "ours": ours, "other": {"counts": {"regions": 4, "vertices": 9}, "cpu": 2.0}},
         {"network": "b", "ours": ours, "other": {"counts": {"regions": 5, "vertices": 9}, "cpu": 0.3}},
-        {"network": "c", "ours": ours},
+        {"network": "c", "ours": ours, "other": {"error": "E: no"}},
     ]
     peer = {"peers": {"other": "1.2"}, "rows": rows}
     text = partition_page.verdict(peer, "other")
     assert "agree in 1 of 2 networks (a: {'regions': 4}" in text
-    assert "0.750 to 5.00 times as long as ours, less on b." in text  # 0.3 and 2.0 over 0.2 + 0.2
+    assert (
+        "0.750 to 5.00 times as long as ours, less on b; on c it stops: E: no." in text
+    )  # 0.3 and 2.0 over 0.2 + 0.2
     assert partition_page.peer_table(peer)[-1] == "| c | 5 | 200 | 100 | 200 |  |"

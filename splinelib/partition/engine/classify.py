@@ -37,13 +37,11 @@ def _clear(s, lane, a, b, d, i):  # type: ignore[no-untyped-def]
 
 
 @njit(**INNER)
-def _read_signs(bounds, peak, noise, a, b, d, low, high, error, tolerance, sign):  # type: ignore[no-untyped-def]
-    """What can be said of each unit's sign with cheap error bounds, in loops without branches; returns the largest."""
-    n, (constant, by_peak, by_noise) = len(a), bounds
+def _read_signs(error, a, b, d, low, high, tolerance, sign):  # type: ignore[no-untyped-def]
+    """What can be said of each unit's sign with a cheap error bound, in loops without branches; returns the largest."""
+    n = len(a)
     for i in range(n):
-        size = abs(a[i]) + abs(b[i]) + abs(d[i])
-        error[i] = constant[i] + by_peak[i] * peak + by_noise[i] * noise
-        tolerance[i] = RELATIVE * size + error[i]
+        tolerance[i] = RELATIVE * (abs(a[i]) + abs(b[i]) + abs(d[i])) + error
     for i in range(n):
         above, below = high[i] > tolerance[i], low[i] < -tolerance[i]
         reaches = (low[i] < tolerance[i]) & (high[i] >= -tolerance[i]) & ((low[i] < 0.0) | (high[i] > 0.0))
@@ -91,9 +89,8 @@ def _decide_all(p, s, cell, sign, a, b, d, error, size, keep_code):  # type: ign
 def _classify_pieces(p, s, cell, a, b, d, keep_code):  # type: ignore[no-untyped-def]
     """Decide or keep each unit but those in doubt; returns whether there are any."""
     first, n = p.cell_lane[cell], len(a)
-    tolerance, error, sign = part(s.sizes, 0, n), part(s.squares, 0, n), part(s.sign, 0, n)
-    bounds = part(p.bounds[0], first, n), part(p.bounds[1], first, n), part(p.bounds[2], first, n)
-    most = _read_signs(bounds, s.peak[cell], s.noise[cell], a, b, d, s.low, s.high, error, tolerance, sign)
+    tolerance, sign, error = part(s.sizes, 0, n), part(s.sign, 0, n), cheap_error(p, s, cell)
+    most = _read_signs(error, a, b, d, s.low, s.high, tolerance, sign)
     if most >= CROSSES:
         for i in range(n):
             if sign[i] == CROSSES:
@@ -135,11 +132,11 @@ def classify(p, s, cell, x, y, keep_code):  # type: ignore[no-untyped-def]
     if kind == LINEAR:
         for i in range(width):
             total = abs(a[i]) + abs(b[i]) + abs(d[i])
-            doubtful = doubtful or (total != 0.0 and total <= cheap_error(p, s, cell, first + i))
+            doubtful = doubtful or (total != 0.0 and total <= cheap_error(p, s, cell))
     elif kind == MAX:
         if not s.sharp[cell]:
             for i in range(used):
-                error[i] = cheap_error(p, s, cell, first + i)
+                error[i] = cheap_error(p, s, cell)
         best, doubtful = winner_on(a, b, d, error, RELATIVE, x, y)
     else:
         extents(a, b, d, x, y, s.low, s.high)

@@ -74,10 +74,10 @@ def _bound(p, c, e, cell, sharp):  # type: ignore[no-untyped-def]
     for i in range(width):
         lane = first + i
         if sharp:
-            error = p.bounds[0, lane] + UNIT * e.size[lane] + np.sqrt(e.square[lane])
+            error = p.rounding[lane] + UNIT * e.size[lane] + np.sqrt(e.square[lane])
         else:
             b = p.bounds
-            error = b[0, lane] + b[1, lane] * e.peak[cell] + b[2, lane] * e.rough[cell]
+            error = b[0, cell] + b[1, cell] * e.peak[cell] + b[2, cell] * e.rough[cell]
         e.noise[lane] = error
         if p.cell_kind[cell] == MAX:
             continue

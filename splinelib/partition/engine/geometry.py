@@ -42,7 +42,7 @@ def copy(source, target):  # type: ignore[no-untyped-def]
 
 @njit(**INNER)
 def largest(values):  # type: ignore[no-untyped-def]
-    """The largest of numbers that are not negative: their bits rank as they do, and integers are compared in vectors."""
+    """The largest of numbers that are not negative: their bits rank alike, and integers are compared in vectors."""
     bits = values.view(np.int64)
     most = bits[0]
     for i in range(len(bits)):

@@ -38,7 +38,8 @@ class Program(NamedTuple):
 
     Lanes are numbered through all cells, entries ``out_start[lane] .. out_start[lane + 1]`` are what a lane adds to:
     ``weights[entry_weight ...]`` to all the cell if ``entry_lane`` is -1, else one weight to that lane.
-    The error of a lane is at most ``(1, size, error) @ bounds[:, lane]`` for the largest size and error of its inputs.
+    The error of a cell's lanes is at most ``(1, size, error) @ bounds[:, cell]`` for the largest size and error of its
+    inputs, and ``rounding[lane]`` is what of it is not due to these.
     ``in_entry`` and ``in_head`` hold, for ``in_start[cell] .. in_start[cell + 1]``, what feeds a cell: entries and
     their source lanes. ``dense_target`` is the one cell all lanes of a cell add to in full, or -1. ``bit`` is a lane's
     place in the code.
@@ -53,6 +54,7 @@ class Program(NamedTuple):
     dense_target: Int32s
     lane_cell: Int32s
     slope: Floats
+    rounding: Floats
     bounds: Floats
     key: NDArray[np.uint64]
     bit: Int32s
@@ -237,6 +239,7 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
     slope = np.concatenate([n.slope if n.kind == PIECE else np.ones(n.size) for n in nodes])
     used = np.concatenate([n.used if n.kind == MAX else np.full(n.cells, n.width) for n in nodes])
     keys = np.random.default_rng(0x5EED).integers(1, 2**64, size, dtype=np.uint64)
+    bounds = np.concatenate([error_bounds(n) for n in nodes], axis=1)
     heads = rename[output.lanes] if output is not None else np.zeros(0, dtype=np.int64)
     return Program(
         np.concatenate([np.full(n.cells, n.kind) for n in nodes]).astype(np.int8),
@@ -248,7 +251,8 @@ def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s,
         _dense_targets(out_start, cell, lane, cell_lane),
         lane_cell.astype(np.int32),
         slope,
-        np.concatenate([error_bounds(n) for n in nodes], axis=1),
+        bounds[0],
+        np.maximum.reduceat(bounds, cell_lane[:-1], axis=1),
         keys,
         bit,
         out_start.astype(np.int64),

@@ -4,8 +4,9 @@ A lane's function is a sum of products, so its error is at most the rounding of 
 terms' sizes, and what its inputs bring along. The errors of different inputs are independent and add as squares
 (Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 2019; added in full
 they would grow so fast that deep networks had no units left). The cheap bound takes the largest input of a cell for
-all of its inputs: two numbers for each cell, kept up to date by the search. Where a decision hangs on it, the sharp
-bound is computed from the weights, for that cell and the cells before it, and kept until these change.
+all of its inputs and the largest weights for all of its lanes: two numbers for each cell are kept up to date by the
+search. Where a decision hangs on it, the sharp bound is computed from the weights, for that cell and the cells before
+it, and kept until these change.
 """
 
 import numpy as np
@@ -30,10 +31,10 @@ def error_bounds(node: Node) -> Floats:
 
 
 @njit(**INNER)
-def cheap_error(p, s, cell, lane):  # type: ignore[no-untyped-def]
-    """A bound on the error of a lane from the largest input of its cell."""
+def cheap_error(p, s, cell):  # type: ignore[no-untyped-def]
+    """A bound on the error of a cell's lanes from the largest of its inputs."""
     b = p.bounds
-    return b[0, lane] + b[1, lane] * s.peak[cell] + b[2, lane] * s.noise[cell]
+    return b[0, cell] + b[1, cell] * s.peak[cell] + b[2, cell] * s.noise[cell]
 
 
 @njit(**INNER)
@@ -73,7 +74,7 @@ def _sharpen_one(p, s, cell):  # type: ignore[no-untyped-def]
         for i in range(width):
             square[i] += (w[i] * error) ** 2
     for i in range(width):
-        s.error[first + i] = p.bounds[0, first + i] + UNIT * size[i] + np.sqrt(square[i])
+        s.error[first + i] = p.rounding[first + i] + UNIT * size[i] + np.sqrt(square[i])
     s.sharp[cell] = True
 
 

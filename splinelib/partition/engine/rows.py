@@ -19,8 +19,8 @@ _BLOCK = 8
 def add_rows(typing_context, target, source, width, weights, rows, chosen, factors, room, count):  # type: ignore[no-untyped-def]
     """``target[j, i] = source[j, i] + sum(factors[j, k] * weights[rows[k] + i])`` over the first ``count`` chosen k.
 
-    All arrays are flat; ``target`` and ``source``, which may be one, are ``[3, width]``, ``factors`` is ``[3, room]``. Loops that the compiler writes load
-    each weight thrice, and it must first see that nothing overlaps.
+    All arrays are flat; ``target`` and ``source``, which may be one, are ``[3, width]``, ``factors`` is ``[3, room]``.
+    Loops that the compiler writes load each weight thrice, and it must first see that nothing overlaps.
     """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -55,7 +55,9 @@ class _Sums:
         kind = ir.VectorType(ir.DoubleType(), lanes) if lanes > 1 else ir.DoubleType()
         places, sources = (
             [
-                self._pointer(base, builder.add(builder.mul(word(plane), self.width), column), lanes * v, kind)
+                self._pointer(
+                    base, builder.add(builder.mul(word(plane), self.width), column), lanes * v, kind
+                )
                 for plane in range(3)
                 for v in range(vectors)
             ]

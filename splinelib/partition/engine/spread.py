@@ -109,7 +109,7 @@ def _add_to_dense(p, s, cell, target, count, lanes, peak, noise):  # type: ignor
 def spread_cell(p, s, cell, gain, a, b, d, error, size, lanes):  # type: ignore[no-untyped-def]
     """Add those lanes of a dense cell whose gain is not zero to the one cell they all feed; ``lanes`` are decided.
 
-    ``error`` is overwritten, and so is ``size``, which is scratch.
+    ``error`` is a bound for all of them, ``size`` scratch.
     """
     n, room, count = len(gain), len(s.row_at), np.int64(0)
     if lanes == 0:
@@ -119,11 +119,14 @@ def spread_cell(p, s, cell, gain, a, b, d, error, size, lanes):  # type: ignore[
         fa[i], fb[i], fc[i] = gain[i] * a[i], gain[i] * b[i], gain[i] * d[i]
     for i in range(n):
         size[i] = abs(fa[i]) + abs(fb[i]) + abs(fc[i])
-        error[i] = abs(gain[i]) * error[i]
+    peak = largest(size)
+    for i in range(n):
+        size[i] = abs(gain[i])
+    steepest = largest(size)
     for i in range(n):
         s.row_at[count] = i
         count += gain[i] != 0.0
-    _add_to_dense(p, s, cell, p.dense_target[cell], count, lanes, largest(size), largest(error))
+    _add_to_dense(p, s, cell, p.dense_target[cell], count, lanes, peak, steepest * error)
 
 
 @njit(**INNER)
@@ -131,6 +134,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
     """Add the queued lanes ``begin .. end`` of one dense cell to the one cell they all feed."""
     c, stride, at, first = s.coefficients, p.cell_width[cell], p.cell_address[cell], p.cell_lane[cell]
     n, room, peak, noise = np.int64(0), len(s.row_at), 0.0, 0.0
+    error = cheap_error(p, s, cell)
     for k in range(begin, end):
         slope = s.todo_slope[k]
         if slope == 0.0:
@@ -138,7 +142,7 @@ def _spread_dense(p, s, cell, target, begin, end):  # type: ignore[no-untyped-de
         i = np.int64(s.todo_lane[k]) - first
         fa, fb, fc = slope * c[at + i], slope * c[at + stride + i], slope * c[at + 2 * stride + i]
         peak = max(peak, abs(fa) + abs(fb) + abs(fc))
-        noise = max(noise, abs(slope) * cheap_error(p, s, cell, first + i))
+        noise = max(noise, abs(slope) * error)
         s.row_at[n] = i
         s.factor[i], s.factor[room + i], s.factor[2 * room + i] = fa, fb, fc
         n += 1
@@ -167,7 +171,7 @@ def spread(p, s):  # type: ignore[no-untyped-def]
         fa, fb, fc = slope * c[at], slope * c[at + stride], slope * c[at + 2 * stride]
         size, error = abs(fa) + abs(fb) + abs(fc), 0.0
         if slope != 0.0:
-            error = abs(slope) * cheap_error(p, s, cell, lane)
+            error = abs(slope) * cheap_error(p, s, cell)
         for entry in range(p.out_start[head], p.out_start[head + 1]):
             target = p.entry_cell[entry]
             if save(p, s, target):

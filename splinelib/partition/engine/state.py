@@ -84,7 +84,7 @@ class State(NamedTuple):
     sharp: NDArray[np.bool_]
     sizes: Floats
     squares: Floats
-    sign: NDArray[np.int8]
+    sign: Ints
     pending: Int32s
 
 
@@ -176,7 +176,7 @@ def new_state(network: Network, polygon: Floats, claims: Ints) -> State:
         np.zeros(cells, dtype=np.bool_),
         aligned_zeros(widest),
         aligned_zeros(widest),
-        np.zeros(widest, dtype=np.int8),
+        np.zeros(widest, dtype=np.int64),
         ints(cells),
     )
 
