@@ -15,8 +15,7 @@ from splinelib.partition.trace import trace_boundary
 def warm_up() -> float:
     """Compile everything, or load it from numba's cache beside the package; returns the seconds it took.
 
-    Without this the first call of each function takes that time. The cache is kept for each file, so after a change
-    of one compiled module (or of constants it reads) delete ``splinelib/partition/__pycache__``.
+    Without this the first call of each function takes that time. What was compiled of other sources is deleted.
 
     >>> warm_up() > 0
     True
