@@ -74,7 +74,7 @@ def relucent():
     from relucent.search import engine
 
     class Here:
-        """Its pool of processes, in this one: what passes between processes takes longer than the work."""
+        """Its pool of processes, in this one, which takes less process time."""
 
         def __init__(self, _, initializer, initargs):
             initializer(*initargs)
