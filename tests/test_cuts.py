@@ -105,6 +105,37 @@ def split_by_width(net, x):
     return net.h(torch.cat([first, net.a(second).relu()], 1))
 
 
+class Mixed(nn.Module):
+    """Convolutions of several sizes, each on its share of the channels."""
+
+    def __init__(self, wide, sizes):
+        super().__init__()
+        self.sizes = sizes
+        self.parts = nn.ModuleList(
+            Conv(size, size, 2 * place + 1, padding=place, groups=size if wide else 1)
+            for place, size in enumerate(sizes)
+        )
+
+    def forward(self, x):
+        return torch.cat([part(y) for part, y in zip(self.parts, x.split(self.sizes, 1), strict=True)], 1)
+
+
+class Scales(nn.Module):
+    """Blocks of channels, each of which adds what the one before has become."""
+
+    def __init__(self):
+        super().__init__()
+        self.width, self.a, self.b = 3, Conv(5, 24, 1), Conv(24, 5, 1)
+        self.convs = nn.ModuleList(Conv(3, 3, 3, padding=1) for _ in range(7))
+
+    def forward(self, x):
+        first, *others = self.a(x).relu().split(self.width, 1)
+        given = [self.convs[0](first).relu()]
+        for conv, part in zip(self.convs[1:], others[:-1], strict=True):
+            given.append(conv(given[-1] + part).relu())
+        return self.b(torch.cat([*given, others[-1]], 1))
+
+
 def normed(module, dim=0):
     return nn.utils.parametrizations.weight_norm(module, dim=dim)
 
@@ -289,6 +320,23 @@ RIGHT = {
         ),
         IMAGES,
         None,
+    ),
+    "split by a list": (
+        lambda: Chain(
+            Conv(3, 12, 1),
+            Mixed(True, [4, 3, 5]),
+            nn.ReLU(),
+            Mixed(False, (6, 6)),
+            Mixed(True, [4, 3, 5]),
+            Conv(12, 2, 1),
+        ),
+        IMAGES,
+        {f"{place}.parts.{part}": size for place in (1, 4) for part, size in enumerate((4, 3, 5))},
+    ),
+    "scales in a row": (
+        lambda: Chain(Conv(3, 5, 1), Scales(), Conv(5, 2, 1)),
+        IMAGES,
+        {"0": 5, "1.a": 3, "1.convs.6": 3, "1.b": 5},
     ),
     "split by a number": (
         lambda: Net(split_by_width, c=Conv(3, 8, 1), width=4, a=Conv(4, 5, 1), h=Conv(9, 2, 1)),
