@@ -144,6 +144,16 @@ def positions(net, x):
     return net.h((net.e(x) + net.p).relu().mean(1))
 
 
+def mixture(net, x):
+    shares = net.gate(x).softmax(-1)
+    return net.h(sum(shares[:, at : at + 1] * part(x) for at, part in enumerate(net.experts)).relu())
+
+
+def attended(net, x):
+    q, k, v = net.q(x), net.k(x), net.v(x)
+    return net.h(net.m((q @ k.mT).softmax(-1) @ v).relu())
+
+
 # Each network, what it takes, and how many units its layers have.
 RIGHT = {
     "permute": (
@@ -464,6 +474,46 @@ LEFT = {
         IMAGES,
         ["4"],
         "'2' .*a parametrization.: make it a plain one",
+    ),
+    "mixture of experts": (
+        lambda: Net(
+            mixture,
+            gate=Linear(10, 3),
+            experts=nn.ModuleList(Chain(Linear(10, 7), nn.ReLU(), Linear(7, 6)) for _ in range(3)),
+            h=Linear(6, 2),
+        ),
+        ROWS,
+        ["experts.0.0", "experts.1.0", "experts.2.0", "experts.2.2"],
+        "'gate': each channel depends on all others",
+    ),
+    "one head": (
+        lambda: Net(attended, **{n: Linear(5, 7) for n in "qkv"}, m=Linear(7, 6), h=Linear(6, 3)),
+        TOKENS,
+        ["v", "m"],
+        "'[qk]': each channel depends on all others",
+    ),
+    "rolled": (
+        lambda: Net(
+            lambda s, x: s.h(s.m(torch.roll(s.c(x).relu(), 1, 1)).relu()),
+            c=Conv(3, 8, 3),
+            m=Conv(8, 5, 1),
+            h=Conv(5, 2, 1),
+        ),
+        IMAGES,
+        ["m"],
+        "'c': 'm' would read other channels",
+    ),
+    "equally many of both": (
+        lambda: Net(
+            lambda s, x: s.h(s.m(torch.stack([s.a(x), s.b(x)], 1).flatten(1, 2).relu()).relu()),
+            a=Conv(3, 6, 3),
+            b=Conv(3, 6, 3),
+            m=Conv(12, 5, 1),
+            h=Conv(5, 2, 1),
+        ),
+        IMAGES,
+        ["m"],
+        "'[ab]': behind 'b' the network counts on its width",
     ),
     "slice of a concatenation": (
         lambda: Net(

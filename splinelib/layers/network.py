@@ -180,7 +180,7 @@ def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer],
         mending.done.clear()
         if not any([mending.mend(layer) for layer, _ in failed]):  # noqa: C419 - each is tried
             break
-    while failed:
+    while failed or (failed := trial.apart(layers)):
         names = {layer.name for layer, _ in failed}
         left += [Left((layer.name,), why) for layer, why in failed]
         layers = [layer for layer in layers if layer.name not in names]

@@ -54,8 +54,16 @@ class Trial:
         halves = [*self.failing(layers[:middle]), *self.failing(layers[middle:])]
         return halves or [(layer, why) for layer in layers]
 
+    def apart(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
+        """Layers that can be cut together with all others alone, since something wants equally many of both."""
+        for bit in range(len(layers).bit_length()):
+            some = [layer for place, layer in enumerate(layers) if place >> bit & 1]
+            if failed := self.failing(some):
+                return failed
+        return []
+
     def cut(self, layers: Sequence[Layer]) -> str:
-        """What goes wrong when one unit of each group, or about half of them, are cut; empty if nothing does."""
+        """What goes wrong when the last unit of each group, or their first half, is cut; empty if nothing does."""
         for half in (False, True):
             lost: dict[tuple[str, bool, int], list[int]] = {}
             for layer in layers:
@@ -119,13 +127,10 @@ def _shallow(module: nn.Module) -> nn.Module:
 
 
 def _some(layer: Layer, half: bool) -> list[int]:
+    """Of each group the last unit, or the first half: what counts on places goes wrong with one of them."""
     size = layer.units // layer.groups
-    count = min(max(1, size // 2), size - 1) if half else min(1, size - 1)
-    generator = torch.Generator().manual_seed(layer.units)
-    chosen = [
-        torch.randperm(size, generator=generator)[:count] + size * group for group in range(layer.groups)
-    ]
-    return sorted(torch.cat(chosen).tolist())
+    gone = range(min(max(1, size // 2), size - 1)) if half else range(max(1, size - 1), size)
+    return [start + unit for start in range(0, layer.units, size) for unit in gone]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
