@@ -668,8 +668,12 @@ def test_compiled_models_are_unwrapped_and_others_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(model)
-    with pytest.raises(UnsupportedModuleError, match="is scripted"):
-        prune(scripted, inputs, 0.5)
+    for network, named in (
+        (scripted, "is scripted"),
+        (Chain(scripted, Linear(2, 2)), "'0' of .* is scripted"),
+    ):
+        with pytest.raises(UnsupportedModuleError, match=named):
+            prune(network, inputs, 0.5)
     with torch.inference_mode(), pytest.raises(SettingError, match="inference_mode is on"):
         prune(model, inputs, 0.5)
 

@@ -98,10 +98,12 @@ def eager(model: nn.Module) -> nn.Module:
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a compiled one, or the model itself; raises where its modules cannot be read."""
     model = getattr(model, "_orig_mod", model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UnsupportedModuleError(
-            f"{type(model).__name__} is scripted, so its modules cannot be read: give the model that it was made of"
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"{name!r} of {type(model).__name__}" if name else type(model).__name__
+            raise UnsupportedModuleError(
+                f"{what} is scripted, so its modules cannot be read: give the model that it was made of"
+            )
     return model
 
 
