@@ -76,6 +76,7 @@ bench: $(STAMP)
 	$(PY) -m benchmarks.detection
 	$(PY) -m benchmarks.step_time
 	$(PY) -m benchmarks.speedup
+	$(PY) -m benchmarks.compensation
 	$(PY) -m benchmarks.partition_page
 	$(PY) -m benchmarks.cost_page
 	$(PY) -m benchmarks.speedup_page

@@ -14,7 +14,11 @@ def pairs(rows):
     found = {}
     for row in rows:
         found.setdefault(tuple(row[key] for key in KEYS), {})[row["way"]] = row
-    return [(case["splinelib"], case["Torch-Pruning"]) for case in found.values()]
+    cases = [(case["splinelib"], case["Torch-Pruning"]) for case in found.values()]
+    return sorted(
+        cases,
+        key=lambda case: (list(BARS).index(case[0]["arch"]), case[0]["mode"] != "eager", case[0]["ratio"]),
+    )
 
 
 def kind(row):

@@ -1,6 +1,7 @@
 """Ridge regression on equations that come in chunks; several problems of one shape are solved together."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -68,15 +69,28 @@ def covariances(equations: Equations) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (1.0, 3.0, [1.0, 3.0])
     """
     equations = _joined(equations)
-    rows, targets = next(equations)
-    origin = rows.mean(1, keepdim=True), targets.mean(1, keepdim=True)
-    sums, count = _sums(rows - origin[0], targets - origin[1]), rows.shape[1]
-    for rows, targets in equations:
-        more = _sums(rows - origin[0], targets - origin[1])
-        sums, count = [total + part for total, part in zip(sums, more, strict=True)], count + rows.shape[1]
-    gram, cross, x, y = (total / count for total in sums)
-    means = origin[0][:, 0] + x, origin[1][:, 0] + y
-    return gram - x[:, :, None] * x[:, None], cross - x[:, :, None] * y[:, None], *means
+    first = next(equations)
+    origin, other_origin = (values.mean(1, keepdim=True) for values in first)
+    problems, inputs, outputs = len(first[0]), first[0].shape[2], first[1].shape[2]
+    gram, cross, x, y = (
+        first[0].new_zeros(problems, *shape, dtype=torch.float64)
+        for shape in ((inputs, inputs), (inputs, outputs), (inputs,), (outputs,))
+    )
+    count = 0
+    for rows, targets in chain([first], equations):
+        rows.sub_(origin)  # in place, here and below: new memory of this size takes as long as the sums
+        targets.sub_(other_origin)
+        _add_gram(gram, rows)
+        for total, part in ((cross, rows.mT @ targets), (x, rows.sum(1)), (y, targets.sum(1))):
+            total += part
+        count += rows.shape[1]
+    for start, stop in _blocks(inputs):
+        gram[:, stop:, start:stop] = gram[:, start:stop, stop:].mT
+    for total in (gram, cross, x, y):
+        total /= count
+    gram.baddbmm_(x[:, :, None], x[:, None], alpha=-1)
+    cross.baddbmm_(x[:, :, None], y[:, None], alpha=-1)
+    return gram, cross, origin[:, 0] + x, other_origin[:, 0] + y
 
 
 def covariance(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
@@ -107,19 +121,15 @@ def _together(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat(rows, 1), torch.cat(targets, 1)
 
 
-def _sums(x: Tensor, y: Tensor) -> list[Tensor]:
-    return [part.double() for part in (_gram(x), x.mT @ y, x.sum(1), y.sum(1))]
+def _add_gram(gram: Tensor, x: Tensor) -> None:
+    """Add ``x.mT @ x`` in place, by blocks of columns, but for what lies below the diagonal: that saves almost half."""
+    for start, stop in _blocks(x.shape[2]):
+        gram[:, start:stop, start:] += x[:, :, start:stop].mT @ x[:, :, start:]
 
 
-def _gram(x: Tensor) -> Tensor:
-    """``x.mT @ x`` by blocks of columns: what lies below the diagonal is mirrored, which saves almost half."""
-    gram = x.new_empty(len(x), x.shape[2], x.shape[2])
-    size = max(_BLOCK, -(-x.shape[2] // 8))
-    for start in range(0, x.shape[2], size):
-        stop = start + size
-        gram[:, start:stop, start:] = x[:, :, start:stop].mT @ x[:, :, start:]
-        gram[:, stop:, start:stop] = gram[:, start:stop, stop:].mT
-    return gram
+def _blocks(columns: int) -> list[tuple[int, int]]:
+    size = max(_BLOCK, -(-columns // 8))
+    return [(start, min(start + size, columns)) for start in range(0, columns, size)]
 
 
 @checked
@@ -130,7 +140,9 @@ def with_ridge(gram: Tensor, ridge: NonNegative) -> Tensor:
     [[[6.0, 1.0], [1.0, 6.0]]]
     """
     pull = (ridge * gram.diagonal(dim1=1, dim2=2).mean()).clamp_min(torch.finfo(gram.dtype).tiny)
-    return gram + pull * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    pulled = gram.clone()
+    pulled.diagonal(dim1=1, dim2=2).add_(pull)
+    return pulled
 
 
 def _times(mean: Tensor, weights: Tensor) -> Tensor:

@@ -96,9 +96,10 @@ def fed_channels(model, inputs, layers, selection, draws=6):
     noisy = {}
     for layer in layers:
         for writer in layer.writers if selection.get(layer.name) else ():
-            places = layer.written(writer.module)
-            if places is not None:
-                noisy.setdefault(writer.module, []).append(places[selection[layer.name]].flatten())
+            for part in layer.parts:
+                if part.writes and part.module == writer.module:
+                    channels = torch.tensor(part.of(selection[layer.name]), dtype=torch.long)
+                    noisy.setdefault(writer.module, []).append(channels)
 
     def disturb(name, module, values, output):
         if over_channels(module):

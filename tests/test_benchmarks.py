@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import cost_page, detection, page, speedup, speedup_page, step_time, widths, zoo
+from benchmarks import compensation, cost_page, detection, page, speedup, speedup_page, step_time, widths, zoo
 from benchmarks.machine import CPU, least
 from splinelib import remove_units, sign_codes
 from splinelib.early_bird import code_distance
@@ -170,6 +170,28 @@ def test_speedup_compares_networks_of_the_same_flops(static, monkeypatch):
     assert "and 0 realise what was asked for" in text
     assert text.count("PreResNet-20 |") == 4
     assert "mkldnn_convolution" in text
+
+
+def test_time_of_compensation_is_kept_row_by_row(static, monkeypatch):
+    arguments = ["compensation", "--width", "0.05", "--images", "4", "--rounds", "1", "--resume"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    for name in ("RESULTS", "write_text"):
+        monkeypatch.setattr(compensation, name, getattr(page, name))
+    real, done = compensation.timed, []
+    monkeypatch.setattr(compensation, "timed", lambda call: real(call) if len(done) < 2 else 1 / 0)
+    monkeypatch.setattr(
+        compensation, "save", lambda *given, old=compensation.save: (done.append(1), old(*given))
+    )
+    with pytest.raises(ZeroDivisionError):
+        compensation.main()
+    assert len(compensation.load("compensation.json")["rows"]) == 2
+    monkeypatch.setattr(compensation, "timed", real)
+    compensation.main()
+    rows = compensation.load("compensation.json")["rows"]
+    assert [row["call"].split(",")[0] for row in rows] == [
+        "forward pass", "least squares", "least squares", "greedy reconstruction", "ThiNet",
+    ]  # fmt: skip
+    assert "| VGG-16 ×0.05, 4 of 32 × 32 | forward pass |" in (static / "compensation.txt").read_text()
 
 
 def test_widths_are_timed_for_both_passes():

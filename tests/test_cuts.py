@@ -105,12 +105,53 @@ def split_by_width(net, x):
     return net.h(torch.cat([first, net.a(second).relu()], 1))
 
 
+class Mixed(nn.Module):
+    """Convolutions of several sizes, each on its share of the channels."""
+
+    def __init__(self, wide, sizes):
+        super().__init__()
+        self.sizes = sizes
+        self.parts = nn.ModuleList(
+            Conv(size, size, 2 * place + 1, padding=place, groups=size if wide else 1)
+            for place, size in enumerate(sizes)
+        )
+
+    def forward(self, x):
+        return torch.cat([part(y) for part, y in zip(self.parts, x.split(self.sizes, 1), strict=True)], 1)
+
+
+class Scales(nn.Module):
+    """Blocks of channels, each of which adds what the one before has become."""
+
+    def __init__(self):
+        super().__init__()
+        self.width, self.a, self.b = 3, Conv(5, 24, 1), Conv(24, 5, 1)
+        self.convs = nn.ModuleList(Conv(3, 3, 3, padding=1) for _ in range(7))
+
+    def forward(self, x):
+        first, *others = self.a(x).relu().split(self.width, 1)
+        given = [self.convs[0](first).relu()]
+        for conv, part in zip(self.convs[1:], others[:-1], strict=True):
+            given.append(conv(given[-1] + part).relu())
+        return self.b(torch.cat([*given, others[-1]], 1))
+
+
 def normed(module, dim=0):
     return nn.utils.parametrizations.weight_norm(module, dim=dim)
 
 
 def positions(net, x):
     return net.h((net.e(x) + net.p).relu().mean(1))
+
+
+def mixture(net, x):
+    shares = net.gate(x).softmax(-1)
+    return net.h(sum(shares[:, at : at + 1] * part(x) for at, part in enumerate(net.experts)).relu())
+
+
+def attended(net, x):
+    q, k, v = net.q(x), net.k(x), net.v(x)
+    return net.h(net.m((q @ k.mT).softmax(-1) @ v).relu())
 
 
 # Each network, what it takes, and how many units its layers have.
@@ -290,6 +331,23 @@ RIGHT = {
         IMAGES,
         None,
     ),
+    "split by a list": (
+        lambda: Chain(
+            Conv(3, 12, 1),
+            Mixed(True, [4, 3, 5]),
+            nn.ReLU(),
+            Mixed(False, (6, 6)),
+            Mixed(True, [4, 3, 5]),
+            Conv(12, 2, 1),
+        ),
+        IMAGES,
+        {f"{place}.parts.{part}": size for place in (1, 4) for part, size in enumerate((4, 3, 5))},
+    ),
+    "scales in a row": (
+        lambda: Chain(Conv(3, 5, 1), Scales(), Conv(5, 2, 1)),
+        IMAGES,
+        {"0": 5, "1.a": 3, "1.convs.6": 3, "1.b": 5},
+    ),
     "split by a number": (
         lambda: Net(split_by_width, c=Conv(3, 8, 1), width=4, a=Conv(4, 5, 1), h=Conv(9, 2, 1)),
         IMAGES,
@@ -416,6 +474,46 @@ LEFT = {
         IMAGES,
         ["4"],
         "'2' .*a parametrization.: make it a plain one",
+    ),
+    "mixture of experts": (
+        lambda: Net(
+            mixture,
+            gate=Linear(10, 3),
+            experts=nn.ModuleList(Chain(Linear(10, 7), nn.ReLU(), Linear(7, 6)) for _ in range(3)),
+            h=Linear(6, 2),
+        ),
+        ROWS,
+        ["experts.0.0", "experts.1.0", "experts.2.0", "experts.2.2"],
+        "'gate': each channel depends on all others",
+    ),
+    "one head": (
+        lambda: Net(attended, **{n: Linear(5, 7) for n in "qkv"}, m=Linear(7, 6), h=Linear(6, 3)),
+        TOKENS,
+        ["v", "m"],
+        "'[qk]': each channel depends on all others",
+    ),
+    "rolled": (
+        lambda: Net(
+            lambda s, x: s.h(s.m(torch.roll(s.c(x).relu(), 1, 1)).relu()),
+            c=Conv(3, 8, 3),
+            m=Conv(8, 5, 1),
+            h=Conv(5, 2, 1),
+        ),
+        IMAGES,
+        ["m"],
+        "'c': 'm' would read other channels",
+    ),
+    "equally many of both": (
+        lambda: Net(
+            lambda s, x: s.h(s.m(torch.stack([s.a(x), s.b(x)], 1).flatten(1, 2).relu()).relu()),
+            a=Conv(3, 6, 3),
+            b=Conv(3, 6, 3),
+            m=Conv(12, 5, 1),
+            h=Conv(5, 2, 1),
+        ),
+        IMAGES,
+        ["m"],
+        "'[ab]': behind 'b' the network counts on its width",
     ),
     "slice of a concatenation": (
         lambda: Net(
@@ -570,8 +668,12 @@ def test_compiled_models_are_unwrapped_and_others_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(model)
-    with pytest.raises(UnsupportedModuleError, match="is scripted"):
-        prune(scripted, inputs, 0.5)
+    for network, named in (
+        (scripted, "is scripted"),
+        (Chain(scripted, Linear(2, 2)), "'0' of .* is scripted"),
+    ):
+        with pytest.raises(UnsupportedModuleError, match=named):
+            prune(network, inputs, 0.5)
     with torch.inference_mode(), pytest.raises(SettingError, match="inference_mode is on"):
         prune(model, inputs, 0.5)
 

@@ -246,6 +246,33 @@ def test_coupled_expansion_and_depthwise_convolution_stand_side_by_side(generato
     torch.testing.assert_close(raw_rows(model, layer), torch.cat([expansion, depthwise], dim=1).detach())
 
 
+class Straddling(nn.Module):
+    """The middle one of three filters reads the last channel of ``a`` and the first one of ``b``."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.last = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1), nn.Conv2d(4, 1, 1)
+        self.sizes = [1, 2, 1]
+        self.filters = nn.ModuleList(nn.Conv2d(n, n, 1, groups=n) for n in self.sizes)
+
+    def forward(self, x):
+        parts = torch.cat([self.a(x[:, :1]), self.b(x[:, 1:])], 1).split(self.sizes, 1)
+        return self.last(torch.cat([f(y) for f, y in zip(self.filters, parts, strict=True)], 1))
+
+
+def test_units_of_several_writers_have_zeros_where_one_does_not_write_them():
+    model = Straddling().double().eval()
+    layers = read_layers(model, torch.randn(3, 3, 2, 2).double())
+    (layer,) = [layer for layer in layers if layer.units == 2]
+    assert [writer.module for writer in layer.writers] == ["a", "b", "filters.1"]
+    weight, bias = folded(model, layer)
+    own = model.filters[1].weight.flatten().detach()
+    first, second = model.a.weight[1].flatten().detach(), model.b.weight[0].flatten().detach()
+    zero = torch.zeros(2).double()
+    close(weight, torch.stack([torch.cat([first, zero, own[:1]]), torch.cat([zero[:1], second, own[1:]])]))
+    close(bias, torch.stack([model.a.bias[1], model.b.bias[0]]).detach() + model.filters[1].bias.detach())
+
+
 def test_writers_of_different_widths_are_named():
     class ZeroPadded(nn.Module):
         def __init__(self):

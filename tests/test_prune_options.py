@@ -264,3 +264,23 @@ def test_an_optimiser_goes_on_as_if_units_that_are_gone_had_never_counted(kind):
     train(further, again, 1)
     with pytest.raises(SettingError, match="none of this Sequential"):
         carry_optimizer(optimizer, keep, smaller)
+
+
+def test_momenta_of_a_weight_norm_lose_what_it_loses(generator):
+    norm = torch.nn.utils.parametrizations.weight_norm
+    dense = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2))
+    optimizer = torch.optim.SGD(dense.parameters(), lr=0.1, momentum=0.9)
+    dense(torch.randn(8, 4, generator=generator)).square().sum().backward()
+    optimizer.step()
+    smaller = splinelib.remove_units(dense, torch.zeros(1, 4), {"0": [1, 4], "2": [0]})
+    moved = carry_optimizer(optimizer, dense, smaller)
+    rows, columns = torch.tensor([1, 2, 3, 4]), torch.tensor([0, 2, 3, 5])
+    for place, kept in (("0", columns), ("2", rows)):
+        for name, cut in (
+            ("original0", lambda v: v),
+            ("original1", lambda v: v if v.shape[1] == 4 else v[:, columns]),
+        ):
+            parameters = [net.get_submodule(place).parametrizations.weight for net in (dense, smaller)]
+            before, after = (getattr(one, name) for one in parameters)
+            expected = cut(optimizer.state[before]["momentum_buffer"][kept])
+            assert torch.equal(moved.state[after]["momentum_buffer"], expected)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -229,6 +230,21 @@ def test_the_cut_says_which_units_of_the_partition_stay():
     found = compare(compute_partition(dense, plane), compute_partition(pruned, plane), kept=kept)
     assert len(kept) == 5
     assert found is not None
+
+
+def test_a_file_from_before_there_were_reports_is_read(file):
+    with safe_open(file, "pt") as whole:
+        said = json.loads(whole.metadata()["splinelib"])
+        tensors = {name: whole.get_tensor(name) for name in whole.keys()}  # noqa: SIM118 - no dict
+    assert said.pop("report")
+    text = json.dumps(said)
+    save_file(tensors, file, {"splinelib": text, "digest": saving._digest(text, tensors)})
+    found = splinelib.load(file, into=plain())
+    assert cut_of(found).units == {"3": 8, "4": 12, "9": 10}
+    with pytest.raises(SettingError, match="no report comes with this Sequential: call report"):
+        report_of(found)
+    splinelib.save(found, file)
+    assert torch.equal(splinelib.load(file, into=plain())(IMAGES), found(IMAGES))
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from splinelib.hooks import evaluating
 from splinelib.layers.fit import check_layers
 from splinelib.layers.images import calibration_images
 from splinelib.layers.layer import Layer
-from splinelib.layers.patches import group_weights, in_order, rows_of, solvable, together, visit
+from splinelib.layers.moments import moments_read
+from splinelib.layers.patches import group_weights, in_order, solvable, together, visit
 from splinelib.progress import progress
-from splinelib.regression import RIDGE, cholesky, covariance, with_ridge
+from splinelib.regression import RIDGE, cholesky, with_ridge
 
 _MOST_INPUTS = (
     10_000  # of a reader: its covariance, float64, takes 0.8 GB with so many, and several copies are held
@@ -48,7 +49,7 @@ class _OnReaders:
         def handle(name: str, inputs: Iterable[Tensor]) -> None:
             """Take a reader in, and score the layers of which it was the last."""
             module = model.get_submodule(name)
-            moments = covariance(rows_of(module, inputs, len(self.images), int(self.seed)))
+            moments = moments_read(module, inputs, len(self.images), int(self.seed))
             for place, columns in enumerate(found):
                 index = dict(columns).get(name)
                 if index is None:

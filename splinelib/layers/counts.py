@@ -1,11 +1,12 @@
-"""Numbers that modules keep of channels, such as an attention's heads: they follow when units go.
+"""Numbers that modules keep of channels, such as an attention's heads or the sizes of a split: they follow units.
 
-Nothing tells which of a module's whole numbers counts what. So each that could be a number of a layer's units, or of
-its channels, is a candidate, and a trial cut (:mod:`splinelib.layers.trial`) says which of them have to follow.
+Nothing tells which of a module's whole numbers, or lists of such, counts what. So each that could be a number of a
+layer's units, or of its channels, is a candidate, and a trial cut (:mod:`splinelib.layers.trial`) says which follow.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -30,12 +31,21 @@ def counts_of(model: nn.Module, observed: Observed, layer: Layer) -> Counts:
     read = [observed.numbers(side, 0) for side in sides if side[0] in modules]
     written = set(label[observed.numbers(_root(layer, sides), 0)].tolist())
     whole = [numbers for numbers in read if set(label[numbers].tolist()) == written]
+    read = [numbers for numbers in read if not written.isdisjoint(label[numbers].tolist())]
     found: Counts = {}
     for path in _near(modules, [part.module for part in layer.parts]):
         held = {} if kind_of(modules[path]) else vars(modules[path])
         for name, value in held.items():
+            place = f"{path}.{name}".lstrip(".")
             if type(value) is int and (blocks := _blocks(value, whole, label)) is not None:
-                found.setdefault(name, []).append((f"{path}.{name}".lstrip("."), blocks))
+                found.setdefault(name, []).append((place, blocks))
+            for splits in _splits(value, observed, path, read):
+                if not written.isdisjoint(label[np.concatenate(splits)].tolist()):
+                    found[name] = [
+                        *found.get(name, []),
+                        *((f"{place}.{at}", channels) for at, channels in enumerate(splits)),
+                    ]
+                    break
     return found
 
 
@@ -63,6 +73,24 @@ def _blocks(value: int, read: Sequence[np.ndarray], label: np.ndarray) -> np.nda
             if bool((label[rows] == label[rows[:, :1]]).all()):
                 return rows[:, 0]
     return None
+
+
+def _splits(value: Any, observed: Observed, path: str, read: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """The channels that each number of a list may count, the likeliest first; none where it cannot count any.
+
+    They are what as many modules inside the list's own read, one after the other, or else those of a module in pieces.
+    """
+    if type(value) not in (list, tuple) or len(value) < 2 or not all(type(n) is int and n > 0 for n in value):
+        return []
+    inside = [
+        observed.numbers(side, 0)
+        for side in observed.first
+        if side[1] == "in" and side[0].startswith(f"{path}.".lstrip("."))
+    ]
+    runs = [inside[start : start + len(value)] for start in range(len(inside) - len(value) + 1)]
+    fitting = [run for run in runs if [len(numbers) for numbers in run] == list(value)]
+    pieces = [np.split(numbers, np.cumsum(value)[:-1]) for numbers in read if len(numbers) == sum(value)]
+    return fitting or pieces
 
 
 def choices(counts: Counts, found: Mapping[tuple[str, ...], int]) -> list[tuple[str, ...]]:

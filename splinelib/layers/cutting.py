@@ -1,6 +1,7 @@
 """Cut channels out of modules, parameters, and numbers that count them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,26 +14,56 @@ Lost = Mapping[tuple[str, bool, int], Sequence[int]]
 
 
 def found(model: nn.Module, name: str) -> Any:
-    """The module, parameter, buffer or number of that path."""
+    """The module, parameter, buffer or number of that path; a number may lie in a list."""
+    value: Any = model
+    for part in name.split(".") if name else ():
+        value = value[int(part)] if isinstance(value, list | tuple) else getattr(value, part)
+    return value
+
+
+def put(model: nn.Module, name: str, value: Any) -> None:
+    """Let ``value`` be what is found under that path."""
     path, _, last = name.rpartition(".")
-    return getattr(model.get_submodule(path), last) if last else model
+    owner = found(model, path)
+    if isinstance(owner, list | tuple):
+        values = [value if place == int(last) else one for place, one in enumerate(owner)]
+        put(model, path, type(owner)(values))
+    else:
+        setattr(owner, last, value)
 
 
-def cut(model: nn.Module, lost: Lost, trial: bool = False) -> nn.Module:
-    """A copy of ``model`` without these channels; weights that modules share are shared by the copy as well.
+def cut(model: nn.Module, lost: Lost) -> nn.Module:
+    """A copy of ``model`` without these channels; weights that modules share are shared by the copy as well."""
+    pruned = duplicate(model)
+    _take(pruned, lost)
+    _tie(model, pruned)
+    return pruned
 
-    On ``trial`` it shares what it does not lose with ``model``, which takes less time.
-    """
-    pruned = duplicate(model, [*model.parameters(), *model.buffers()] if trial else ())
+
+@contextmanager
+def cut_for_now(model: nn.Module, lost: Lost) -> Iterator[None]:
+    """Within the block ``model`` is without these channels; its attributes are put back, so no copy is needed."""
+    before = [(module, vars(module).copy()) for module in model.modules()]
+    try:
+        for module, held in before:
+            lists = {name: list(value) for name, value in held.items() if type(value) is list}
+            own = {name: held[name].copy() for name in ("_parameters", "_buffers")}
+            vars(module).update(lists | own)
+        _take(model, lost)
+        yield
+    finally:
+        for module, held in before:
+            vars(module).clear()
+            vars(module).update(held)
+
+
+def _take(model: nn.Module, lost: Lost) -> None:
     for (name, writes, dim), channels in lost.items():
-        target = found(pruned, name)
+        target = found(model, name)
         if isinstance(target, nn.Module):
             cut_module(target, writes, channels)
         else:
-            path, _, last = name.rpartition(".")
-            setattr(pruned.get_submodule(path), last, _smaller(target, dim, channels))
-    _tie(model, pruned)
-    return pruned
+            put(model, name, _smaller(target, dim, channels))
 
 
 def _smaller(target: Tensor | int, dim: int, lost: Sequence[int]) -> Tensor | int:

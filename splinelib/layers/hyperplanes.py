@@ -34,9 +34,9 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
         row, offset = _affine(model.get_submodule(writer.module))
         if norms and writer.norm is not None:
             row, offset = _fold(model.get_submodule(writer.norm), row, offset)
-        rows.append(_unit_rows(layer, writer.module, row))
+        rows.append(layer.side_by_side(writer.module, row))
         offsets.append(layer.by_unit(writer.module, offset))
-    weight, bias = _side_by_side(layer, rows), torch.stack(offsets).sum(0)
+    weight, bias = _joined(layer, rows), torch.stack(offsets).sum(0)
     if norms and layer.norm is not None:
         weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
     return _selected(model, layer, weight), _selected(model, layer, bias)
@@ -44,17 +44,12 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
 
 def raw_rows(model: nn.Module, layer: Layer) -> Tensor:
     """Weights of a layer's units without batch norm, float64 [units, d]; several writers stand side by side."""
-    rows = [_unit_rows(layer, w.module, _affine(model.get_submodule(w.module))[0]) for w in layer.writers]
-    return _selected(model, layer, _side_by_side(layer, rows))
+    names = [writer.module for writer in layer.writers]
+    rows = [layer.side_by_side(name, _affine(model.get_submodule(name))[0]) for name in names]
+    return _selected(model, layer, _joined(layer, rows))
 
 
-def _unit_rows(layer: Layer, module: str, rows: Tensor) -> Tensor:
-    """Rows [units, d] of what a module writes; those of several channels of a unit stand side by side."""
-    places = layer.written(module)
-    return rows if places is None else rows[places.to(rows.device)].flatten(1)
-
-
-def _side_by_side(layer: Layer, rows: list[Tensor]) -> Tensor:
+def _joined(layer: Layer, rows: list[Tensor]) -> Tensor:
     if len({len(row) for row in rows}) > 1:
         raise UnsupportedModuleError(
             f"layer {layer.name!r} is written by {[writer.module for writer in layer.writers]}, of different widths "

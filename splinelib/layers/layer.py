@@ -91,5 +91,19 @@ class Layer:
 
     def by_unit(self, module: str, values: Tensor) -> Tensor:
         """Sums over each unit's channels of ``values`` [channels, ...] of a module that writes; as given if no part."""
-        places = self.written(module)
-        return values if places is None else values[places.to(values.device)].sum(1)
+        return values if (rows := self._rows(module, values)) is None else rows.sum(1)
+
+    def side_by_side(self, module: str, values: Tensor) -> Tensor:
+        """As :meth:`by_unit`, but ``values`` [channels, d] of a unit in one row; 0 where it has fewer channels."""
+        return values if (rows := self._rows(module, values)) is None else rows.flatten(1)
+
+    def _rows(self, module: str, values: Tensor) -> Tensor | None:
+        for part in self.parts:
+            if part.module == module and part.writes:
+                each = part.units.bincount(minlength=self.units)
+                place = torch.arange(len(part.units)) - (each.cumsum(0) - each)[part.units]
+                rows = values.new_zeros(self.units, int(each.max()), *values.shape[1:])
+                to = values.device
+                rows[part.units.to(to), place.to(to)] = values[part.channels.to(to)]
+                return rows
+        return None

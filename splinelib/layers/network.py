@@ -6,7 +6,7 @@ residual stream, an expansion and its depthwise convolution) are one layer whose
 """
 
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,10 +98,12 @@ def eager(model: nn.Module) -> nn.Module:
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a compiled one, or the model itself; raises where its modules cannot be read."""
     model = getattr(model, "_orig_mod", model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UnsupportedModuleError(
-            f"{type(model).__name__} is scripted, so its modules cannot be read: give the model that it was made of"
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"{name!r} of {type(model).__name__}" if name else type(model).__name__
+            raise UnsupportedModuleError(
+                f"{what} is scripted, so its modules cannot be read: give the model that it was made of"
+            )
     return model
 
 
@@ -177,9 +179,10 @@ def _tried(trial: Trial, observed: Observed, order: Order) -> tuple[list[Layer],
     for _ in range(len(_BLOCKS)):
         layers, left = group(trial.copy, observed, order)
         failed = trial.failing(layers)
+        mending.done.clear()
         if not any([mending.mend(layer) for layer, _ in failed]):  # noqa: C419 - each is tried
             break
-    while failed:
+    while failed or (failed := trial.apart(layers)):
         names = {layer.name for layer, _ in failed}
         left += [Left((layer.name,), why) for layer, why in failed]
         layers = [layer for layer in layers if layer.name not in names]
@@ -194,30 +197,42 @@ class _Mending:
     trial: Trial
     observed: Observed
     order: Order
-    found: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    """By names of numbers that may follow units: for how many layers they did not, negative; positive if they did."""
+    found: dict[int, Counter[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(Counter))
+    """By number of coupled blocks, and names of numbers that may follow units: for how many layers they did not,
+    negative; positive if they did."""
+    mended: Counter[int] = field(default_factory=Counter)
+    """By number of blocks: how many layers are right since so many are coupled."""
+    done: set[str] = field(default_factory=set)
+    """Modules whose layers were found right since the last trial of all."""
 
     def mend(self, layer: Layer) -> bool:
         """Whether the layer's cut is right with numbers that follow it, or blocks that lose the same channels."""
-        return self.count(layer) or self.couple(layer)
+        return layer.name in self.done or self.count(layer) or self.couple(layer)
 
     def right(self, names: Collection[str]) -> bool:
         """Whether the layers that these modules or numbers belong to are cut right now."""
         layers, _ = group(self.trial.copy, self.observed, self.order)
-        meant = [one for one in layers if any(part.module in names for part in one.parts if part.writes)]
-        return bool(meant) and not self.trial.failing(meant)
+        written = [{part.module for part in one.parts if part.writes} for one in layers]
+        meant = [(one, own) for one, own in zip(layers, written, strict=True) if not own.isdisjoint(names)]
+        if not meant or self.trial.cut([one for one, _ in meant]):
+            return False
+        self.done.update(*(own for _, own in meant))
+        return True
 
-    def count(self, layer: Layer) -> bool:
-        """Let numbers that modules keep of the layer's units or channels follow it, if that makes its cut right."""
-        counts = counts_of(self.trial.copy, self.observed, layer)
-        for names in choices(counts, self.found):
+    def count(self, layer: Layer, blocks: int = 1) -> bool:
+        """Let numbers that modules keep of the layer's units or channels follow it, if that makes its cut right.
+
+        So many blocks are coupled.
+        """
+        counts, found = counts_of(self.trial.copy, self.observed, layer), self.found[blocks]
+        for names in choices(counts, found):
             held = [place for name in names for place in counts[name]]
-            for path, blocks in held:
-                self.observed.join(self.observed.numbers((path, 0), len(blocks)), blocks)
+            for path, channels in held:
+                self.observed.join(self.observed.numbers((path, 0), len(channels)), channels)
             if self.right({path for path, _ in held}):
-                self.found[names] = 1
+                found[names] = 1
                 return True
-            self.found[names] -= 1
+            found[names] -= 1
             del self.observed.edges[-len(held) :]
         return False
 
@@ -230,12 +245,13 @@ class _Mending:
         ]
         side = max(written, key=lambda side: self.observed.width[side])
         numbers = self.observed.numbers(side, 0)
-        for blocks in _BLOCKS:
+        for blocks in sorted(_BLOCKS, key=lambda blocks: -self.mended[blocks]):
             if len(numbers) % blocks or len(numbers) == blocks:
                 continue
             rows = numbers.reshape(blocks, -1)
             self.observed.join(np.broadcast_to(rows[0], rows.shape).ravel(), rows.ravel())
-            if self.right({side[0]}) or any(self.count(one) for one in self.coupled(side[0])):
+            if self.right({side[0]}) or any(self.count(one, blocks) for one in self.coupled(side[0])):
+                self.mended[blocks] += 1
                 return True
             self.observed.edges.pop()
         return False

@@ -212,9 +212,7 @@ class _Observer:
         found = tangles(values, axis, weight, [s.tensor for s in known], [s.axis for s in known])
         if found is None or (found[0][0].all() and all(mask.all() for mask in found[0][1])):
             for source, ids in zip(known, own, strict=True):
-                self.found.join(ids, np.full(len(ids), numbers[0]))
                 self.found.stays.append((ids, f"each channel depends on all others {self.mixer(source)}"))
-            self.found.join(numbers, np.full(len(numbers), numbers[0]))
             return
         for read, feeding in found:
             for ids in (numbers[read], *(ids[mask] for ids, mask in zip(own, feeding, strict=True))):

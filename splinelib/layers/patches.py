@@ -121,11 +121,22 @@ def places(module: nn.Module, positions: int, images: int, seed: int) -> list[Te
 
     A random choice, so many that all chunks hold enough equations for the unknowns of ``module`` together.
     """
-    weight: Any = module.weight
     generator = torch.Generator().manual_seed(seed)
-    wanted = max(_ROWS, _ROWS_PER_COLUMN * weight[0].numel()) // images + 1
-    chunks = -(-images // CHUNK)
+    wanted, chunks = wanted_positions(module, images), -(-images // CHUNK)
     return [torch.randperm(positions, generator=generator)[:wanted] for _ in range(chunks)]
+
+
+def wanted_positions(module: nn.Module, images: int) -> int:
+    """At how many positions of an image equations are wanted."""
+    weight: Any = module.weight
+    return max(_ROWS, _ROWS_PER_COLUMN * weight[0].numel()) // images + 1
+
+
+def positions_read(module: Any, inputs: Tensor) -> Tensor:
+    """For each position of a convolution's output the places [positions, window] of its input; -1 in the padding."""
+    places = torch.arange(1.0, inputs[0, 0].numel() + 1).view(1, 1, *inputs.shape[2:])
+    windows = _windows(module, places)
+    return windows.reshape(math.prod(_grid(module, windows)), -1).long() - 1
 
 
 def rows_of(module: nn.Module, inputs: Iterable[Tensor], images: int, seed: int) -> Iterator[Tensor]:

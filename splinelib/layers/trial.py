@@ -1,14 +1,15 @@
 """A trial cut of all layers: what each module reads must be what it read before, without what has gone."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from splinelib.hooks import Inputs, duplicate, tensors_in
-from splinelib.layers.cutting import Lost, cut
+from splinelib.layers.cutting import Lost, cut_for_now
 from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, over_channels, stock
 from splinelib.layers.layer import Layer
 from splinelib.layers.observed import Observed, fingerprint
@@ -21,21 +22,28 @@ class _Differs(Exception):
     """A module of the cut network reads something else."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """Cuts a copy of a model on trial.
 
     Attributes:
         model: the model.
-        copy: what was observed, in float64.
+        copy: what was observed, in float64; cut for as long as a trial takes.
         inputs: what it was observed on, in float64.
         observed: what was observed.
+        dense: the modules of ``copy`` as they are between trials.
+        given: what each call was answered, once it was.
     """
 
     model: nn.Module
     copy: nn.Module
     inputs: Inputs
     observed: Observed
+    dense: dict[str, nn.Module] = field(init=False)
+    given: dict[tuple[str, int, bool], Any] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dense = {name: _shallow(module) for name, module in self.copy.named_modules()}
 
     def failing(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
         """The layers that cannot be cut as read, each with what goes wrong; found by halving."""
@@ -46,8 +54,16 @@ class Trial:
         halves = [*self.failing(layers[:middle]), *self.failing(layers[middle:])]
         return halves or [(layer, why) for layer in layers]
 
+    def apart(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
+        """Layers that can be cut together with all others alone, since something wants equally many of both."""
+        for bit in range(len(layers).bit_length()):
+            some = [layer for place, layer in enumerate(layers) if place >> bit & 1]
+            if failed := self.failing(some):
+                return failed
+        return []
+
     def cut(self, layers: Sequence[Layer]) -> str:
-        """What goes wrong when one unit of each group, or about half of them, are cut; empty if nothing does."""
+        """What goes wrong when the last unit of each group, or their first half, is cut; empty if nothing does."""
         for half in (False, True):
             lost: dict[tuple[str, bool, int], list[int]] = {}
             for layer in layers:
@@ -67,7 +83,8 @@ class Trial:
             return self._answer(call, lost)
 
         try:
-            outputs, _ = probe(cut(self.copy, lost, trial=True), self.inputs, answer)
+            with cut_for_now(self.copy, lost):
+                outputs, _ = probe(self.copy, self.inputs, answer)
             pairs = zip(tensors_in(outputs), tensors_in(self.observed.outputs), strict=True)
             if not all(one.shape == other.shape and _close(one, other) for one, other in pairs):
                 return "the network's outputs change"
@@ -81,7 +98,7 @@ class Trial:
         """What the whole network's module answered, without what has gone; raises if it reads something else."""
         if call.key not in self.observed.met:
             raise _Differs("runs more often than before")
-        dense: Any = self.copy.get_submodule(call.name)
+        dense: Any = self.dense[call.name]
         kind: Any = kind_of(dense)
         prints, shapes, answered = self.observed.met[call.key]
         values = [tensor for tensor in call.reads if tensor.is_floating_point()]
@@ -90,9 +107,11 @@ class Trial:
             whole = place > 0 or kind.reads is None
             axis = channel_axis(dense, torch.empty(shape, device="meta"))
             _check(tensor, axis, seen if whole else seen[kept.to(seen.device)], shape)
-        given = answers(call, answered)
+        if call.key not in self.given:
+            self.given[call.key] = answers(call, answered)
+        given = self.given[call.key]
         if kind.writes is None or not isinstance(given, Tensor):
-            return given
+            return tree_map_only(Tensor, torch.clone, given)
         staying = complement(lost.get((call.name, True, 0), ()), kind.writes).to(given.device)
         narrower = values and len(kept) + len(staying) < kind.reads + kind.writes
         if narrower and not stock(dense) and not over_channels(dense):
@@ -100,14 +119,18 @@ class Trial:
         return given.index_select(channel_axis(dense, given), staying)
 
 
+def _shallow(module: nn.Module) -> nn.Module:
+    """A module with the same attributes; parametrised ones refuse ``copy.copy``."""
+    twin = object.__new__(type(module))
+    vars(twin).update(vars(module))
+    return twin
+
+
 def _some(layer: Layer, half: bool) -> list[int]:
+    """Of each group the last unit, or the first half: what counts on places goes wrong with one of them."""
     size = layer.units // layer.groups
-    count = min(max(1, size // 2), size - 1) if half else min(1, size - 1)
-    generator = torch.Generator().manual_seed(layer.units)
-    chosen = [
-        torch.randperm(size, generator=generator)[:count] + size * group for group in range(layer.groups)
-    ]
-    return sorted(torch.cat(chosen).tolist())
+    gone = range(min(max(1, size // 2), size - 1)) if half else range(max(1, size - 1), size)
+    return [start + unit for start in range(0, layer.units, size) for unit in gone]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

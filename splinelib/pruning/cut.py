@@ -65,7 +65,7 @@ class Cut:
         for part in self.channels:
             try:
                 width = _width(cutting.found(model, part.module), part.writes, part.dim)
-            except AttributeError:
+            except (AttributeError, LookupError, ValueError):
                 width = None
             if width != part.width:
                 there = "is not there" if width is None else f"has {width} channels"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.checks import Seed, checked
+from splinelib.errors import UnsupportedModuleError
 from splinelib.hooks import duplicate
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.kinds import set_weight
@@ -83,6 +84,11 @@ def _merge(model: nn.Module, layer: Layer, clusters: list[list[int]]) -> None:
     modules = dict(model.named_modules())
     for part in layer.parts:
         places = part.by_unit(layer.units)
+        if part.writes and part.affine and places is None:
+            raise UnsupportedModuleError(
+                f"{part.module!r} writes other numbers of channels for some units of layer {layer.name!r} than for "
+                "others, of which no mean can be taken: use another method"
+            )
         if part.writes and part.module in modules and places is not None:
             with _weight_of(modules[part.module]) as weight:
                 for values in _by_output(modules[part.module], weight):

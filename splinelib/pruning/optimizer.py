@@ -1,6 +1,7 @@
 """The state of an optimiser, carried over to a smaller network."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinelib.hooks import duplicate
 from splinelib.layers import cutting
+from splinelib.layers.cutting import Lost
+from splinelib.layers.kinds import axis_of, complement, narrower, weight_norm
 from splinelib.pruning.cut import cut_of, is_cut
 
 Optimizer = torch.optim.Optimizer
@@ -79,4 +82,21 @@ def _left(values: dict[str, Tensor], dense: nn.Module, pruned: nn.Module) -> dic
         filled.get_parameter(name).data = values[name].detach().clone()
     lost = cut.lost_since(cut_of(dense)) if is_cut(dense) else cut.lost()
     left = dict(cutting.cut(filled, lost).named_parameters())
-    return {name: left[name].detach() for name in shaped}
+    return {name: left[name].detach() for name in shaped} | _lengths(values, dense, lost)
+
+
+def _lengths(values: dict[str, Tensor], dense: nn.Module, lost: Lost) -> dict[str, Tensor]:
+    """What is left of values of weight norms' lengths, which change with a weight's inputs; their state does not."""
+    modules = dict(dense.named_modules())
+    places = {name: f"{name}.parametrizations.weight.original0".lstrip(".") for name in modules}
+    left = {
+        place: values[place].detach()
+        for name, place in places.items()
+        if place in values and weight_norm(modules[name])
+    }
+    for (name, writes, _), gone in lost.items():
+        if (place := places.get(name, "")) in left:
+            axis: Any = axis_of(modules[name], "weight", writes)
+            if axis == weight_norm(modules[name])[0].dim:
+                left[place] = narrower(left[place], axis, complement(gone, left[place].shape[axis]))
+    return left
