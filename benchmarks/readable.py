@@ -2,12 +2,13 @@
 
 One of each family, that with the fewest parameters, since what can be read depends on the steps and not on their
 number. Writes JSON and the book's table, anew after each family; families that are in the JSON already are not asked
-again, so that a run that was stopped goes on where it was. ``--anew`` asks all.
+again, so that a run that was stopped goes on where it was. ``--anew`` asks all, ``--gigabytes`` is what they may take.
 """
 
 import argparse
 import json
 import re
+import resource
 import time
 import warnings
 
@@ -62,17 +63,20 @@ def builders():
     return found
 
 
-def smallest(variants):
+def smallest(variants, device="meta"):
     """The name of the variant with the fewest parameters, or None if none is a convolutional network."""
-    sizes = {}
+    sizes, built = {}, False
     for name, build in variants.items():
         try:
-            with torch.device("meta"):
+            with torch.device(device):
                 model = build()
         except Exception:  # some cannot be built without memory: their siblings stand for them
             continue
+        built = True
         if sum(isinstance(m, (nn.Conv2d, nn.Conv3d)) for m in model.modules()) >= LEAST_CONVOLUTIONS:
             sizes[name] = sum(parameter.numel() for parameter in model.parameters())
+    if not built and device == "meta":
+        return smallest(variants, "cpu")
     return min(sizes, key=sizes.get) if sizes else None
 
 
@@ -86,6 +90,10 @@ def read(model, shapes):
             return None
         except SplineError as error:
             why = why or str(error)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            return "takes more memory than it was given"
     return why
 
 
@@ -143,7 +151,10 @@ def main():
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--anew", action="store_true")
-    rows = [] if parser.parse_args().anew else load("readable.json") or []
+    parser.add_argument("--gigabytes", type=float, default=16.0)
+    arguments = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (int(arguments.gigabytes * 1e9),) * 2)
+    rows = [] if arguments.anew else load("readable.json") or []
     for row in measure(rows):
         rows.append(row)
         with atomic_path(RESULTS / "readable.json") as temporary:
