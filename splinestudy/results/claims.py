@@ -91,6 +91,11 @@ def studies(sweep: str, store: RecordStore) -> list[list[Record]]:
     return [records for name in NARROW_PROFILES if (records := committed(Study(sweep, name), store, "prune"))]
 
 
+def narrow_studies(scope: Scope, store: RecordStore) -> list[list[Record]]:
+    """Those of :func:`studies` with the protocol's own cells in ``scope``."""
+    return studies("core" if scope == "layerwise" else "core_flops", store)
+
+
 def plane_records(store: RecordStore) -> list[Record]:
     """The committed records of the starts on k-means, regression and the toy; none unless all three are there."""
     planned = {run.kind: run for run in Study("initialisation", "reference").runs()}
@@ -165,7 +170,7 @@ def _settling(store: RecordStore) -> Rows:
 def _criterion(claim: str, scope: Scope, store: RecordStore) -> Rows:
     """The protocol's study and its word, then the studies before it."""
     rows = criterion_rows(claim, scope, store)
-    for study in studies("core" if scope == "layerwise" else "core_flops", store):
+    for study in narrow_studies(scope, store):
         differences = results.paired_differences(results.pruning_table(study, scope))
         rows.append(results.study_claim(claim, study, differences) | {"rule": STANDING.beside(study)})
     return rows

@@ -32,7 +32,7 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
         for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
             mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True)
             marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
-    for study in claims.studies("core" if scope == "layerwise" else "core_flops", store):
+    for study in claims.narrow_studies(scope, store):
         table = results.pruning_table(study, scope)
         found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])
         marks += [_against(claim, study, ratio, part, SPLINE) for ratio, part in found.groupby("ratio")]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from splinelib.pruning.selection import Scope
 from splinestudy.results.claim_rows import VERDICTS
-from splinestudy.results.claims import studies
+from splinestudy.results.claims import narrow_studies
 from splinestudy.results.comparisons import standing
 from splinestudy.results.names import network_name
 from splinestudy.results.protocol import judge
@@ -24,8 +24,8 @@ COMPARED = tuple(map(Way, ("l1", "fpgm", "random", "slimming")))
 
 def networks_by_width(scope: Scope, store: RecordStore) -> dict[str, list[Record]]:
     """The networks on CIFAR-10 that were pruned in ``scope``, kind by kind and the narrowest first, by their names."""
-    narrow = studies("core" if scope == "layerwise" else "core_flops", store)
-    groups = [*narrow, *(records for study, records in studied(scope, store) if study.profile in DECIDING)]
+    wide = (records for study, records in studied(scope, store) if study.profile in DECIDING)
+    groups = [*narrow_studies(scope, store), *wide]
     groups.sort(key=lambda records: (_dense(records)["arch"] != "vgg16_bn", _dense(records)["width"]))
     return {network_name(records[0]): records for records in groups}
 
