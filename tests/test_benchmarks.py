@@ -6,8 +6,19 @@ import sys
 import pytest
 import torch
 
-from benchmarks import compensation, cost_page, detection, page, speedup, speedup_page, step_time, widths, zoo
-from benchmarks.machine import CPU, least
+from benchmarks import (
+    compensation,
+    cost_page,
+    detection,
+    page,
+    portable,
+    speedup,
+    speedup_page,
+    step_time,
+    widths,
+    zoo,
+)
+from benchmarks.machine import CPU, least, machine
 from splinelib import remove_units, sign_codes
 from splinelib.early_bird import code_distance
 from splinestudy.models import build_model
@@ -192,6 +203,13 @@ def test_time_of_compensation_is_kept_row_by_row(static, monkeypatch):
         "forward pass", "least squares", "least squares", "greedy reconstruction", "ThiNet",
     ]  # fmt: skip
     assert "| VGG-16 ×0.05, 4 of 32 × 32 | forward pass |" in (static / "compensation.txt").read_text()
+
+
+def test_speed_of_portable_code_is_a_share_of_this_processors():
+    rows = {"the processor at hand": {"compiling": 9.0, "cpu": {"net": 0.5}}}
+    rows["any x86-64"] = {"compiling": 8.0, "cpu": {"net": 2.0}}
+    lines = portable.page_of({"machine": machine(1), "rows": rows})
+    assert lines[-1] == "| any x86-64 | 8.0 | 0.25 |"
 
 
 def test_widths_are_timed_for_both_passes():
