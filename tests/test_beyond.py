@@ -2,7 +2,13 @@
 
 import pandas as pd
 
-from splinestudy.results.beyond import gains_by_images, harm_by_layer, settled_variants, without_training
+from splinestudy.results.beyond import (
+    gains_by_images,
+    harm_by_layer,
+    kept_by_scope,
+    settled_variants,
+    without_training,
+)
 from splinestudy.results.ways import SPLINE, Way
 
 
@@ -65,3 +71,21 @@ def test_what_was_not_run_is_not_spoken_of():
         == f"{fallen} Solving the next layer anew lifts the same units to 61%."
     )
     assert without_training(summary[summary["way"] == SPLINE], 0.5, 0.79) == fallen
+
+
+def test_scopes_are_compared_at_equal_operations_and_at_equal_units():
+    greedy = Way("reconstruction", "least_squares")
+    rows = [
+        (greedy, "layerwise", "units", 0.5, 0.25, 0.8),
+        (greedy, "global", "flops", 0.75, 0.26, 0.85),
+        (greedy, "global", "flops", 0.51, 0.49, 0.88),
+        (greedy, "global", "units", 0.5, 0.7, 0.9),
+        (Way("l1", "least_squares"), "layerwise", "units", 0.5, 0.25, 0.1),
+    ]
+    names = ["way", "scope", "ratio_of", "ratio", "flops", "best_accuracy"]
+    table = pd.DataFrame(rows, columns=names).assign(dense_accuracy=0.92)
+    assert kept_by_scope(table, (0.3, 0.5)) == (
+        "* Of 92.0 %, 80.0 % are left with 50% of every layer's units gone; 85.0 % with one threshold for all layers "
+        "at as few operations (25% of the dense ones); 90.0 % with as many units gone by it (70% of the operations "
+        "left)."
+    )

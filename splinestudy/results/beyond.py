@@ -7,6 +7,8 @@ import pandas as pd
 from splinestudy.results.names import signed
 from splinestudy.results.ways import SPLINE, Way
 
+_ALIKE = 0.02  # of the dense network's FLOPs: up to here two cuts cost equally much
+
 SMALL = 0.05
 """A mean loss of accuracy up to this counts as small where single layers are cut."""
 
@@ -25,6 +27,35 @@ def without_training(summary: pd.DataFrame, ratio: float, dense: float) -> str:
         greedy: "Units chosen by what solving anew would cost keep {:.0%}.",
     }
     return " ".join(words.format(best[way]) for way, words in said.items() if way in best)
+
+
+def kept_by_scope(table: pd.DataFrame, ratios: Iterable[float]) -> str:
+    """What greedy reconstruction keeps without training by where the cut is made, ratio by ratio.
+
+    ``table`` has a :func:`.one_shot_table`'s columns, of one network; the global cut by FLOPs that counts at a ratio is
+    that which leaves as many as the layerwise one, within a few per cent.
+    """
+    solved = table[table["way"] == Way("reconstruction", "least_squares")]
+    lines = []
+    for ratio in ratios:
+        alike = solved[(solved["scope"] == "layerwise") & (solved["ratio"] == ratio)]
+        pooled = solved[solved["scope"] == "global"]
+        flops = pooled[
+            (pooled["ratio_of"] == "flops") & ((pooled["flops"] - alike["flops"].mean()).abs() <= _ALIKE)
+        ]
+        units = pooled[(pooled["ratio_of"] == "units") & (pooled["ratio"] == ratio)]
+        if min(map(len, (alike, flops, units))):
+            dense, *kept = (
+                100 * found.mean()
+                for found in (alike["dense_accuracy"], *(x["best_accuracy"] for x in (alike, flops, units)))
+            )
+            lines.append(
+                f"* Of {dense:.1f} %, {kept[0]:.1f} % are left with {ratio:.0%} of every layer's units gone; "
+                f"{kept[1]:.1f} % with one threshold for all layers at as few operations "
+                f"({alike['flops'].mean():.0%} of the dense ones); {kept[2]:.1f} % with as many units gone by it "
+                f"({units['flops'].mean():.0%} of the operations left)."
+            )
+    return "\n".join(lines)
 
 
 def harm_by_layer(table: pd.DataFrame) -> str:

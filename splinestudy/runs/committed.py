@@ -55,6 +55,9 @@ def _all(sweeps: str, profile: str, **overrides: Any) -> tuple[Study, ...]:
     return tuple(Study(sweep, profile, overrides) for sweep in sweeps.split())
 
 
+UNTRAINED = {"seeds": (0,), "curve": (0.3, 0.5), "criteria": ("l1", "reconstruction")}
+"""What is compared without a training step at the paper's width."""
+
 STUDIES: tuple[Study, ...] = (
     *_all("early_bird", "paper"),
     *_all("early_bird", "residual", arch="preresnet101", width=0.25, images=10_000),
@@ -79,6 +82,7 @@ STUDIES: tuple[Study, ...] = (
     *_all("paper_era core_flops like_for_like early", "half"),
     *_all("core core_flops early", "full_residual"),
     *_all("core core_flops early", "full"),
+    *_all("compensation compensation_global", "full", **UNTRAINED),
     *_all("gpu", "paper"),
 )
 """Every record of ``records/`` belongs to the first of these that plans its run."""
