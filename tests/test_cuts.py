@@ -421,7 +421,7 @@ LEFT = {
         lambda: Chain(Conv(3, 8, 3), nn.Softmax(1), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
         IMAGES,
         ["2"],
-        r"'0': .* in '1' \(Softmax\)",
+        r"'0': .* at '1' \(Softmax\)",
     ),
     "local response norm": (
         lambda: Chain(Conv(3, 8, 3), nn.LocalResponseNorm(3), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
@@ -433,7 +433,7 @@ LEFT = {
         lambda: Chain(Linear(10, 8), Rms(8), nn.ReLU(), Linear(8, 6), nn.ReLU(), Linear(6, 3)),
         ROWS,
         ["3"],
-        r"in '1' \(Rms\)",
+        r"at '1' \(Rms\)",
     ),
     "norm over maps": (
         lambda: Chain(Conv(3, 8, 3), nn.LayerNorm([8, 6, 6]), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),

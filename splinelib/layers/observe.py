@@ -237,13 +237,13 @@ class _Observer:
                 return
 
     def mixer(self, source: _Source) -> str:
-        """From which module on the channels of a source depend on one another; code in front of it may be why."""
+        """At which module the channels of a source depend on one another first; code in front of it may be why."""
         for name, values in self.passed:
             one = torch.zeros(values.shape, dtype=values.dtype, device=values.device)
             one.view(-1)[-1] = 1
             (slope,) = torch.autograd.grad(values, source.tensor, one, retain_graph=True, allow_unused=True)
             if slope is not None and reached(slope, source.axis).sum() > 1:
-                return f"from {name} on"
+                return f"at {name}"
         return f"behind {source.name!r}"
 
     def touch(self, values: Tensor, why: str) -> None:
