@@ -1,5 +1,7 @@
 """Decision boundaries of networks whose scores tie: along units' boundaries, and all over regions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import oracles_partition as oracles
 import pytest
@@ -15,6 +17,7 @@ from splinelib.partition import (
     save_partition,
     trace_boundary,
 )
+from splinelib.partition.walker import Walker, _regions_at
 
 
 def ending_in_a_relu(widths, seed):
@@ -126,6 +129,9 @@ KNOWN = {
     "equal classes": (net([[1, 0], [0, 1]], [0, 0], [[0, 0], [1, 0], [1, 0]], [0, 0, 0]), 2.0, [0]),
     "equal classes in front": (net([[1, 0], [0, 1]], [0, 0], [[0, 0], [0, 0], [1, 0]], [0, 0, 0]), 2.0, [0]),
     "saturated": (net([[1, 0]], [1.0], [[2.0], [0.5]], [-2.0, 0.5], nn.Hardtanh(0.0, 0.75)), None, []),
+    # Scores 0, x and -x: where the last two change places the first is as large, and nowhere larger.
+    "three in one line": (net([[1, 0]], [2.0], [[0], [1], [-1]], [0, -2, 2]), 2.0, []),
+    "three along a unit": (net([[1, 0], [-1, 0]], [0, 0], [[0, 0], [1, 0], [0, 1]], [0, 0, 0]), 2.0, [0]),
     # Scores x+ and y+ and 0 behind another: class 2 nowhere, class 1 where y > max(x, 0).
     "two kinks that meet": (net([[1, 0], [0, 1]], [0, 0], [[1, 0], [0, 1], [0, 0]], [0, 0, 0]), 1 + 2**0.5, [0, 1]),
 }  # fmt: skip
@@ -145,6 +151,46 @@ def test_boundaries_whose_answer_is_known(name):
         assert unit in trace.touching
     along = partition.boundary.along
     assert ((along == -1) | np.isin(along, partition.boundary.touching)).all()
+
+
+def test_a_point_is_looked_at_once(monkeypatch):
+    """Scores so steep that between two of them a third one wins on a strip a millionth wide."""
+    wide = 2.0**21
+    first, bias = [[1, 1], [0, -2], [2, 2], [1, -1]], [0, -2, 2, 1]
+    head = [[wide, wide, 0, -wide], [-2, -1, -1, 2], [-2, 0, -1, -1], [0, -2, -1, 1]]
+    model = net(first, bias, head, [wide, -1, -1, 0])
+    looks, look = [], Walker._partition
+
+    def counted(walker, square):
+        looks.append(square)
+        assert len(looks) < 50
+        return look(walker, square)
+
+    monkeypatch.setattr(Walker, "_partition", counted)
+    assert trace_boundary(model, PLANE.zoomed(2.0)).boundary.length > 2
+
+
+def test_corners_that_coincide_take_no_region_away():
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [3.0, 2.0], [2.0, 3.0]])
+    rows = SimpleNamespace(vertices=corners, corners=np.array([4, 3]))
+    assert _regions_at(rows, np.array([0.2, 0.2])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whole_numbers_where_many_units_and_classes_meet(seed):
+    generator = np.random.default_rng(seed)
+    model = ending_in_a_relu([2, *generator.integers(2, 6, 2).tolist(), 4], seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.from_numpy(generator.integers(-2, 3, parameter.shape)))
+    partition, trace = both(model, PLANE.within([[-1.9, -2], [2, -2.1], [0.1, 1.8]]))
+    assert abs(partition.boundary.length - trace.boundary.length) < 1e-9
+    assert set(trace.boundary.touching) <= set(trace.touching)
+    with torch.no_grad():
+        check_sides(model, partition.slice, partition.boundary)
+        for here, there in generator.uniform([-0.8, -1.9], [0.8, -0.5], (60, 2, 2)):
+            if (model(partition.slice.at([here, there])).argmax(1)).unique().numel() > 1:
+                assert oracles.crossings(partition.boundary.segments, here, there) > 0
 
 
 def test_turned_and_shifted_slices_find_the_same_ties():

@@ -188,6 +188,20 @@ def _ties_along(a, b, c, i, relative, x0, y0, x1, y1):  # type: ignore[no-untype
 
 
 @njit(**OPTIONS)
+def _beyond(a, b, c, i, j, relative, x0, y0, x1, y1):  # type: ignore[no-untyped-def]
+    """The function that is largest beyond an edge of i's cell: of those equal to i there, as j is, the steepest."""
+    found, most = j, 0.0
+    for k in range(len(a)):
+        da, db, dc = a[k] - a[i], b[k] - b[i], c[k] - c[i]
+        tolerance = relative * magnitude(a, b, c, i, k)
+        if k != i and abs(da * x0 + db * y0 + dc) <= tolerance and abs(da * x1 + db * y1 + dc) <= tolerance:
+            rise = da * (y1 - y0) - db * (x1 - x0)
+            if rise > most + tolerance:
+                found, most = k, rise
+    return found
+
+
+@njit(**OPTIONS)
 def _cross(  # type: ignore[no-untyped-def]
     outputs, x, y, lane, corners, count, kind, error, base, relative, scratch, scratch_lane,
     ends, classes, region, tags, tied_ends, tied_class, tied_region, tied_tags, tied_lane,
@@ -209,20 +223,17 @@ def _cross(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             for k in range(n):
                 here = scratch_lane[row, k]
-                j = scratch_lane[2 + row, k] - base
-                if here < 0 or here >= base and (here != base + i or j <= i):
+                if here < 0:
                     continue
                 then = k + 1 if k + 1 < n else 0
-                before = scratch_lane[row, k - 1 if k > 0 else n - 1]
-                after = scratch_lane[row, then]
+                before, after = scratch_lane[row, k - 1 if k > 0 else n - 1], scratch_lane[row, then]
                 before, after = before if before < base else -2, after if after < base else -2
-                x0, y0, x1, y1 = (
-                    scratch[row, k],
-                    scratch[2 + row, k],
-                    scratch[row, then],
-                    scratch[2 + row, then],
-                )
+                x0, y0 = scratch[row, k], scratch[2 + row, k]
+                x1, y1 = scratch[row, then], scratch[2 + row, then]
                 if here >= base:
+                    j = _beyond(a, b, c, i, scratch_lane[2 + row, k] - base, relative, x0, y0, x1, y1)
+                    if j <= i:
+                        continue
                     ends[found, 0, 0], ends[found, 0, 1] = x0, y0
                     ends[found, 1, 0], ends[found, 1, 1] = x1, y1
                     classes[found, 0], classes[found, 1], region[found] = i, j, number

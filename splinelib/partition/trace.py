@@ -24,8 +24,8 @@ class Trace:
         layers: as in :class:`Partition`.
         boundary: every segment that was followed; its ``region`` numbers the regions that were visited.
         key: ``[S]`` uint64, the key of each segment's region, equal to that of the same region in a partition.
-        touching: units whose boundary meets the decision boundary, ascending. Of units that change at one and the same
-            point all are listed, so there can be more than in ``boundary.touching``.
+        touching: units whose boundary meets the decision boundary, ascending: those of ``boundary.touching``, and such
+            as change in the same point where the boundary branches.
         crossing: units seen both active and inactive on the grid, or touching, ascending: a lower bound.
         regions: number of different regions visited.
         grid: points a side of the grid.
@@ -115,7 +115,7 @@ def _result(walker: Walker, grid: int) -> Trace:
     segments = ends * network.radius + network.centre
     along = np.where(along >= 0, network.lane_unit[along], -1).astype(np.int64)
     boundary = DecisionBoundary(segments, pairs, region, units.astype(np.int64), along)
-    touching = np.unique(network.lane_unit[walker.touched]).astype(np.int64)
+    touching = np.union1d(network.lane_unit[walker.touched], boundary.touching).astype(np.int64)
     of_max = p.cell_kind[p.lane_cell] == MAX
     pieces = np.bincount(network.lane_unit[of_max & walker.on], minlength=1)
     seen = np.union1d(np.flatnonzero(pieces > 1), network.lane_unit[~of_max & walker.on & walker.off])

@@ -58,6 +58,7 @@ class Walker:
     parts: list[tuple[Any, ...]] = field(default_factory=list)
     found: int = 0
     ends: Floats = field(default_factory=lambda: np.zeros((0, 2, 2)))
+    looked: set[tuple[float, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         p = self.network.program
@@ -130,7 +131,11 @@ class Walker:
         self.look_around(here + (low + high) / 2 * (there - here))
 
     def look_around(self, middle: Floats) -> None:
-        """Take up all boundary in a tiny square: what leaves it is to be followed, what ends in it is noted."""
+        """Take up all boundary in a tiny square, once: what leaves it is to be followed, what ends in it is noted."""
+        spot = tuple(np.round(middle, 9).tolist())
+        if spot in self.looked:
+            return
+        self.looked.add(spot)
         square = middle + _LOOK * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
         for side in self.sides:
             square = _half(square, side)
@@ -250,7 +255,8 @@ def _regions_at(rows: Rows, point: Floats) -> NDArray[np.bool_]:
     onward = np.arange(1, len(rows.vertices) + 1)
     onward[first + rows.corners - 1] = first
     edge, off = rows.vertices[onward] - rows.vertices, point - rows.vertices
-    depth = (edge[:, 0] * off[:, 1] - edge[:, 1] * off[:, 0]) / np.linalg.norm(edge, axis=1)
+    length = np.maximum(np.linalg.norm(edge, axis=1), np.finfo(float).tiny)  # corners may coincide
+    depth = (edge[:, 0] * off[:, 1] - edge[:, 1] * off[:, 0]) / length
     return np.minimum.reduceat(depth, first) > -_MIDDLE
 
 

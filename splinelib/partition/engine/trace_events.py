@@ -28,7 +28,8 @@ def _winner(active, first):  # type: ignore[no-untyped-def]
 def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-def]
     """The first unit that changes on the way from (x, y): (distance, lane), or (infinity, -1).
 
-    The distance is -1 where an earlier piece of a max unit coincides with the winner, and should be called the winner.
+    The distance is -1 where an earlier piece of a max unit coincides with the winner, and should be called the winner,
+    and where an active unit is zero throughout, and should be called inactive.
     """
     best, found = np.inf, -1
     for cell in range(len(p.cell_kind)):
@@ -51,6 +52,8 @@ def next_change(p, c, active, noise, x, y, dx, dy):  # type: ignore[no-untyped-d
                         best, found = t, first + j
             continue
         for i in range(width):
+            if active[first + i] and abs(a[i]) + abs(b[i]) + abs(d[i]) <= noise[first + i]:
+                return -1.0, first + i
             side = 1.0 if active[first + i] else -1.0
             slope = side * (a[i] * dx + b[i] * dy)
             if slope < 0.0:
@@ -74,11 +77,16 @@ def next_event(p, c, active, noise, key, sides, x, y, dx, dy, i, j):  # type: ig
     """What ends a segment: (distance, lane); lane -1 is the slice's border, -2 - k a point where class k takes over."""
     best, found = next_change(p, c, active, noise, x, y, dx, dy)
     while best < 0.0:
-        first = p.cell_lane[p.lane_cell[found]]
-        for k in range(p.cell_width[p.lane_cell[found]]):
-            if active[first + k] or first + k == found:
-                key[0] ^= p.key[first + k]
-            active[first + k] = first + k == found
+        cell = p.lane_cell[found]
+        first = p.cell_lane[cell]
+        if p.cell_kind[cell] != MAX:
+            active[found] = False
+            key[0] ^= p.key[found]
+        else:
+            for k in range(p.cell_width[cell]):
+                if active[first + k] or first + k == found:
+                    key[0] ^= p.key[first + k]
+                active[first + k] = first + k == found
         best, found = next_change(p, c, active, noise, x, y, dx, dy)
     for k in range(len(sides)):
         slope = sides[k, 0] * dx + sides[k, 1] * dy
