@@ -5,13 +5,17 @@ from torch import Tensor, nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError
-from splinelib.partition.engine.reader import copied
+from splinelib.partition.engine.agreement import run
+from splinelib.partition.engine.handlers import FINAL_METHODS
+from splinelib.partition.engine.reader import frozen_copy
 from splinelib.partition.partition import Partition
 
 
 @checked
 def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Tensor, Tensor]:
     """``(A, b)`` with ``f(x) = A x + b`` on the region that ``partition`` shows a slice of; the theory's ``A_ω, b_ω``.
+
+    As for ``partition.outputs`` a last softmax or sigmoid of ``f`` is left out.
 
     Args:
         model: the network that ``partition`` was computed from; it is not changed.
@@ -26,12 +30,12 @@ def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Ten
     >>> region_map(nn.ReLU(), partition, int(region))[0].tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    frozen = copied(model).cpu().double().requires_grad_(False)
+    frozen = frozen_copy(model)
     partition.polygon(region)  # which says so if there is no such region
     point = partition.slice.at(partition.centroids()[region][None])[0]
 
     def scores(x: Tensor) -> Tensor:
-        return frozen(x[None])[0]
+        return run(frozen, x[None], FINAL_METHODS)[0]
 
     try:
         matrix = torch.func.jacrev(scores)(point)

@@ -1,6 +1,7 @@
 """The exact distance of two networks' partitions: the area on which their units disagree."""
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from splinelib.checks import checked
@@ -11,15 +12,15 @@ from splinelib.partition.slices import Slice2D
 
 
 class _Both(nn.Module):
-    """Two networks on one input. The sum of their outputs keeps both alive; every boundary is one of theirs."""
+    """Two networks, each on an input of its own, which it may change; every boundary is one of theirs."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The sum of both outputs."""
-        return self.first(inputs) + self.second(inputs)
+        """Both outputs."""
+        return torch.cat([self.first(inputs.clone()).flatten(1), self.second(inputs).flatten(1)], dim=1)
 
 
 @checked

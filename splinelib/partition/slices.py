@@ -233,7 +233,7 @@ def _as_float64(tensor: Tensor, name: str) -> Tensor:
     check(name, tensor, Tensor)
     if tensor.is_complex():
         raise SettingError(f"{name} is {tensor.dtype}; give real numbers")
-    result = tensor.detach().cpu().double()
+    result = tensor.detach().to("cpu", torch.float64, copy=True)
     # Squares of lengths, and inputs some way beyond the polygon, must not overflow.
     if not (result.abs() < _LARGEST).all():
         raise SettingError(

@@ -51,7 +51,7 @@ class Slice3D:
             first, second = (self.directions[i] for i in pair)
             Slice2D(self.origin, first, second, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
         for name in ("origin", "directions"):
-            object.__setattr__(self, name, getattr(self, name).detach().cpu().double())
+            object.__setattr__(self, name, getattr(self, name).detach().to("cpu", torch.float64, copy=True))
         flat = self.directions.flatten(1)
         if (
             torch.linalg.matrix_rank(flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True), atol=1e-9)
@@ -68,9 +68,8 @@ class Slice3D:
         axes: tuple[int, int, int] = (0, 1, 2),
     ) -> "Slice3D":
         """The box along three axes of the flattened input, by default all of a three-dimensional input space."""
-        base = (
-            torch.zeros(3, dtype=torch.float64) if origin is None else origin.detach().cpu().double().clone()
-        )
+        base = torch.zeros(3) if origin is None else origin
+        base = base.detach().to("cpu", torch.float64, copy=True).contiguous()
         if len(set(axes)) < 3 or not all(0 <= axis < base.numel() for axis in axes):
             raise SettingError(f"axes are {axes}: give three of those from 0 to {base.numel() - 1}")
         directions = torch.zeros(3, base.numel(), dtype=torch.float64)

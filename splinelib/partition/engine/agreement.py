@@ -1,7 +1,6 @@
 """Whether what was read is the model: its values at a few points of the slice beside the model's own."""
 
 from collections.abc import Collection
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from splinelib.partition.engine.geometry import OPTIONS
 from splinelib.partition.engine.layout import LINEAR, MAX, Floats, Layout, Node, Value
 from splinelib.partition.slices import Plane
 
+# Methods that change the type of numbers; what is read is the network in float64.
+CASTS = frozenset({"to", "type", "type_as", "float", "half", "bfloat16"})
 # Few points do: what differs is another affine map, hence differs almost everywhere in some region.
 _POINTS = 4
 # Half the distance of 1 to the next number: the largest relative error of one operation.
@@ -66,17 +67,29 @@ def check_agreement(
         )
 
 
-class _Watch(TorchFunctionMode):
-    """Keeps what the first call of certain functions gets."""
+class AsFloat64(TorchFunctionMode):
+    """Leaves numbers in float64 where a model casts them, and keeps what the first call of certain functions gets."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str] = ()) -> None:
         super().__init__()
         self.names, self.seen = names, None
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.seen is None and getattr(function, "__name__", "") in self.names:
+        name = getattr(function, "__name__", "")
+        if self.seen is None and name in self.names:
             self.seen = args[0].clone()
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        if not isinstance(result, Tensor) or not result.is_floating_point() or result.dtype == torch.float64:
+            return result
+        cast = name in CASTS and args[0].dtype == torch.float64
+        return args[0] if cast else result.double()
+
+
+def run(model: nn.Module, inputs: Tensor, rising: Collection[str] = ()) -> Any:
+    """The model's output in float64, or what the first of its steps named in ``rising`` gets."""
+    with AsFloat64(rising) as watch:
+        output = model(inputs)
+    return output if watch.seen is None else watch.seen
 
 
 def _model_outputs(
@@ -85,9 +98,8 @@ def _model_outputs(
     """The model's outputs ``[P, *shape]``, computed one by one: what it does to a batch is not asked."""
     outputs = []
     for one in inputs:
-        with torch.no_grad(), _Watch(rising) if rising else nullcontext() as watch:
-            output = model(one[None].clone())
-        output = output if watch is None else watch.seen
+        with torch.no_grad():
+            output = run(model, one[None].clone(), rising)
         if not isinstance(output, Tensor) or tuple(output.shape) != (1, *shape):
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UnsupportedModuleError(

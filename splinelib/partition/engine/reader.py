@@ -1,20 +1,30 @@
 """Reads a model into a Layout: :mod:`.tracing` gives the graph, the handlers' tables say what each step means."""
 
-import copy
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.hooks import duplicate
 from splinelib.layers.network import check_real, unwrapped
 from splinelib.partition.engine import handlers
 from splinelib.partition.engine.agreement import check_agreement
 from splinelib.partition.engine.layout import LINEAR, Layout, Value, value_of
 from splinelib.partition.engine.tracing import attribute, filled, operation, trace, unsupported
 from splinelib.partition.slices import Plane
+
+# Tracing patches modules of all threads.
+_ONE_AT_A_TIME = threading.RLock()
+# Hooks that compute a weight before each pass, from parameters alone.
+_COMPUTING = (BasePruningMethod, SpectralNorm, WeightNorm)
 
 
 def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
@@ -30,21 +40,22 @@ def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
         SettingError: the model is in training mode, has weights that are not finite, not real or not there, or rejects
             the input.
     """
-    frozen = _frozen_copy(readable(model))
-    reading = _Reading(frozen, where.origin.double())
-    # What is not finite is found afterwards, with a message.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        output = reading.run(trace(frozen, reading.origin))
-    if reading.last is None:
-        check_agreement(frozen, reading.layout, output, where)
-    else:
-        check_agreement(frozen, reading.layout, reading.last, where, handlers.FINAL_METHODS)
-    return reading.layout, output
+    with _ONE_AT_A_TIME:
+        frozen = _checked_copy(model)
+        reading = _Reading(frozen, where.origin.double())
+        # What is not finite is found afterwards, with a message.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            output = reading.run(trace(frozen, reading.origin))
+        if reading.last is None:
+            check_agreement(frozen, reading.layout, output, where)
+        else:
+            check_agreement(frozen, reading.layout, reading.last, where, handlers.FINAL_METHODS)
+        return reading.layout, output
 
 
 def readable(model: nn.Module) -> nn.Module:
-    """The model inside a compiled one, or the model itself; raises where there is nothing to read."""
-    model = unwrapped(model)
+    """The model inside a compiled or parallel one, or the model itself; raises where there is nothing to read."""
+    model = unwrapped(model.module if isinstance(model, (DataParallel, DistributedDataParallel)) else model)
     check_real(model)
     for name, weight in model.named_parameters():
         if not weight.is_floating_point():
@@ -52,22 +63,28 @@ def readable(model: nn.Module) -> nn.Module:
     return model
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also where a module holds tensors computed from its parameters.
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy in float64 on the CPU, with the weights that hooks compute before each pass, compiled parts unwrapped."""
+    model = readable(model)
+    try:
+        frozen = duplicate(model).cpu().double().requires_grad_(False)
+    except Exception as error:
+        raise SettingError(
+            f"{type(model).__name__} cannot be copied ({error}); keep locks, files and generators out of the model"
+        ) from error
+    for module in frozen.modules():
+        module._modules.update({name: getattr(m, "_orig_mod", m) for name, m in module._modules.items()})
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                setattr(module, name, value.cpu().double())
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, _COMPUTING):
+                hook(module, None)
+    return frozen
 
-    Pruning masks and weight norm (the old one) keep such tensors, and recompute them before each forward pass.
-    """
-    computed = [
-        value
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    ]
-    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
 
-
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    frozen = copied(model).cpu().double().requires_grad_(False)
+def _checked_copy(model: nn.Module) -> nn.Module:
+    frozen = frozen_copy(model)
     for name, module in frozen.named_modules():
         if module.training and isinstance(module, handlers.TRAINING_SENSITIVE):
             raise SettingError(f"{type(module).__name__} at '{name}' is in training mode; pass model.eval()")

@@ -1,5 +1,6 @@
 """The graph of a model by ``torch.fx``, traced with one example at hand, so that shapes are known as it runs."""
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from splinelib.errors import SettingError, SplineError, UnsupportedModuleError
 from splinelib.partition.engine import handlers
+from splinelib.partition.engine.agreement import AsFloat64
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -76,6 +78,21 @@ class _Tracer(fx.Tracer):
             and not isinstance(m, _CONTAINERS)
         )
 
+    def create_args_for_root(self, *_: Any) -> tuple[Any, list[Any]]:
+        """One input; arguments with defaults keep these."""
+        settings = inspect.signature(self.root.forward).parameters.values()
+        inputs = [
+            s.name
+            for s in settings
+            if s.default is s.empty and s.kind not in (s.VAR_POSITIONAL, s.VAR_KEYWORD)
+        ]
+        if len(inputs) > 1:
+            raise UnsupportedModuleError(
+                f"the model takes {len(inputs)} inputs ({', '.join(inputs)}); wrap it to take one, the others fixed"
+            )
+        forward = self.root.forward
+        return lambda _, x: forward(x), [self.root, self.create_proxy("placeholder", "input", (), {})]
+
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Weights as they are: what is computed from them alone is a constant."""
         return attr_val
@@ -85,11 +102,6 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, kind: str, target: Any, *rest: Any, **more: Any) -> fx.Node:
         node = super().create_node(kind, target, *rest, **more)
-        inputs = [str(n.target) for n in self.graph.nodes if n.op == "placeholder"]
-        if kind != "placeholder" and len(inputs) != 1:
-            raise UnsupportedModuleError(
-                f"the model takes {len(inputs)} inputs ({', '.join(inputs)}); wrap it to take one, the others fixed"
-            )
         return _with_example(node, self.root, self.origin)
 
 
@@ -105,7 +117,8 @@ def _with_example(node: fx.Node, model: nn.Module, origin: Tensor) -> fx.Node:
         args, kwargs = filled(node, lambda n: n.meta["example"])
         try:
             # Not the module itself, which would be traced.
-            node.meta["example"] = operation(model, node, direct=True)(*args, **kwargs)
+            with AsFloat64():
+                node.meta["example"] = operation(model, node, direct=True)(*args, **kwargs)
         except Exception as error:
             shape = tuple(origin.shape)
             batch = f" without the batch axis, {shape[1:]}" if shape[:1] == (1,) and len(shape) > 1 else ""
@@ -130,7 +143,7 @@ def trace(model: nn.Module, origin: Tensor) -> fx.Graph:
     """
     parts = chain(model)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), AsFloat64():
             return _Tracer(origin).trace(model) if parts is None else _chained(model, parts, origin)
     except SplineError:
         raise

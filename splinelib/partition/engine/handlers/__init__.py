@@ -29,7 +29,7 @@ _MODULES = (
     _several("Linear", layers.linear)
     | _several("Conv1d Conv2d Conv3d", layers.conv)
     | _several("ConvTranspose1d ConvTranspose2d ConvTranspose3d", layers.conv_transpose)
-    | _several("BatchNorm1d BatchNorm2d BatchNorm3d", arithmetic.batch_norm)
+    | _several("BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm", arithmetic.batch_norm)
     | _several("InstanceNorm1d InstanceNorm2d InstanceNorm3d", arithmetic.batch_norm)
     | _several("Fold", layers.linear_step)
     | _several("ReLU", activations.relu)
@@ -95,7 +95,7 @@ _STEPS = (
     | _several("max", pooling.largest)
     | _several("min", pooling.least)
     | _several("dropout dropout1d dropout2d dropout3d alpha_dropout", shapes.dropout)
-    | _several("contiguous clone detach to type_as double", shapes.identity)
+    | _several("contiguous clone detach to type type_as double float half bfloat16", shapes.identity)
     | _several("zeros_like ones_like full_like new_zeros new_ones new_full", shapes.described)
     | _several(
         "flatten reshape view view_as unflatten ravel squeeze unsqueeze expand expand_as", shapes.moved
