@@ -51,6 +51,9 @@ def test_disc_shares_are_those_of_evenly_spread_points(partition, centre, radius
 def test_a_disc_that_holds_the_slice_or_lies_in_one_region(partition):
     whole = disc_shares(partition, (0.0, 0.0), 10.0)
     np.testing.assert_allclose(whole, partition.area / (np.pi * 100), rtol=1e-10)
+    np.testing.assert_allclose(
+        disc_shares(partition, (0.0, 0.0), 1e8), partition.area / (np.pi * 1e16), rtol=1e-6
+    )
     region = int(partition.area.argmax())
     inside = disc_shares(partition, partition.centroids()[region], 1e-3)
     assert inside[region] == pytest.approx(1.0, abs=1e-12)

@@ -110,6 +110,11 @@ def test_a_box_within_a_larger_input_space():
     np.testing.assert_array_equal(solid.codes, unit_signs(model, inputs))
 
 
+def test_the_origin_may_lie_in_memory_in_any_order():
+    where = Slice3D.axis_aligned(origin=torch.arange(12.0).reshape(3, 4).T)
+    assert where.at([[-1.0, -2.0, -3.0]])[0].tolist() == [[-1, -2, -3], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
+
+
 def test_what_is_refused():
     with pytest.raises(LimitError, match="max_regions=5"):
         compute_solid(network(9), BOX, max_regions=5)
@@ -118,5 +123,7 @@ def test_what_is_refused():
         compute_solid(pooled, BOX)
     with pytest.raises(SettingError, match="lie in one plane"):
         Slice3D(torch.zeros(3), torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 0]]), [[0, 1]] * 3)
+    with pytest.raises(SettingError, match="give none beyond"):
+        Slice3D.axis_aligned(((0, 1e200),) * 3)
     with pytest.raises(SettingError, match="lesser one"):
         Slice3D.axis_aligned(((1, 0), (0, 1), (0, 1)))

@@ -7,7 +7,7 @@ import sys
 import numba
 import pytest
 
-from splinelib.partition.engine.stale import drop_stale
+from splinelib.partition.engine.stale import cache_folder, drop_stale
 
 
 @pytest.fixture
@@ -47,6 +47,13 @@ def test_where_nothing_may_be_deleted_nothing_is(package, monkeypatch):
     monkeypatch.setattr(type(compiled), "unlink", refuse)
     drop_stale(source.parent, [source])
     assert compiled.exists()
+
+
+def test_where_nothing_may_be_written_nothing_is_kept(package, monkeypatch):
+    source, _ = package
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    assert cache_folder(source.parent) is None
+    drop_stale(source.parent, [source])
 
 
 def test_an_edited_helper_reaches_a_cached_kernel(tmp_path):

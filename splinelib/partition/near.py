@@ -35,7 +35,9 @@ def disc_shares(partition: Partition, centre: ArrayLike, radius: Positive) -> Fl
     # Where an edge enters and leaves the disc, as shares of its length.
     a, b, c = (step**2).sum(axis=1), (begin * step).sum(axis=1), (begin**2).sum(axis=1) - radius**2
     root = np.sqrt(np.maximum(b * b - a * c, 0.0))
-    enter, leave = (begin + np.clip((-b + sign * root) / a, 0, 1)[:, None] * step for sign in (-1.0, 1.0))
+    first, last = (np.clip((-b + sign * root) / a, 0, 1)[:, None] for sign in (-1.0, 1.0))
+    # A corner within is met exactly: far below the radius its rounding would count.
+    enter, leave = (np.where(share == 1, end, begin + share * step) for share in (first, last))
     sectors = _angle(begin, enter) + _angle(leave, end)
     twice = radius**2 * sectors + _cross(enter, leave)
     return _of_regions(partition, twice / (2 * np.pi * radius**2))

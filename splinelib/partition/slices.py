@@ -16,7 +16,7 @@ from splinelib.partition.engine.points import as_numbers
 _SAME_CORNER = 1e-14
 # Sines below this are those of a straight angle, up to the rounding of the corners.
 _STRAIGHT = 1e-12
-_LARGEST = 1e100
+LARGEST = 1e100
 
 
 class Plane(NamedTuple):
@@ -235,9 +235,9 @@ def _as_float64(tensor: Tensor, name: str) -> Tensor:
         raise SettingError(f"{name} is {tensor.dtype}; give real numbers")
     result = tensor.detach().to("cpu", torch.float64, copy=True)
     # Squares of lengths, and inputs some way beyond the polygon, must not overflow.
-    if not (result.abs() < _LARGEST).all():
+    if not (result.abs() < LARGEST).all():
         raise SettingError(
-            f"{name} holds values that are not finite, or beyond {_LARGEST}; give finite inputs"
+            f"{name} holds values that are not finite, or beyond {LARGEST}; give finite inputs"
         )
     return result
 
@@ -256,8 +256,8 @@ def _once(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 def _convex(polygon: ArrayLike) -> NDArray[np.float64]:
     """The corners counter-clockwise, each once and without those on a straight line, or an error."""
     corners = as_numbers("Slice2D.polygon", polygon, -1, 2)
-    if np.abs(corners).max(initial=0.0) > _LARGEST:
-        raise SettingError(f"Slice2D.polygon has corners beyond {_LARGEST}; give smaller coordinates")
+    if np.abs(corners).max(initial=0.0) > LARGEST:
+        raise SettingError(f"Slice2D.polygon has corners beyond {LARGEST}; give smaller coordinates")
     corners = _once(corners) if len(corners) else corners
     if len(corners) < 3:
         raise SettingError(

@@ -17,7 +17,7 @@ from splinelib.partition.engine.polyhedra import Polyhedron, box, half, measure,
 from splinelib.partition.engine.program import UnitLayer, unit_layers
 from splinelib.partition.engine.reader import read_layout
 from splinelib.partition.engine.rounding import RELATIVE
-from splinelib.partition.slices import Plane, Slice2D
+from splinelib.partition.slices import LARGEST, Plane, Slice2D
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,8 @@ class Slice3D:
         check_fields(self)
         if self.directions.shape != (3, *self.origin.shape):
             raise SettingError(f"directions have shape {tuple(self.directions.shape)}: give [3, *input]")
+        if np.abs(bounds).max() > LARGEST:
+            raise SettingError(f"bounds are {bounds.tolist()}: give none beyond {LARGEST}")
         if not (bounds[:, 0] < bounds[:, 1]).all():
             raise SettingError(f"bounds are {bounds.tolist()}: give the lesser one of each coordinate first")
         for pair in ((0, 1), (0, 2), (1, 2)):  # which looks at values, too

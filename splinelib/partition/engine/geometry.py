@@ -1,16 +1,18 @@
 """Compiled geometry of convex polygons: which values affine functions take on one, and cutting one."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from splinelib.partition.engine.pointers import part
+from splinelib.partition.engine.stale import cache_folder
 
 # Numbers are finite by construction (weights and slices are checked), and signed zeros do not matter.
 OPTIONS: dict[str, Any] = {
     "_nrt": False,
-    "cache": True,
+    "cache": cache_folder(Path(__file__).parent) is not None,
     "nogil": True,
     "fastmath": {"contract", "nnan", "nsz"},
     "error_model": "numpy",

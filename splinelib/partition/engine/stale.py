@@ -12,14 +12,23 @@ from splinelib.files import atomic_path
 _MARK = "sources.sha256"
 
 
+def cache_folder(folder: Path) -> Path | None:
+    """Where numba keeps what it compiles of the functions in ``folder``; None if neither there nor at home it may."""
+    try:
+        return Path(str(njit(cache=True)(_function_in(folder)).stats.cache_path))
+    except RuntimeError:
+        return None
+
+
 def drop_stale(folder: Path, sources: Iterable[Path]) -> None:
     """Delete what numba keeps of the functions in ``folder`` unless it was compiled while ``sources`` were as now.
 
     A kernel calls functions of other files. After an update of one of these alone numba would load the old kernel, and
     hand it arguments that it does not expect. Where nothing may be deleted, nothing is.
     """
-    probe = _function_in(folder)
-    kept = Path(str(njit(cache=True)(probe).stats.cache_path))  # which depends on where the file lies
+    kept = cache_folder(folder)
+    if kept is None:
+        return
     digest = hashlib.sha256()
     for source in sorted(sources):
         digest.update(source.read_bytes())
