@@ -107,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--epochs", type=int)
     sweeping.add_argument("--seeds", type=int, nargs="+")
     sweeping.add_argument("--ratios", type=float, nargs="+")
+    sweeping.add_argument(
+        "--curve", type=float, nargs="+", help="ratios at which networks are measured without any training"
+    )
     sweeping.add_argument("--criteria", choices=choices(), nargs="+")
     sweeping.add_argument("--finetune-epochs", type=int)
     sweeping.set_defaults(command=_sweep)
@@ -176,7 +179,18 @@ def _studies(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    names = ("dataset", "arch", "width", "images", "epochs", "seeds", "ratios", "criteria", "finetune_epochs")
+    names = (
+        "dataset",
+        "arch",
+        "width",
+        "images",
+        "epochs",
+        "finetune_epochs",
+        "seeds",
+        "ratios",
+        "curve",
+        "criteria",
+    )
     profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
     runs = plan(options.name, profile)
     check("--jobs", options.jobs, _JOBS)
