@@ -40,7 +40,7 @@ RECORD = RECORDS.save(RUN, {}, {})
 SOUND = {
     "store": FOLDER / "store", "out": FOLDER / "out", "jobs": 1, "minutes": 1, "tolerance": 0.1, "budget": "1m",
     "shard": "1/2", "images": 10, "epochs": 1, "finetune_epochs": 1, "width": 0.1, "seeds": 0, "ratios": 0.5,
-    "workers": 2, "hours": 1, "gpus": 0, "keys": KEY,
+    "curve": 0.5, "workers": 2, "hours": 1, "gpus": 0, "keys": KEY,
 }  # fmt: skip
 FIRST = {"name": "early_bird", "sweep": "toy", "profile": "smoke", "names": "digits", "dataset": "digits"}
 
