@@ -9,7 +9,7 @@ from splinelib.partition.drawing import draw_edges as draw_edges
 from splinelib.partition.drawing import draw_partition as draw_partition
 from splinelib.partition.drawing import draw_regions as draw_regions
 from splinelib.partition.engine.handlers import supported_modules as supported_modules
-from splinelib.partition.engine.program import UnitLayer as UnitLayer
+from splinelib.partition.engine.unit_layers import UnitLayer as UnitLayer
 from splinelib.partition.engine.warm import warm_up as warm_up
 from splinelib.partition.export import dual_graph as dual_graph
 from splinelib.partition.export import load_partition as load_partition

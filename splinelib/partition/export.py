@@ -13,7 +13,7 @@ from splinelib.checks import check_memory, checked
 from splinelib.errors import FileError, RecordError
 from splinelib.files import atomic_path, file_errors
 from splinelib.partition.decision import DecisionBoundary
-from splinelib.partition.engine.program import UnitLayer
+from splinelib.partition.engine.unit_layers import UnitLayer
 from splinelib.partition.partition import Partition
 from splinelib.partition.slices import Slice2D
 from splinelib.partition.topology import Topology

@@ -16,8 +16,9 @@ from splinelib.partition.engine.assemble import join, join_segments, places
 from splinelib.partition.engine.job import Piece, Wanted
 from splinelib.partition.engine.layout import Floats, Ints
 from splinelib.partition.engine.points import as_numbers
-from splinelib.partition.engine.program import Int32s, Network, UnitLayer, compile_network
+from splinelib.partition.engine.program import Int32s, Network, compile_network
 from splinelib.partition.engine.search import search
+from splinelib.partition.engine.unit_layers import UnitLayer
 from splinelib.partition.locate import locate
 from splinelib.partition.slices import Slice2D
 

@@ -12,8 +12,9 @@ from splinelib.checks import Count, check_fields, checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.job import Wanted
 from splinelib.partition.engine.layout import Floats, Ints
-from splinelib.partition.engine.program import UnitLayer, compile_network
+from splinelib.partition.engine.program import compile_network
 from splinelib.partition.engine.search import search
+from splinelib.partition.engine.unit_layers import UnitLayer
 from splinelib.partition.partition import Threads, code_bits, thread_count
 from splinelib.partition.slices import Segment
 

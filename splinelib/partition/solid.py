@@ -14,9 +14,9 @@ from splinelib.partition.engine.agreement import node_sums
 from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Node, Value, needed_nodes
 from splinelib.partition.engine.points import as_numbers
 from splinelib.partition.engine.polyhedra import Polyhedron, box, half, measure, packed
-from splinelib.partition.engine.program import UnitLayer, unit_layers
 from splinelib.partition.engine.reader import read_layout
 from splinelib.partition.engine.rounding import RELATIVE
+from splinelib.partition.engine.unit_layers import UnitLayer, unit_layers
 from splinelib.partition.slices import LARGEST, Plane, Slice2D
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from splinelib.checks import Count, Within, check_memory, checked
 from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, DecisionBoundary
 from splinelib.partition.engine.layout import MAX, Floats, Ints
-from splinelib.partition.engine.program import UnitLayer, compile_network
+from splinelib.partition.engine.program import compile_network
+from splinelib.partition.engine.unit_layers import UnitLayer
 from splinelib.partition.slices import Slice2D
 from splinelib.partition.walker import Walker
 

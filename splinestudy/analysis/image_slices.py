@@ -8,7 +8,7 @@ from torch import Tensor
 
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Ints
-from splinelib.partition.engine.program import UnitLayer
+from splinelib.partition.engine.unit_layers import UnitLayer
 from splinelib.partition.partition import Partition
 from splinelib.partition.slices import Slice2D
 from splinelib.partition.trace import Trace

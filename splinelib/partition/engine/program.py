@@ -28,6 +28,7 @@ from splinelib.partition.engine.memo import Content, content_of
 from splinelib.partition.engine.pointers import view_of
 from splinelib.partition.engine.reader import read_layout, readable
 from splinelib.partition.engine.rounding import error_bounds
+from splinelib.partition.engine.unit_layers import UnitLayer, unit_layers
 from splinelib.partition.slices import Plane
 
 Int32s = NDArray[np.int32]
@@ -72,27 +73,6 @@ class Program(NamedTuple):
 
 
 view_program = view_of(Program, bounds=2)
-
-
-@dataclass(frozen=True, eq=False)
-class UnitLayer:
-    """One layer of units: the module that bends, the shape of its units and, for max pools, pieces of each."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    first: int
-    pieces: int
-
-    @property
-    def units(self) -> int:
-        """Number of units."""
-        return int(np.prod(self.shape))
-
-    @property
-    def channels(self) -> Ints:
-        """Channel (or neuron) of each unit, ``[units]``."""
-        return np.repeat(np.arange(self.shape[0]), self.units // self.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,17 +183,6 @@ def _units(nodes: list[Node], rename: Ints) -> tuple[tuple[UnitLayer, ...], Int3
         bit[lanes] = bits + np.arange(lanes.size).reshape(lanes.shape)
         units, bits = units + len(heads), bits + lanes.size
     return unit_layers(nodes), lane_unit, bit, bits
-
-
-def unit_layers(nodes: list[Node]) -> tuple[UnitLayer, ...]:
-    """The layers of units among the nodes, numbered through."""
-    layers: list[UnitLayer] = []
-    for node in nodes:
-        if node.kind != LINEAR:
-            kind, pieces = ("max", node.width) if node.kind == MAX else ("piece", 1)
-            first = sum(layer.units for layer in layers)
-            layers.append(UnitLayer(node.name, kind, node.lanes.shape, first, pieces))
-    return tuple(layers)
 
 
 def _program(nodes: list[Node], rename: Ints, output: Value | None, bit: Int32s, plane: Floats) -> Program:
