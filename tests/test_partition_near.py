@@ -60,6 +60,25 @@ def test_a_disc_that_holds_the_slice_or_lies_in_one_region(partition):
     assert (np.delete(inside, region) == 0).all()
 
 
+@pytest.mark.parametrize("radius", [0.5, 1e-4, 1e-7, 1e-8, 3e-9])
+def test_a_small_disc_is_cut_as_a_large_one(radius):
+    # Lines through the centre and at half a radius from it: a half disc, a circular segment, and what is between.
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0.6, 0.8], [0.6, 0.8]], dtype=torch.float64))
+        model[0].bias.copy_(torch.tensor([0.0, -radius / 2], dtype=torch.float64))
+    partition = compute_partition(model, Slice2D.axis_aligned())
+    segment = (np.pi / 3 - np.sqrt(3) / 4) / np.pi
+    shares = np.sort(disc_shares(partition, (0.0, 0.0), radius))
+    np.testing.assert_allclose(shares, np.sort([0.5, segment, 0.5 - segment]), atol=1e-7)
+
+
+@pytest.mark.parametrize("shares", [disc_shares, gaussian_shares])
+def test_neighbourhoods_below_the_rounding_of_corners_are_refused(partition, shares):
+    with pytest.raises(SettingError, match=r"is 1e-11: below .* the rounding of corners shows; give more"):
+        shares(partition, (0.0, 0.0), 1e-11)
+
+
 @pytest.mark.parametrize(("centre", "sigma"), [((0.1, -0.2), 0.3), ((1.0, 1.0), 0.2), ((0.3, 0.3), 0.01)])
 def test_gaussian_shares_are_those_of_draws(partition, centre, sigma):
     draws = np.random.default_rng(0).normal(size=(400_000, 2)) * sigma + centre

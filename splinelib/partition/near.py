@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from splinelib.checks import Within, checked
+from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.engine.points import as_numbers
 from splinelib.partition.partition import Partition
@@ -13,6 +14,8 @@ from splinelib.partition.partition import Partition
 Positive = Annotated[float, Within("(0, inf)")]
 # Gauss's points along each edge: enough for 1e-10 where an edge is a thousand standard deviations long.
 _POINTS = 64
+# Corners are rounded to some 1e-16 of their distance: in a smaller neighbourhood that would show in the shares.
+_LEAST = 1e-9
 
 
 @checked
@@ -22,6 +25,9 @@ def disc_shares(partition: Partition, centre: ArrayLike, radius: Positive) -> Fl
     Args:
         centre: ``(s, t)`` in the slice's coordinates, as ``radius``. What lies outside of the slice is in no region.
 
+    Raises:
+        SettingError: if ``radius`` is so small (1e-9 of the way to the farthest corner) that rounded corners count.
+
     >>> import torch
     >>> from splinelib.partition import Slice2D, compute_partition
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU())
@@ -30,17 +36,20 @@ def disc_shares(partition: Partition, centre: ArrayLike, radius: Positive) -> Fl
     >>> round(float(shares.sum()), 9)
     1.0
     """
-    begin, end = _edges(partition, centre)
-    step = end - begin
-    # Where an edge enters and leaves the disc, as shares of its length.
-    a, b, c = (step**2).sum(axis=1), (begin * step).sum(axis=1), (begin**2).sum(axis=1) - radius**2
-    root = np.sqrt(np.maximum(b * b - a * c, 0.0))
-    first, last = (np.clip((-b + sign * root) / a, 0, 1)[:, None] for sign in (-1.0, 1.0))
-    # A corner within is met exactly: far below the radius its rounding would count.
-    enter, leave = (np.where(share == 1, end, begin + share * step) for share in (first, last))
+    begin, end, along, height = _edges(partition, centre, "radius", radius)
+    low, high = ((corners * along).sum(axis=1) for corners in (begin, end))
+    foot = height[:, None] * np.stack([along[:, 1], -along[:, 0]], axis=1)
+    # Where an edge enters and leaves the unit disc, seen from its point next to the centre.
+    half = np.sqrt(np.maximum((1 - height) * (1 + height), 0.0))
+    enter, leave = (
+        # A corner within is met exactly: far below the radius its rounding would count.
+        np.where(
+            (at <= low)[:, None], begin, np.where((at >= high)[:, None], end, foot + at[:, None] * along)
+        )
+        for at in (-half, half)
+    )
     sectors = _angle(begin, enter) + _angle(leave, end)
-    twice = radius**2 * sectors + _cross(enter, leave)
-    return _of_regions(partition, twice / (2 * np.pi * radius**2))
+    return _of_regions(partition, (sectors + _cross(enter, leave)) / (2 * np.pi))
 
 
 @checked
@@ -50,6 +59,9 @@ def gaussian_shares(partition: Partition, centre: ArrayLike, sigma: Positive) ->
     Args:
         centre: ``(s, t)`` in the slice's coordinates, as the standard deviation ``sigma`` along each axis.
 
+    Raises:
+        SettingError: if ``sigma`` is so small (1e-9 of the way to the farthest corner) that rounded corners count.
+
     >>> import torch
     >>> from splinelib.partition import Slice2D, compute_partition
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU())
@@ -57,12 +69,9 @@ def gaussian_shares(partition: Partition, centre: ArrayLike, sigma: Positive) ->
     >>> round(float(gaussian_shares(partition, (0.0, 0.0), 0.1).sum()), 9)
     1.0
     """
-    begin, end = (corners / sigma for corners in _edges(partition, centre))
-    length = np.linalg.norm(end - begin, axis=1)
-    along = (end - begin) / length[:, None]
-    height = _cross(begin, end) / length
+    begin, end, along, height = _edges(partition, centre, "sigma", sigma)
     low, high = (np.arcsinh((corners * along).sum(axis=1)) for corners in (begin, end))
-    total = np.zeros(len(length))
+    total = np.zeros(len(height))
     # The triangle of an edge and the centre: the integral of (1 - exp(-r²/2)) / 2π over the angle, along the edge.
     for node, weight in zip(*np.polynomial.legendre.leggauss(_POINTS), strict=True):
         t = (low + high) / 2 + node * (high - low) / 2
@@ -72,10 +81,20 @@ def gaussian_shares(partition: Partition, centre: ArrayLike, sigma: Positive) ->
     return _of_regions(partition, height * total * (high - low) / (4 * np.pi))
 
 
-def _edges(partition: Partition, centre: ArrayLike) -> tuple[Floats, Floats]:
-    """Both ends of every edge, seen from the centre."""
+def _edges(
+    partition: Partition, centre: ArrayLike, name: str, unit: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Both ends of every edge, its direction and its line's signed distance, seen from the centre in that unit."""
     begin = partition.vertices - as_numbers("centre", centre, 2)
-    return begin, begin[partition.edge_end]
+    least = _LEAST * float(np.abs(begin).max())
+    if unit < least:
+        raise SettingError(
+            f"{name} is {unit:g}: below {least:g} the rounding of corners shows; give more, or a smaller slice"
+        )
+    begin = begin / unit
+    end = begin[partition.edge_end]
+    length = np.linalg.norm(end - begin, axis=1)
+    return begin, end, (end - begin) / length[:, None], _cross(begin, end) / length
 
 
 def _of_regions(partition: Partition, by_edge: Floats) -> Floats:
