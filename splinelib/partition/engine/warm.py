@@ -13,9 +13,10 @@ from splinelib.partition.trace import trace_boundary
 
 
 def warm_up() -> float:
-    """Compile everything, or load it from numba's cache beside the package; returns the seconds it took.
+    """Compile what slices in the plane need, or load it from numba's cache beside the package; returns the seconds.
 
     Without this the first call of each function takes that time. What was compiled of other sources is deleted.
+    :func:`~splinelib.partition.compute_solid` compiles its own part, a fifth of this, at its first call.
 
     >>> warm_up() > 0
     True
