@@ -16,7 +16,7 @@ def warm_up() -> float:
     """Compile what slices in the plane need, or load it from numba's cache beside the package; returns the seconds.
 
     Without this the first call of each function takes that time. What was compiled of other sources is deleted.
-    :func:`~splinelib.partition.compute_solid` compiles its own part, a fifth of this, at its first call.
+    :func:`~splinelib.partition.compute_solid` compiles its own part at its first call.
 
     >>> warm_up() > 0
     True
