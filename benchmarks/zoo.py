@@ -20,7 +20,7 @@ from torch import nn
 from benchmarks.page import RESULTS, load, write_text
 from splinelib import Spline, read_layers
 from splinelib.files import atomic_path
-from splinelib.pruning import select_units
+from splinelib.pruning import select_units, split_attention
 from splinelib.pruning.pipeline import remove_compensated
 from splinestudy.results.tables import markdown_table
 from tests.oracles_cut import without_units
@@ -51,7 +51,7 @@ def build(library, name):
     images = torch.randn(16, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.manual_seed(0)
     create = torchvision.models.get_model if library == "torchvision" else timm.create_model
-    model = create(name, **OPTIONS.get(name, {})).double().eval()
+    model = split_attention(create(name, **OPTIONS.get(name, {}))).double().eval()
     for key, parameter in model.named_parameters():
         if key.endswith("bias"):
             nn.init.normal_(parameter, std=0.2)

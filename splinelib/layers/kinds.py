@@ -64,7 +64,7 @@ def kind_of(module: Any) -> Kind | None:
         return Kind(
             None,
             None,
-            stays="its heads share one width with what it reads; attention made of Linear modules loses heads",
+            stays="its heads share one width with what it reads; after splinelib.pruning.split_attention they can go",
         )
     return None
 

@@ -1,5 +1,6 @@
 """Pruning: from scores to a smaller network that keeps its function."""
 
+from splinelib.pruning.attention import split_attention as split_attention
 from splinelib.pruning.cut import Cut as Cut
 from splinelib.pruning.cut import cut_of as cut_of
 from splinelib.pruning.flops import Cost as Cost
