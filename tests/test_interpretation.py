@@ -217,7 +217,8 @@ def test_tables_of_readings():
 
 
 def test_studies_of_a_profile():
-    from splinestudy.runs.profiles import dense_runs, get_profile
+    from splinestudy.runs.dense import dense_runs
+    from splinestudy.runs.profiles import get_profile
 
     runs = dense_runs(get_profile("smoke"))
     planned = studies.interpretation_runs("smoke", runs)

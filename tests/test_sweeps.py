@@ -21,11 +21,11 @@ from splinestudy.models import build_model
 from splinestudy.runs import dense as dense_kind
 from splinestudy.runs import prune as prune_kind
 from splinestudy.runs import sweep as sweeps
-from splinestudy.runs.dense import DenseRun, load_run_data, trained_model
+from splinestudy.runs.dense import DenseRun, dense_runs, load_run_data, trained_model
 from splinestudy.runs.methods import METHODS, names_of
 from splinestudy.runs.one_shot import OneShotRun, SensitivityRun
 from splinestudy.runs.plans import SWEEPS, plan
-from splinestudy.runs.profiles import PROFILES, dense_runs, get_profile
+from splinestudy.runs.profiles import PROFILES, get_profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import run_key, settings_dict
 from splinestudy.runs.shrinking import Choice, SoftPruning, choose_units, shrink

@@ -9,8 +9,15 @@ import torch
 
 from splinelib.partition.trace import Trace, trace_boundary
 from splinestudy.analysis.image_slices import image_slices, touching_rows
-from splinestudy.runs.dense import DenseRun, dense_record, load_run_data, missing_network, trained_model
-from splinestudy.runs.profiles import Profile, dense_runs
+from splinestudy.runs.dense import (
+    DenseRun,
+    dense_record,
+    dense_runs,
+    load_run_data,
+    missing_network,
+    trained_model,
+)
+from splinestudy.runs.profiles import Profile
 from splinestudy.runs.run import Run
 from splinestudy.runs.store import RecordStore
 

@@ -16,6 +16,7 @@ from splinelib.pruning.flops import cost
 from splinestudy.data import Dataset, canvas_pair, example_inputs, load_dataset, normalize, subset
 from splinestudy.models import build_model
 from splinestudy.runs.detection import DetectionWatch
+from splinestudy.runs.profiles import RECIPES, Profile
 from splinestudy.runs.records import Record
 from splinestudy.runs.run import Run
 from splinestudy.runs.store import RecordStore
@@ -152,3 +153,49 @@ def partly_trained(
             save_tensors(path, start)
         train(model, data, run.train, seed=run.seed, checkpoint=path, stop=epochs, progress=False)
     return model.eval()
+
+
+MASK_RATIOS = (0.3, 0.5, 0.7)
+"""Ratios at which dense runs watch EB Train's mask [eb]; the same for all, so that dense runs are shared."""
+
+
+def dense_runs(profile: Profile) -> list[DenseRun]:
+    """One dense run for each seed."""
+    settings = TrainSettings(
+        profile.epochs,
+        batch_size=profile.batch_size,
+        lr=profile.lr,
+        precision=profile.precision,  # type: ignore[arg-type]
+        **RECIPES[profile.recipe],
+    )
+    return [
+        DenseRun(
+            dataset=profile.dataset,
+            images=profile.images,
+            arch=profile.arch,
+            width=profile.width,
+            seed=seed,
+            train=settings,
+            canvas_side=profile.canvas_side,
+            mask_ratios=MASK_RATIOS,
+            test_images=profile.test_images,
+        )
+        for seed in profile.seeds
+    ]
+
+
+SLIMMING_L1 = 1e-4
+"""L1 on batch-norm scales with which network slimming trains [code, eb]."""
+
+
+def slimming_runs(profile: Profile) -> list[DenseRun]:
+    """The dense runs once more, trained with network slimming's L1 on the batch-norm scales."""
+    runs = dense_runs(profile)
+    return [dataclasses.replace(r, train=dataclasses.replace(r.train, norm_l1=SLIMMING_L1)) for r in runs]
+
+
+def finetuning(profile: Profile, dense: DenseRun) -> TrainSettings:
+    """How networks pruned from ``dense`` are trained on: as it was, for less long and at a lower rate, without L1."""
+    return dataclasses.replace(
+        dense.train, epochs=profile.finetune_epochs, lr=profile.finetune_lr, norm_l1=0.0
+    )

@@ -5,8 +5,8 @@ import tarfile
 from pathlib import Path
 
 from splinelib.files import atomic_path
-from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.dense import DenseRun, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.profiles import Profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 from splinestudy.runs.store import RecordStore

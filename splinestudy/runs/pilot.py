@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.profiles import Profile, dense_runs
+from splinestudy.runs.dense import DenseRun, dense_runs
+from splinestudy.runs.profiles import Profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 

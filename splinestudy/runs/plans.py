@@ -8,11 +8,11 @@ from typing import Any
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError
-from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.dense import DenseRun, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.gpu import gpu_runs
 from splinestudy.runs.methods import FRESH, names_of
 from splinestudy.runs.pilot import pilot_runs
-from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.profiles import Profile
 from splinestudy.runs.protocol import AT_START, protocol_runs
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run

@@ -12,8 +12,6 @@ from splinelib.errors import SettingError
 from splinestudy.data import DATASETS
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs import methods
-from splinestudy.runs.dense import DenseRun
-from splinestudy.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -212,9 +210,6 @@ PROFILES = {
         canvas_sides=(8, 16),
     ),
 }
-MASK_RATIOS = (0.3, 0.5, 0.7)
-"""Ratios at which dense runs watch EB Train's mask [eb]; the same for all, so that dense runs are shared."""
-
 _CHOICES = {
     "dataset": DATASETS,
     "arch": ARCHITECTURES,
@@ -299,45 +294,3 @@ def _checked(profile: Profile) -> Profile:
             "well (in a notebook `-p width 1`), or choose another architecture"
         )
     return profile
-
-
-def dense_runs(profile: Profile) -> list[DenseRun]:
-    """One dense run for each seed."""
-    settings = TrainSettings(
-        profile.epochs,
-        batch_size=profile.batch_size,
-        lr=profile.lr,
-        precision=profile.precision,  # type: ignore[arg-type]
-        **RECIPES[profile.recipe],
-    )
-    return [
-        DenseRun(
-            dataset=profile.dataset,
-            images=profile.images,
-            arch=profile.arch,
-            width=profile.width,
-            seed=seed,
-            train=settings,
-            canvas_side=profile.canvas_side,
-            mask_ratios=MASK_RATIOS,
-            test_images=profile.test_images,
-        )
-        for seed in profile.seeds
-    ]
-
-
-SLIMMING_L1 = 1e-4
-"""L1 on batch-norm scales with which network slimming trains [code, eb]."""
-
-
-def slimming_runs(profile: Profile) -> list[DenseRun]:
-    """The dense runs once more, trained with network slimming's L1 on the batch-norm scales."""
-    runs = dense_runs(profile)
-    return [dataclasses.replace(r, train=dataclasses.replace(r.train, norm_l1=SLIMMING_L1)) for r in runs]
-
-
-def finetuning(profile: Profile, dense: DenseRun) -> TrainSettings:
-    """How networks pruned from ``dense`` are trained on: as it was, for less long and at a lower rate, without L1."""
-    return dataclasses.replace(
-        dense.train, epochs=profile.finetune_epochs, lr=profile.finetune_lr, norm_l1=0.0
-    )

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from splinelib.pruning.pipeline import Compensate
-from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.profiles import Profile, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.dense import DenseRun, dense_runs, finetuning, slimming_runs
+from splinestudy.runs.profiles import Profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 from splinestudy.runs.tickets import detected_ticket, early_birds, tickets

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from splinelib.errors import SettingError
-from splinestudy.runs.profiles import Profile, dense_runs
+from splinestudy.runs.dense import dense_runs
+from splinestudy.runs.profiles import Profile
 from splinestudy.runs.settling import Canvas, SettlingRun
 from splinestudy.training.settings import TrainSettings
 
