@@ -203,10 +203,10 @@ def tensors_in(values: Any) -> list[Tensor]:
     )
 
 
-def duplicate(model: nn.Module, shared: Sequence[Tensor] = ()) -> nn.Module:
-    """A deep copy of ``model``, but for tensors that both share; also of one that keeps activations.
+def duplicate(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """A deep copy of ``model``, also of one that keeps activations, which ``copy.deepcopy`` refuses.
 
-    ``copy.deepcopy`` refuses those.
+    ``instead`` are tensors that it has in place of others, by their ``id``.
 
     >>> model = nn.Linear(2, 2)
     >>> model.kept = model(torch.zeros(1, 2))
@@ -215,4 +215,4 @@ def duplicate(model: nn.Module, shared: Sequence[Tensor] = ()) -> nn.Module:
     """
     kept = [tensor for module in model.modules() for tensor in tensors_in(list(vars(module).values()))]
     own = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-    return copy.deepcopy(model, own | {id(tensor): tensor for tensor in shared})
+    return copy.deepcopy(model, own | dict(instead or {}))
