@@ -80,8 +80,8 @@ def calibration_images(model: nn.Module, images: Images | None, example: Tensor 
 
 def check_inputs(model: nn.Module, example_inputs: Inputs) -> None:
     """Raise :class:`SettingError` unless ``model``, which stays as it is, runs on the example inputs."""
+    copy = duplicate(model)
     try:
-        copy = duplicate(model)
         with evaluating(copy):
             run(copy, example_inputs)
     except Exception as error:

@@ -42,6 +42,8 @@ class Kind:
 
 def kind_of(module: Any) -> Kind | None:
     """The kind of a module; None for one whose inside is looked into instead."""
+    if isinstance(module, AFFINE) and getattr(module._parameters.get("weight"), "is_complex", bool)():
+        return None
     if isinstance(module, nn.modules.conv._ConvNd):
         depthwise = 1 < module.groups == module.in_channels == module.out_channels
         return Kind(module.in_channels, module.out_channels, depthwise, _computed(module))

@@ -31,6 +31,7 @@ from splinelib.layers.units import Left, Order, group, sole_reader
 Ignore = Sequence[str | nn.Module | type]
 """Modules by name, as they are, or by type."""
 
+_IDLE = "did not run, so what it reads is not seen: give inputs with which it does, or name what it reads in `ignore`"
 _BLOCKS = (2, 3, 4, 8)  # into how many equal blocks a network may divide channels: chunk, split, shuffle
 
 
@@ -72,7 +73,7 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     _warn(
         [
             *left,
-            *(Left((name,), "did not run, so what it reads is not seen") for name in sorted(observed.idle)),
+            *(Left((name,), _IDLE) for name in sorted(observed.idle)),
         ]
     )
     if not layers:

@@ -63,7 +63,12 @@ def group(model: nn.Module, observed: Observed, order: Order) -> tuple[list[Laye
             )
         elif taken.isdisjoint(units) and not why and (len(units) > 1 or len(written[name]) == 1):
             taken.update(units)
-            layers.append(_layer(modules, observed, label, name, list(units), order.get(name, [])))
+            layer = _layer(modules, observed, label, name, list(units), order.get(name, []))
+            lone = any(part.module not in modules for part in layer.parts)
+            if layer.readers or lone or len(units) == 1:
+                layers.append(layer)
+            else:  # what the network gives may hide it: an array, a file
+                left.append(Left((name,), "nothing is seen to read it"))
         elif not taken.issuperset(units):
             mixed = "" if why or len(units) > 1 else "its channels all depend on one another"
             left.append(Left((name,), next(filter(None, why), mixed)))
