@@ -45,13 +45,9 @@ _DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bern
 class _Steady(TorchFunctionMode):
     """Code between modules computes in float64, whatever it casts to, and what it draws at random is one number."""
 
-    off = False
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if self.off:
-            return func(*args, **kwargs)
         if "dropout" in name and args:
             return args[0]
         inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
@@ -72,7 +68,7 @@ def _double(value: Any) -> Any:
 
 
 @contextmanager
-def _answering(model: nn.Module, answer: Answer, steady: _Steady) -> Iterator[None]:
+def _answering(model: nn.Module, answer: Answer) -> Iterator[None]:
     """Within the block, ``answer`` stands in for the forward pass of every module of a known kind."""
     faked = [(name, module) for name, module in model.named_modules() if kind_of(module) is not None]
     counts = dict.fromkeys((name for name, _ in faked), 0)
@@ -94,11 +90,8 @@ def _answering(model: nn.Module, answer: Answer, steady: _Steady) -> Iterator[No
                 )
             reads = tensors_in([*args, *kwargs.values()])
             torch.set_grad_enabled(True)  # also in a part that runs without gradients, until its end
-            steady.off = True
-            try:
+            with torch._C.DisableTorchFunction():  # _Steady is for the code in between
                 return answer(Call(name, place, model.training, module, reads, own))
-            finally:
-                steady.off = False
 
         return forward
 
@@ -166,8 +159,8 @@ def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], 
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),
         torch.random.fork_rng(devices=[]),
-        _answering(model, noted, steady := _Steady()),
-        steady,
+        _answering(model, noted),
+        _Steady(),
     ):
         torch.default_generator.manual_seed(0)  # for draws inside functions that the mode does not look into
         outputs = [run(model.eval(), inputs)]
