@@ -11,10 +11,15 @@ def grouped(module: nn.Module) -> bool:
     )
 
 
+def one_each(module: nn.Module) -> bool:
+    """Whether ``module`` is a group norm that takes each channel on its own, so that its groups go with channels."""
+    return isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels > 1
+
+
 def channel_groups(module: nn.Module) -> int:
     """Groups among which the module's channels must stay evenly divided; 1 where any channel may go."""
     if isinstance(module, nn.GroupNorm):
-        return module.num_groups
+        return 1 if one_each(module) else module.num_groups
     return module.groups if grouped(module) else 1  # type: ignore[return-value]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.groups import grouped
+from splinelib.layers.groups import grouped, one_each
 
 AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -208,7 +208,7 @@ def _set_width(module: Any, writes: bool, coupled: bool, width: int) -> None:
     elif isinstance(module, nn.RNNBase):
         names = ["input_size"]
     else:
-        names = [name for name in _WIDTHS if hasattr(module, name)]
+        names = [name for name in _WIDTHS if hasattr(module, name)] + ["num_groups"] * one_each(module)
         if over_channels(module):
             module.normalized_shape = (width,)
     for name in names:

@@ -77,7 +77,8 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
         ]
     )
     if not layers:
-        why = "".join(f"; {', '.join(map(repr, item.names))}: {item.why}" for item in left if item.why)
+        said = [f"; {', '.join(map(repr, item.names))}: {item.why}" for item in left if item.why]
+        why = "".join(said[:3]) + (f"; and {len(said) - 3} more, each in a warning" if len(said) > 3 else "")
         raise UnsupportedModuleError(
             f"{type(model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
             f"whose outputs are not those of the network{why}"

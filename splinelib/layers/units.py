@@ -65,7 +65,12 @@ def group(model: nn.Module, observed: Observed, order: Order) -> tuple[list[Laye
             taken.update(units)
             layer = _layer(modules, observed, label, name, list(units), order.get(name, []))
             lone = any(part.module not in modules for part in layer.parts)
-            if layer.readers or lone or len(units) == 1:
+            if layer.groups > 1 and (layer.units < 2 * layer.groups or layer.units % layer.groups):
+                text = (
+                    f"{layer.units} units in {layer.groups} groups of channels, which must stay equally large"
+                )
+                left.append(Left((name,), text))
+            elif layer.readers or lone or len(units) == 1:
                 layers.append(layer)
             else:  # what the network gives may hide it: an array, a file
                 left.append(Left((name,), "nothing is seen to read it"))
