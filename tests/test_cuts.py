@@ -694,6 +694,13 @@ def test_inputs_that_are_none_are_named():
     model = Chain(Conv(3, 8, 3), nn.ReLU(), Conv(8, 2, 1))
     with pytest.raises(SettingError, match="example_inputs is None: give"):
         prune(model, None, 0.5)
+    with pytest.raises(SettingError, match="hold no image"):
+        prune(model, torch.zeros(0, 3, 8, 8), 0.5)
+    with pytest.raises(SettingError, match="'0.weight' of Sequential holds no values yet"):
+        prune(model.to("meta"), torch.zeros(2, 3, 8, 8), 0.5)
+    with pytest.raises(SettingError, match="'0.weight' of Sequential holds no values yet"):
+        prune(Chain(nn.LazyLinear(4), nn.LazyLinear(2)), torch.zeros(2, 3), 0.5)
+    model = Chain(Conv(3, 8, 3), nn.ReLU(), Conv(8, 2, 1))
     for wrong in ((1, 3, 8, 8), torch.zeros(2, 4, 8, 8)):
         with pytest.raises(SettingError, match="Sequential does not take the example inputs"):
             prune(model, wrong, 0.5)

@@ -164,7 +164,7 @@ def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
     tuned = []
     pruned = splinelib.prune(model, X, 0.5, criterion=criterion, steps=4, finetune=tuned.append)
     assert widths(pruned) == [10, 20, 3]
-    assert seen == [[20, 40], [18, 35], [15, 30], [13, 25]]
+    assert seen == [[20, 40], [18, 35], [15, 30], [12, 25]]
     assert [widths(network)[1] for network in tuned] == [35, 30, 25, 20]
     assert tuned[-1] is pruned
     assert report_of(pruned).units == {"0": (20, 10), "2": (40, 20)}
@@ -175,9 +175,27 @@ def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
     ]
 
 
+@pytest.mark.parametrize("steps", [3, 7, 40])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.999])
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_however_many_steps_there_are_as_much_goes_as_in_one(scope, ratio, steps):
+    options = {"scope": scope, "criterion": PLAIN, "round_to": 1}
+    model = mlp(5, 16, 24, 3)
+    once, often = (splinelib.prune(model, X, ratio, steps=count, **options) for count in (1, steps))
+    if scope == "layerwise":
+        assert widths(often) == widths(once)
+    else:
+        assert sum(widths(often)) == sum(widths(once))
+
+
 def test_modules_to_ignore_stay_whole_in_all_steps():
     model = mlp(5, 20, 20, 3)
     assert widths(splinelib.prune(model, X, 0.5, criterion=PLAIN, steps=3, ignore=[model[2]])) == [10, 20, 3]
+
+
+def test_modules_of_other_networks_cannot_be_ignored():
+    with pytest.raises(SettingError, match="ignore holds a Linear that is no module of this Sequential"):
+        splinelib.prune(mlp(5, 20, 20, 3), X, 0.5, ignore=[mlp(5, 20, 20, 3)[2]])
 
 
 def test_data_may_come_in_batches():

@@ -94,6 +94,7 @@ def eager(model: nn.Module) -> nn.Module:
         raise SettingError(
             "torch.inference_mode is on, where nothing can be traced: use torch.no_grad instead"
         )
+    check_there(model)
     return model
 
 
@@ -109,14 +110,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_real(model: nn.Module) -> None:
-    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there, or not one for each place."""
+def check_there(model: nn.Module) -> None:
+    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there."""
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_meta or nn.parameter.is_lazy(value):
             raise SettingError(
                 f"{name!r} of {type(model).__name__} holds no values yet: materialise the network first (run lazy "
                 "layers once, load weights into what is on the meta device)"
             )
+
+
+def check_real(model: nn.Module) -> None:
+    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there, or not one for each place."""
+    check_there(model)
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.layout != torch.strided or value.is_quantized or value.is_nested:
             raise SettingError(
                 f"{name!r} of {type(model).__name__} is sparse, quantised or nested: give the network with a plain "
@@ -130,6 +137,10 @@ def ignored(model: nn.Module, ignore: Ignore) -> set[str]:
     for item in ignore:
         if isinstance(item, str) and item not in modules:
             raise SettingError(f"ignore names {item!r}, which {type(model).__name__} does not have")
+        if isinstance(item, nn.Module) and not any(item is module for module in modules.values()):
+            raise SettingError(
+                f"ignore holds a {type(item).__name__} that is no module of this {type(model).__name__}: name it"
+            )
     meant = {
         name
         for name, module in modules.items()

@@ -45,9 +45,7 @@ class _Observer:
         self.found = Observed()
         self.passed: list[tuple[str, Tensor]] = []  # what modules of no known kind gave, the simple ones
         self.sources: list[_Source] = [
-            _Source(t.requires_grad_(), None, name="input")
-            for t in tensors_in(inputs)
-            if t.is_floating_point() and t.layout == torch.strided
+            _Source(t.requires_grad_(), None, name="input") for t in tensors_in(inputs) if _plain(t)
         ]
         known = {
             id(tensor): name
@@ -56,7 +54,7 @@ class _Observer:
             for tensor in [*module.parameters(), *module.buffers()]
         }
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.is_floating_point() and tensor.numel() > 1 and tensor.is_leaf:
+            if _plain(tensor) and tensor.numel() > 1 and tensor.is_leaf:
                 owner = known.get(id(tensor))
                 stays = None if owner is None else f"the weights of {owner!r} are used past its forward pass"
                 self.sources.append(_Source(tensor.requires_grad_(), None, name=name, stays=stays))
@@ -256,6 +254,10 @@ class _Observer:
             if slope is not None and source.side is not None:
                 own = self.found.numbers(source.side, slope.shape[source.axis])
                 self.found.stays.append((own[reached(slope, source.axis)], why))
+
+
+def _plain(values: Tensor) -> bool:
+    return values.is_floating_point() and values.layout == torch.strided
 
 
 def _traced(values: Any) -> bool:
