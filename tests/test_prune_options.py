@@ -302,3 +302,31 @@ def test_momenta_of_a_weight_norm_lose_what_it_loses(generator):
             before, after = (getattr(one, name) for one in parameters)
             expected = cut(optimizer.state[before]["momentum_buffer"][kept])
             assert torch.equal(moved.state[after]["momentum_buffer"], expected)
+
+
+def test_factored_moments_are_cut_and_what_cannot_be_is_named():
+    dense = mlp(5, 6, 4, 3)
+
+    def stepped(kind):
+        optimizer = kind(dense.parameters())
+        optimizer.zero_grad()
+        dense(X).square().sum().backward()
+        optimizer.step(lambda: dense(X).square().sum())
+        return optimizer
+
+    smaller = splinelib.remove_units(dense, X, {"0": [1, 4]})
+    optimizer = stepped(torch.optim.Adafactor)
+    moved = carry_optimizer(optimizer, dense, smaller)
+    for name, kept in (("row_var", [0, 2, 3, 5]), ("col_var", [0])):
+        before, after = (o.state[n[0].weight][name] for o, n in ((optimizer, dense), (moved, smaller)))
+        torch.testing.assert_close(after, before[kept])
+    torch.testing.assert_close(
+        moved.state[smaller[2].weight]["col_var"],
+        optimizer.state[dense[2].weight]["col_var"][:, [0, 2, 3, 5]],
+    )
+    smaller(X).sum().backward()
+    moved.step()
+    with pytest.raises(SettingError, match="LBFGS keeps of '0.weight' .*: make a new optimiser"):
+        carry_optimizer(stepped(torch.optim.LBFGS), dense, smaller)
+    with pytest.raises(SettingError, match="nothing was cut from this Sequential"):
+        carry_optimizer(torch.optim.SGD(smaller.parameters(), lr=0.1), smaller, dense)

@@ -40,6 +40,7 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     >>> moved.state[smaller[0].weight]["momentum_buffer"].shape
     torch.Size([2, 2])
     """
+    cut_of(pruned)
     names = {id(parameter): name for name, parameter in dense.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -62,6 +63,7 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     ]
     moved.state = type(optimizer.state)(dict)
     for name, state in held.items():
+        _check(type(optimizer).__name__, name, state, dense.get_parameter(name))
         moved.state[new[name]] = {key: copy.deepcopy(value) for key, value in state.items()}
     for key in {key for state in held.values() for key in state}:
         values = {name: state[key] for name, state in held.items() if isinstance(state.get(key), Tensor)}
@@ -70,19 +72,41 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     return moved
 
 
+def _check(kind: str, name: str, state: dict[str, Any], parameter: Tensor) -> None:
+    for key, value in state.items():
+        plain = not isinstance(value, Tensor) or value.numel() == 1 or _alike(value, parameter)
+        if not plain or isinstance(value, list | tuple | dict):
+            raise SettingError(
+                f"{kind} keeps of {name!r} a {key!r} that has not one number for each of the parameter's, so it cannot "
+                "be cut: make a new optimiser"
+            )
+
+
+def _alike(value: Tensor, parameter: Tensor) -> bool:
+    """Whether a state has a parameter's shape, but for axes along which it is one number (factored moments)."""
+    return value.ndim == parameter.ndim and all(
+        one in (1, other) for one, other in zip(value.shape, parameter.shape, strict=True)
+    )
+
+
 def _left(values: dict[str, Tensor], dense: nn.Module, pruned: nn.Module) -> dict[str, Tensor]:
     """Of the values that have the shape of their parameter what is left, by the parameter's name."""
     cut, filled = cut_of(pruned), duplicate(dense)
-    shaped = [
-        name
+    shaped = {
+        name: values[name].shape
         for name, parameter in filled.named_parameters()
-        if name in values and parameter.shape == values[name].shape
-    ]
+        if name in values and _alike(values[name], parameter)
+    }
     for name in shaped:
-        filled.get_parameter(name).data = values[name].detach().clone()
+        parameter = filled.get_parameter(name)
+        parameter.data = values[name].detach().expand(parameter.shape).clone()
     lost = cut.lost_since(cut_of(dense)) if is_cut(dense) else cut.lost()
     left = dict(cutting.cut(filled, lost).named_parameters())
-    return {name: left[name].detach() for name in shaped} | _lengths(values, dense, lost)
+    found = {}
+    for name, shape in shaped.items():
+        one = tuple(slice(1) if size == 1 else slice(None) for size in shape)
+        found[name] = left[name].detach()[one].clone()
+    return found | _lengths(values, dense, lost)
 
 
 def _lengths(values: dict[str, Tensor], dense: nn.Module, lost: Lost) -> dict[str, Tensor]:
