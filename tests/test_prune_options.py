@@ -193,6 +193,15 @@ def test_modules_to_ignore_stay_whole_in_all_steps():
     assert widths(splinelib.prune(model, X, 0.5, criterion=PLAIN, steps=3, ignore=[model[2]])) == [10, 20, 3]
 
 
+@pytest.mark.filterwarnings("ignore:left whole")
+def test_grouped_convolutions_stay_such_in_steps():
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 12, 3, groups=4), nn.Conv2d(12, 2, 1))
+    images = torch.randn(2, 3, 8, 8)
+    pruned = splinelib.prune(dense, images, {"2": 0.85}, criterion=PLAIN, steps=4, round_to=1)
+    assert pruned[2].groups == pruned[2].in_channels == pruned[2].out_channels == 4
+    torch.testing.assert_close(splinelib.pruning.cut_of(pruned).apply_to(dense)(images), pruned(images))
+
+
 def test_modules_of_other_networks_cannot_be_ignored():
     with pytest.raises(SettingError, match="ignore holds a Linear that is no module of this Sequential"):
         splinelib.prune(mlp(5, 20, 20, 3), X, 0.5, ignore=[mlp(5, 20, 20, 3)[2]])
@@ -287,10 +296,13 @@ def test_an_optimiser_goes_on_as_if_units_that_are_gone_had_never_counted(kind):
 def test_momenta_of_a_weight_norm_lose_what_it_loses(generator):
     norm = torch.nn.utils.parametrizations.weight_norm
     dense = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2))
+    adam = torch.optim.Adam(dense.parameters())
     optimizer = torch.optim.SGD(dense.parameters(), lr=0.1, momentum=0.9)
     dense(torch.randn(8, 4, generator=generator)).square().sum().backward()
+    adam.step()
     optimizer.step()
     smaller = splinelib.remove_units(dense, torch.zeros(1, 4), {"0": [1, 4], "2": [0]})
+    assert carry_optimizer(adam, dense, smaller).state.keys() == set(smaller.parameters())
     moved = carry_optimizer(optimizer, dense, smaller)
     rows, columns = torch.tensor([1, 2, 3, 4]), torch.tensor([0, 2, 3, 5])
     for place, kept in (("0", columns), ("2", rows)):

@@ -3,11 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+GROUPED = "_splinelib_grouped"
+"""What a grouped convolution that was cut is marked with: it stays one, also with one channel in each group."""
+
 
 def grouped(module: nn.Module) -> bool:
     """Whether ``module`` is a convolution whose filters read groups of several channels (so not a depthwise one)."""
     return isinstance(module, nn.modules.conv._ConvNd) and (
-        module.groups > 1 and not module.groups == module.in_channels == module.out_channels
+        module.groups > 1
+        and (hasattr(module, GROUPED) or not module.groups == module.in_channels == module.out_channels)
     )
 
 

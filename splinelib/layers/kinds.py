@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.groups import grouped, one_each
+from splinelib.layers.groups import GROUPED, grouped, one_each
 
 AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -45,7 +45,7 @@ def kind_of(module: Any) -> Kind | None:
     if isinstance(module, AFFINE) and getattr(module._parameters.get("weight"), "is_complex", bool)():
         return None
     if isinstance(module, nn.modules.conv._ConvNd):
-        depthwise = 1 < module.groups == module.in_channels == module.out_channels
+        depthwise = module.groups > 1 and not grouped(module)
         return Kind(module.in_channels, module.out_channels, depthwise, _computed(module))
     if isinstance(module, nn.Linear):
         return Kind(module.in_features, module.out_features, stays=_computed(module))
@@ -162,6 +162,8 @@ def keep_channels(module: Any, writes: bool, kept: Tensor) -> None:
         _narrow_norm(norm, axis_of(module, "weight", writes), kept, groups)
     for name in [name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")]:
         setattr(module, name, getattr(module, f"{name}_orig") * getattr(module, f"{name}_mask"))
+    if grouped(module):
+        setattr(module, GROUPED, True)
     _set_width(module, writes, kind.coupled, len(kept))
 
 

@@ -170,11 +170,12 @@ def _norm_behind(modules: dict[str, nn.Module], observed: Observed, writer: str)
 
 
 def sole_reader(observed: Observed, writer: str) -> str | None:
-    """The module that alone reads what a module writes, as it is."""
-    readers = [
+    """The module that alone reads what a module writes, as it is, whenever both run."""
+    readers = {
         (name, untouched)
         for name, reads in observed.sources.items()
         for names, untouched in reads
         if writer in names
-    ]
-    return readers[0][0] if len(readers) == 1 and readers[0][1] else None
+    }
+    ((reader, untouched),) = readers if len(readers) == 1 else [(None, False)]
+    return reader if untouched else None

@@ -66,7 +66,11 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
         _check(type(optimizer).__name__, name, state, dense.get_parameter(name))
         moved.state[new[name]] = {key: copy.deepcopy(value) for key, value in state.items()}
     for key in {key for state in held.values() for key in state}:
-        values = {name: state[key] for name, state in held.items() if isinstance(state.get(key), Tensor)}
+        values = {
+            name: state[key]
+            for name, state in held.items()
+            if isinstance(state.get(key), Tensor) and _alike(state[key], dense.get_parameter(name))
+        }
         for name, left in _left(values, dense, pruned).items():
             moved.state[new[name]][key] = left
     return moved
@@ -92,19 +96,14 @@ def _alike(value: Tensor, parameter: Tensor) -> bool:
 def _left(values: dict[str, Tensor], dense: nn.Module, pruned: nn.Module) -> dict[str, Tensor]:
     """Of the values that have the shape of their parameter what is left, by the parameter's name."""
     cut, filled = cut_of(pruned), duplicate(dense)
-    shaped = {
-        name: values[name].shape
-        for name, parameter in filled.named_parameters()
-        if name in values and _alike(values[name], parameter)
-    }
-    for name in shaped:
+    for name, value in values.items():
         parameter = filled.get_parameter(name)
-        parameter.data = values[name].detach().expand(parameter.shape).clone()
+        parameter.data = value.detach().expand(parameter.shape).clone()
     lost = cut.lost_since(cut_of(dense)) if is_cut(dense) else cut.lost()
     left = dict(cutting.cut(filled, lost).named_parameters())
     found = {}
-    for name, shape in shaped.items():
-        one = tuple(slice(1) if size == 1 else slice(None) for size in shape)
+    for name, value in values.items():
+        one = tuple(slice(1) if size == 1 else slice(None) for size in value.shape)
         found[name] = left[name].detach()[one].clone()
     return found | _lengths(values, dense, lost)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import Count, checked, shown
 from splinelib.criteria.spline import Criterion, Spline
-from splinelib.errors import SettingError
+from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs
 from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.layer import Layer
@@ -92,7 +92,12 @@ def prune(
     names = sorted(ignored(model, ignore))
     whole: dict[str, int] = {}
     for step in range(int(steps)):
-        layers = read_layers(smaller, example_inputs, names)
+        try:
+            layers = read_layers(smaller, example_inputs, names)
+        except UnsupportedModuleError:
+            if smaller is model:
+                raise
+            break  # nothing is left that can go
         whole = whole or {layer.name: layer.units for layer in layers}
         scores = (criterion or Spline())(smaller, layers)
         part = ratio if steps == 1 else _part(ratio, scope, ratio_of, layers, whole, step, int(steps))
