@@ -48,7 +48,7 @@ class _Steady(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if "dropout" in name and args:
+        if "dropout" in name and "native" not in name and args:
             return args[0]
         inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
         given = [arg if inplace and not place else _double(arg) for place, arg in enumerate(args)]

@@ -29,7 +29,8 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
         dense: the network before.
         pruned: what :func:`splinelib.prune`, or another removal of units, has made of it.
 
-    Raises :class:`SettingError` where nothing was cut, or the optimiser has parameters of another network.
+    Raises :class:`SettingError` where nothing was cut, the optimiser has parameters of another network, or its state is
+    not one number for each of a parameter's, or each row's (LBFGS).
 
     >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(1, 2)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
