@@ -5,8 +5,10 @@ make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``
 ``torch.relu`` alike, registers nothing on the model, and is gone when its ``with`` block ends, also by an exception.
 """
 
+import collections
 import contextlib
 import copy
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from splinelib.errors import SettingError
 
 # Functions with a kink at zero. ReLU6 has a second one at 6, which the sign code leaves out.
 _NONLINEARITIES: frozenset[Any] = frozenset(
@@ -184,29 +188,39 @@ def run(model: nn.Module, inputs: Inputs) -> Any:
     return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
 
 
+_NO_CONTAINER = nn.Module | type | types.ModuleType | types.FunctionType | str | bytes | int | float | None
+
+
 def tensors_in(values: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists, dicts and objects with attributes, in order.
+    """All tensors in nested tuples, lists, dicts and objects with attributes, in order; objects may hold themselves.
 
     >>> tensors_in({"logits": torch.zeros(2), "more": (None, [torch.ones(1)])})
     [tensor([0., 0.]), tensor([1.])]
     """
-    if isinstance(values, Tensor):
-        return [values]
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    elif not isinstance(values, list | tuple | set | nn.Module | type) and hasattr(values, "__dict__"):
-        values = list(vars(values).values())
-    return (
-        [tensor for value in values for tensor in tensors_in(value)]
-        if isinstance(values, list | tuple | set)
-        else []
-    )
+    found, stack, seen = [], [values], set()
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif id(value) not in seen and not isinstance(value, _NO_CONTAINER):
+            seen.add(id(value))
+            stack.extend(reversed(_members(value)))
+    return found
 
 
-def duplicate(model: nn.Module, shared: Sequence[Tensor] = ()) -> nn.Module:
-    """A deep copy of ``model``, but for tensors that both share; also of one that keeps activations.
+def _members(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset | collections.deque):
+        return list(value)
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    return [getattr(value, name, None) for name in [*slots, *getattr(value, "__dict__", ())]]
 
-    ``copy.deepcopy`` refuses those.
+
+def duplicate(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """A deep copy of ``model``, also of one that keeps activations, which ``copy.deepcopy`` refuses.
+
+    ``instead`` are tensors that it has in place of others, by their ``id``.
 
     >>> model = nn.Linear(2, 2)
     >>> model.kept = model(torch.zeros(1, 2))
@@ -215,4 +229,9 @@ def duplicate(model: nn.Module, shared: Sequence[Tensor] = ()) -> nn.Module:
     """
     kept = [tensor for module in model.modules() for tensor in tensors_in(list(vars(module).values()))]
     own = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-    return copy.deepcopy(model, own | {id(tensor): tensor for tensor in shared})
+    try:
+        return copy.deepcopy(model, own | dict(instead or {}))
+    except (TypeError, RuntimeError) as error:
+        raise SettingError(
+            f"{type(model).__name__} cannot be copied ({error}): take what cannot out of its attributes before"
+        ) from error

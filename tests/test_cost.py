@@ -110,3 +110,29 @@ def test_everything_inside_a_block_is_counted():
         torch.autograd.grad(model(images).sum(), list(model.parameters()))
     # A forward pass, then one with its backward pass.
     assert flops() == 5 * (count_flops(model, images) + training_flops(model, images))
+
+
+class Wanting(nn.Module):
+    """Runs one module under two names, keeps what it gave, and makes tensors and decisions of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = self.again = nn.Linear(4, 4)
+        self.recurrent = nn.GRU(4, 4, batch_first=True)
+
+    def forward(self, x):
+        self.kept = self.again(self.first(x)) + torch.arange(4.0)
+        state = torch.zeros(1, len(x), 4)
+        return self.recurrent(self.kept, state)[0] if float(x.sum()) < 1 else self.kept
+
+
+def test_numbers_that_a_network_wants_are_there_and_its_own_stay():
+    model = Wanting().eval()
+    inputs, state = torch.zeros(2, 3, 4), state_of(model)[0]
+    kept = model(inputs)
+    assert count_flops(model, inputs) == 3 * 2 * (2 * 16) + count_flops(model.recurrent, inputs)
+    assert count_flops(model.first, inputs) == 3 * 2 * 16
+    assert model.kept.device.type == "cpu"
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state[name])
+    torch.testing.assert_close(model(inputs), kept)

@@ -694,6 +694,64 @@ def test_inputs_that_are_none_are_named():
     model = Chain(Conv(3, 8, 3), nn.ReLU(), Conv(8, 2, 1))
     with pytest.raises(SettingError, match="example_inputs is None: give"):
         prune(model, None, 0.5)
+    with pytest.raises(SettingError, match="hold no image"):
+        prune(model, torch.zeros(0, 3, 8, 8), 0.5)
+    with pytest.raises(SettingError, match="'0.weight' of Sequential holds no values yet"):
+        prune(model.to("meta"), torch.zeros(2, 3, 8, 8), 0.5)
+    with pytest.raises(SettingError, match="'0.weight' of Sequential holds no values yet"):
+        prune(Chain(nn.LazyLinear(4), nn.LazyLinear(2)), torch.zeros(2, 3), 0.5)
+    model = Chain(Conv(3, 8, 3), nn.ReLU(), Conv(8, 2, 1))
     for wrong in ((1, 3, 8, 8), torch.zeros(2, 4, 8, 8)):
         with pytest.raises(SettingError, match="Sequential does not take the example inputs"):
             prune(model, wrong, 0.5)
+
+
+def test_group_norms_of_one_channel_each_lose_groups():
+    model, inputs = built(
+        lambda: Chain(Conv(3, 6, 3), nn.GroupNorm(6, 6), nn.ReLU(), Conv(6, 2, 1)),
+        IMAGES,
+    )
+    smaller, masked = remove_units(model, inputs, {"0": [1, 2]}), mask_units(model, inputs, {"0": [1, 2]})
+    assert smaller[1].num_groups == smaller[1].num_channels == 4
+    model[3].weight.data[:, [1, 2]] = 0
+    torch.testing.assert_close(smaller(inputs), model(inputs))
+    torch.testing.assert_close(masked(inputs), model(inputs))
+
+
+class Activated(nn.GroupNorm):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def test_group_norms_of_ones_own_lose_equally_many_of_each_group():
+    model, inputs = built(lambda: Chain(Conv(3, 6, 3), Activated(2, 6), Conv(6, 2, 1)), IMAGES)
+    (layer,) = read_layers(model, inputs)
+    assert (layer.units, layer.groups) == (6, 2)
+    kept = [0, 2, 4, 5]
+    maps = F.conv2d(inputs, model[0].weight[kept], model[0].bias[kept])
+    wanted = F.group_norm(maps, 2, model[1].weight[kept], model[1].bias[kept]).relu()
+    wanted = F.conv2d(wanted, model[2].weight[:, kept], model[2].bias)
+    torch.testing.assert_close(remove_units(model, inputs, {"0": [1, 3]})(inputs), wanted)
+
+
+class Standardised(Conv):
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+def test_where_nothing_can_go_three_reasons_are_enough():
+    blocks = [layer for _ in range(6) for layer in (Standardised(8, 8, 1), nn.ReLU())]
+    model, inputs = built(lambda: Chain(Conv(3, 8, 3), *blocks), IMAGES)
+    with pytest.warns(UserWarning, match="left whole"), pytest.raises(UnsupportedModuleError) as raised:
+        read_layers(model, inputs)
+    assert str(raised.value).count("(Standardised) computes something else of what is left") == 3
+    assert str(raised.value).endswith("; and 3 more, each in a warning")
+
+
+def test_groups_of_one_unit_stay():
+    def make():
+        return Chain(Conv(3, 4, 3), nn.ReLU(), Conv(4, 4, 1), nn.GroupNorm(2, 4), nn.GLU(1), Conv(2, 3, 1))
+
+    model, inputs = built(make, IMAGES)
+    with pytest.warns(UserWarning, match="'2': 2 units in 2 groups of channels, which must stay equally"):
+        assert [layer.name for layer in read_layers(model, inputs)] == ["0"]

@@ -343,6 +343,89 @@ def test_every_kind_of_convolution_is_re_solved(generator):
         torch.testing.assert_close(smaller(data), model(data), rtol=1e-3, atol=1e-3)
 
 
+class Tokens(nn.Module):
+    """A perceptron for each of nine tokens of an image, which lie as ``arrange`` puts them."""
+
+    def __init__(self, arrange, back):
+        super().__init__()
+        self.a, self.b, self.o = nn.Linear(5, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.arrange, self.back = arrange, back
+
+    def forward(self, x):
+        return self.back(self.o(self.b(self.a(self.arrange(x)).relu()).relu()), len(x))
+
+
+LAYOUTS = {
+    "time first": (lambda x: x.transpose(0, 1), lambda y, n: y.transpose(0, 1)),
+    "windows": (lambda x: x.reshape(-1, 3, 5), lambda y, n: y.reshape(n, 9, 3)),
+    "rows": (lambda x: x.reshape(-1, 5), lambda y, n: y.reshape(n, 9, 3)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tokens_may_lie_anywhere(layout, generator):
+    images = torch.randn(120, 9, 5, generator=generator)
+    plain = Tokens(lambda x: x, lambda y, n: y)
+    other = Tokens(*LAYOUTS[layout])
+    other.load_state_dict(plain.state_dict())
+    selection = {"a": list(range(8)), "b": list(range(8))}
+    wanted, given = (reconstruct(model, selection, images)(images) for model in (plain, other))
+    torch.testing.assert_close(given, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_modules_that_read_some_images_alone_keep_their_weights(generator):
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.o = (nn.Linear(*sizes) for sizes in ((5, 8), (8, 6), (8, 6), (6, 2)))
+
+        def forward(self, x):
+            h, first = self.a(x).relu(), x[:, 0] > 0
+            y = x.new_zeros(len(x), self.o.in_features)
+            y[first], y[~first] = self.b(h[first]).relu(), self.c(h[~first]).relu()
+            return self.o(y)
+
+    images = torch.randn(61, 5, generator=generator)
+    images[0, 0], images[1, 0] = 1, -1
+    with pytest.warns(UserWarning, match=r"leaves the weights of 'b' \(Linear\), 'c' \(Linear\) as they are"):
+        smaller = reconstruct(Routed(), {"a": [0, 1]}, images)
+    assert smaller.b.in_features == 6
+
+
+def test_recurrent_readers_take_over_twins(generator):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.r = nn.Linear(5, 6), nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+
+        def forward(self, x):
+            return self.r(self.a(x).relu())[0]
+
+    model, x = Recurrent(), torch.randn(3, 7, 5, generator=generator)
+    with torch.no_grad():
+        for tensor in model.a.parameters():
+            tensor[4] = 2 * tensor[1]
+    torch.testing.assert_close(merge_units(model, x, {"a": [4]})(x), model(x))
+
+
+def test_norms_of_modules_that_run_twice_are_folded(generator):
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+        def forward(self, x, y):
+            return self.body(x) - self.body(y)
+
+    model, inputs = Siamese().eval(), torch.randn(2, 4, 5, generator=generator).unbind()
+    (layer,) = read_layers(model, inputs)
+    assert layer.writers[0].norm == "body.1"
+    with torch.no_grad():
+        for tensor in [*model.body[:2].parameters(), model.body[1].running_mean]:
+            tensor[4] = tensor[1]
+    torch.testing.assert_close(merge_units(model, inputs, {"body.0": [4]})(*inputs), model(*inputs))
+
+
 def test_readers_that_least_squares_leaves_alone_are_named(generator):
     model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 3, 2)).eval()
     data = torch.randn(8, 2, 4, 4, generator=generator)

@@ -164,7 +164,7 @@ def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
     tuned = []
     pruned = splinelib.prune(model, X, 0.5, criterion=criterion, steps=4, finetune=tuned.append)
     assert widths(pruned) == [10, 20, 3]
-    assert seen == [[20, 40], [18, 35], [15, 30], [13, 25]]
+    assert seen == [[20, 40], [18, 35], [15, 30], [12, 25]]
     assert [widths(network)[1] for network in tuned] == [35, 30, 25, 20]
     assert tuned[-1] is pruned
     assert report_of(pruned).units == {"0": (20, 10), "2": (40, 20)}
@@ -175,9 +175,36 @@ def test_steps_score_what_the_last_one_left_and_end_at_the_same_width():
     ]
 
 
+@pytest.mark.parametrize("steps", [3, 7, 40])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.999])
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_however_many_steps_there_are_as_much_goes_as_in_one(scope, ratio, steps):
+    options = {"scope": scope, "criterion": PLAIN, "round_to": 1}
+    model = mlp(5, 16, 24, 3)
+    once, often = (splinelib.prune(model, X, ratio, steps=count, **options) for count in (1, steps))
+    if scope == "layerwise":
+        assert widths(often) == widths(once)
+    else:
+        assert sum(widths(often)) == sum(widths(once))
+
+
 def test_modules_to_ignore_stay_whole_in_all_steps():
     model = mlp(5, 20, 20, 3)
     assert widths(splinelib.prune(model, X, 0.5, criterion=PLAIN, steps=3, ignore=[model[2]])) == [10, 20, 3]
+
+
+@pytest.mark.filterwarnings("ignore:left whole")
+def test_grouped_convolutions_stay_such_in_steps():
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 12, 3, groups=4), nn.Conv2d(12, 2, 1))
+    images = torch.randn(2, 3, 8, 8)
+    pruned = splinelib.prune(dense, images, {"2": 0.85}, criterion=PLAIN, steps=4, round_to=1)
+    assert pruned[2].groups == pruned[2].in_channels == pruned[2].out_channels == 4
+    torch.testing.assert_close(splinelib.pruning.cut_of(pruned).apply_to(dense)(images), pruned(images))
+
+
+def test_modules_of_other_networks_cannot_be_ignored():
+    with pytest.raises(SettingError, match="ignore holds a Linear that is no module of this Sequential"):
+        splinelib.prune(mlp(5, 20, 20, 3), X, 0.5, ignore=[mlp(5, 20, 20, 3)[2]])
 
 
 def test_data_may_come_in_batches():
@@ -269,10 +296,13 @@ def test_an_optimiser_goes_on_as_if_units_that_are_gone_had_never_counted(kind):
 def test_momenta_of_a_weight_norm_lose_what_it_loses(generator):
     norm = torch.nn.utils.parametrizations.weight_norm
     dense = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2))
+    adam = torch.optim.Adam(dense.parameters())
     optimizer = torch.optim.SGD(dense.parameters(), lr=0.1, momentum=0.9)
     dense(torch.randn(8, 4, generator=generator)).square().sum().backward()
+    adam.step()
     optimizer.step()
     smaller = splinelib.remove_units(dense, torch.zeros(1, 4), {"0": [1, 4], "2": [0]})
+    assert carry_optimizer(adam, dense, smaller).state.keys() == set(smaller.parameters())
     moved = carry_optimizer(optimizer, dense, smaller)
     rows, columns = torch.tensor([1, 2, 3, 4]), torch.tensor([0, 2, 3, 5])
     for place, kept in (("0", columns), ("2", rows)):
@@ -284,3 +314,31 @@ def test_momenta_of_a_weight_norm_lose_what_it_loses(generator):
             before, after = (getattr(one, name) for one in parameters)
             expected = cut(optimizer.state[before]["momentum_buffer"][kept])
             assert torch.equal(moved.state[after]["momentum_buffer"], expected)
+
+
+def test_factored_moments_are_cut_and_what_cannot_be_is_named():
+    dense = mlp(5, 6, 4, 3)
+
+    def stepped(kind):
+        optimizer = kind(dense.parameters())
+        optimizer.zero_grad()
+        dense(X).square().sum().backward()
+        optimizer.step(lambda: dense(X).square().sum())
+        return optimizer
+
+    smaller = splinelib.remove_units(dense, X, {"0": [1, 4]})
+    optimizer = stepped(torch.optim.Adafactor)
+    moved = carry_optimizer(optimizer, dense, smaller)
+    for name, kept in (("row_var", [0, 2, 3, 5]), ("col_var", [0])):
+        before, after = (o.state[n[0].weight][name] for o, n in ((optimizer, dense), (moved, smaller)))
+        torch.testing.assert_close(after, before[kept])
+    torch.testing.assert_close(
+        moved.state[smaller[2].weight]["col_var"],
+        optimizer.state[dense[2].weight]["col_var"][:, [0, 2, 3, 5]],
+    )
+    smaller(X).sum().backward()
+    moved.step()
+    with pytest.raises(SettingError, match="LBFGS keeps of '0.weight' .*: make a new optimiser"):
+        carry_optimizer(stepped(torch.optim.LBFGS), dense, smaller)
+    with pytest.raises(SettingError, match="nothing was cut from this Sequential"):
+        carry_optimizer(torch.optim.SGD(smaller.parameters(), lr=0.1), smaller, dense)

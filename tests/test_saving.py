@@ -308,3 +308,26 @@ def test_tensors_of_any_other_kind_come_back(dtype, tmp_path):
         model.register_buffer("odd", tensor.to(dtype))
     splinelib.save(models[0], tmp_path / "x")
     assert torch.equal(splinelib.load(tmp_path / "x", into=models[1]).odd, models[0].odd)
+
+
+def test_what_was_cut_from_a_part_is_saved_with_the_whole(tmp_path):
+    def whole():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            front = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 7))
+            return nn.Sequential(front, nn.ReLU(), nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 2)))
+
+    model, inputs = whole(), torch.randn(3, 4)
+    model[0] = splinelib.prune(model[0], inputs, {"0": 0.5})
+    for wrapped, prefix in ((model, ""), (nn.DataParallel(model), "module.")):
+        assert {name: len(units) for name, units in cut_of(wrapped).selection.items()} == {f"{prefix}0.0": 3}
+        splinelib.save(wrapped, tmp_path / "part")
+        fresh = nn.DataParallel(whole()) if prefix else whole()
+        torch.testing.assert_close(splinelib.load(tmp_path / "part", into=fresh)(inputs), model(inputs))
+    further = splinelib.prune(model, inputs, {"2.0": 0.4, "0.0": 0.34}, round_to=1)
+    assert {name: len(units) for name, units in cut_of(further).selection.items()} == {"0.0": 4, "2.0": 2}
+    torch.testing.assert_close(
+        splinelib.remove_units(whole(), inputs, cut_of(further).selection)(inputs), further(inputs)
+    )
+    splinelib.save(further, tmp_path / "both")
+    torch.testing.assert_close(splinelib.load(tmp_path / "both", into=whole())(inputs), further(inputs))

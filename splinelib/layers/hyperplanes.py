@@ -33,12 +33,12 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     for writer in layer.writers:
         row, offset = _affine(model.get_submodule(writer.module))
         if norms and writer.norm is not None:
-            row, offset = _fold(model.get_submodule(writer.norm), row, offset)
+            row, offset = _fold(model, writer.norm, row, offset)
         rows.append(layer.side_by_side(writer.module, row))
         offsets.append(layer.by_unit(writer.module, offset))
     weight, bias = _joined(layer, rows), torch.stack(offsets).sum(0)
     if norms and layer.norm is not None:
-        weight, bias = _fold(model.get_submodule(layer.norm), weight, bias)
+        weight, bias = _fold(model, layer.norm, weight, bias)
     return _selected(model, layer, weight), _selected(model, layer, bias)
 
 
@@ -98,10 +98,12 @@ def _scale(norm: Any) -> Tensor:
     return norm.weight.detach().double()
 
 
-def _fold(norm: Any, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _fold(model: nn.Module, name: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    norm: Any = model.get_submodule(name)
     if norm.running_mean is None:
         raise UnsupportedModuleError(
-            f"{norm} keeps no running statistics, so it is no affine map: build it with track_running_stats=True"
+            f"{name!r}, {norm}, keeps no running statistics, so it is no affine map: build it with "
+            "track_running_stats=True, or name what it reads in `ignore`"
         )
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     gain = _scale(norm) / (variance + norm.eps).sqrt()

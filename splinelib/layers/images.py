@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import Count, checked
 from splinelib.errors import SettingError
-from splinelib.hooks import Inputs, duplicate, evaluating, run
+from splinelib.hooks import Inputs, duplicate, evaluating, run, tensors_in
 
 Images = Tensor | Iterable[Any]
 """A batch of images [N, ...]; or batches, as a DataLoader gives them: their first :data:`MANY` images."""
@@ -80,8 +80,10 @@ def calibration_images(model: nn.Module, images: Images | None, example: Tensor 
 
 def check_inputs(model: nn.Module, example_inputs: Inputs) -> None:
     """Raise :class:`SettingError` unless ``model``, which stays as it is, runs on the example inputs."""
+    copy = duplicate(model)
+    if not next((len(tensor) for tensor in tensors_in(example_inputs) if tensor.ndim), 1):
+        raise SettingError("the example inputs hold no image: give a batch [N, ...]")
     try:
-        copy = duplicate(model)
         with evaluating(copy):
             run(copy, example_inputs)
     except Exception as error:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.groups import grouped
+from splinelib.layers.groups import GROUPED, grouped, one_each
 
 AFFINE = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -42,8 +42,10 @@ class Kind:
 
 def kind_of(module: Any) -> Kind | None:
     """The kind of a module; None for one whose inside is looked into instead."""
+    if isinstance(module, AFFINE) and getattr(module._parameters.get("weight"), "is_complex", bool)():
+        return None
     if isinstance(module, nn.modules.conv._ConvNd):
-        depthwise = 1 < module.groups == module.in_channels == module.out_channels
+        depthwise = module.groups > 1 and not grouped(module)
         return Kind(module.in_channels, module.out_channels, depthwise, _computed(module))
     if isinstance(module, nn.Linear):
         return Kind(module.in_features, module.out_features, stays=_computed(module))
@@ -160,6 +162,8 @@ def keep_channels(module: Any, writes: bool, kept: Tensor) -> None:
         _narrow_norm(norm, axis_of(module, "weight", writes), kept, groups)
     for name in [name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")]:
         setattr(module, name, getattr(module, f"{name}_orig") * getattr(module, f"{name}_mask"))
+    if grouped(module):
+        setattr(module, GROUPED, True)
     _set_width(module, writes, kind.coupled, len(kept))
 
 
@@ -206,7 +210,7 @@ def _set_width(module: Any, writes: bool, coupled: bool, width: int) -> None:
     elif isinstance(module, nn.RNNBase):
         names = ["input_size"]
     else:
-        names = [name for name in _WIDTHS if hasattr(module, name)]
+        names = [name for name in _WIDTHS if hasattr(module, name)] + ["num_groups"] * one_each(module)
         if over_channels(module):
             module.normalized_shape = (width,)
     for name in names:

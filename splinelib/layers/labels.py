@@ -1,5 +1,8 @@
 """Which channel feeds which element, read off two gradients (:mod:`splinelib.layers.observe`)."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,3 +34,20 @@ def distinct_pairs(values: Tensor, chosen: Tensor, count: int) -> tuple[np.ndarr
 def reached(slope: Tensor, axis: int) -> np.ndarray:
     """Which channels of an axis a gradient reaches, [channels]."""
     return (by_channel(slope, axis) != 0).any(1).cpu().numpy()
+
+
+def in_order(values: Tensor, sources: Iterable[Any]) -> list[Any]:
+    """Sources, each with its ``tensor``, in the order of being met back from ``values``, first argument first."""
+    wanted = {id(source.tensor): source for source in sources}
+    found: dict[int, Any] = {}
+    stack, seen = [values.grad_fn], set()
+    while stack:
+        step = stack.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        leaf = id(getattr(step, "variable", None))
+        if leaf in wanted:
+            found[leaf] = wanted[leaf]
+        stack.extend(before for before, _ in reversed(step.next_functions))
+    return list(found.values())

@@ -31,6 +31,7 @@ from splinelib.layers.units import Left, Order, group, sole_reader
 Ignore = Sequence[str | nn.Module | type]
 """Modules by name, as they are, or by type."""
 
+_IDLE = "did not run, so what it reads is not seen: give inputs with which it does, or name what it reads in `ignore`"
 _BLOCKS = (2, 3, 4, 8)  # into how many equal blocks a network may divide channels: chunk, split, shuffle
 
 
@@ -72,11 +73,12 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     _warn(
         [
             *left,
-            *(Left((name,), "did not run, so what it reads is not seen") for name in sorted(observed.idle)),
+            *(Left((name,), _IDLE) for name in sorted(observed.idle)),
         ]
     )
     if not layers:
-        why = "".join(f"; {', '.join(map(repr, item.names))}: {item.why}" for item in left if item.why)
+        said = [f"; {', '.join(map(repr, item.names))}: {item.why}" for item in left if item.why]
+        why = "".join(said[:3]) + (f"; and {len(said) - 3} more, each in a warning" if len(said) > 3 else "")
         raise UnsupportedModuleError(
             f"{type(model).__name__} has no layer that can be pruned: it needs a convolution or linear module "
             f"whose outputs are not those of the network{why}"
@@ -92,6 +94,7 @@ def eager(model: nn.Module) -> nn.Module:
         raise SettingError(
             "torch.inference_mode is on, where nothing can be traced: use torch.no_grad instead"
         )
+    check_there(model)
     return model
 
 
@@ -107,14 +110,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_real(model: nn.Module) -> None:
-    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there, or not one for each place."""
+def check_there(model: nn.Module) -> None:
+    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there."""
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_meta or nn.parameter.is_lazy(value):
             raise SettingError(
                 f"{name!r} of {type(model).__name__} holds no values yet: materialise the network first (run lazy "
                 "layers once, load weights into what is on the meta device)"
             )
+
+
+def check_real(model: nn.Module) -> None:
+    """Raise :class:`SettingError` for a parameter or a buffer whose values are not there, or not one for each place."""
+    check_there(model)
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.layout != torch.strided or value.is_quantized or value.is_nested:
             raise SettingError(
                 f"{name!r} of {type(model).__name__} is sparse, quantised or nested: give the network with a plain "
@@ -128,6 +137,10 @@ def ignored(model: nn.Module, ignore: Ignore) -> set[str]:
     for item in ignore:
         if isinstance(item, str) and item not in modules:
             raise SettingError(f"ignore names {item!r}, which {type(model).__name__} does not have")
+        if isinstance(item, nn.Module) and not any(item is module for module in modules.values()):
+            raise SettingError(
+                f"ignore holds a {type(item).__name__} that is no module of this {type(model).__name__}: name it"
+            )
     meant = {
         name
         for name, module in modules.items()

@@ -6,7 +6,7 @@ several: then each channel's gradient is taken on its own. No map of indices is 
 runs is read: views, permutations, shuffles, gates, padding, what lies in code of others.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from splinelib.errors import UnsupportedModuleError
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.kinds import Kind, channel_axis, kind_of, over_channels
-from splinelib.layers.labels import distinct_pairs, fed_channel, reached
+from splinelib.layers.labels import distinct_pairs, fed_channel, in_order, reached
 from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie
 from splinelib.layers.probe import Call, answers, noise, probe
 from splinelib.layers.tangles import along, tangles
@@ -44,9 +45,7 @@ class _Observer:
         self.found = Observed()
         self.passed: list[tuple[str, Tensor]] = []  # what modules of no known kind gave, the simple ones
         self.sources: list[_Source] = [
-            _Source(t.requires_grad_(), None, name="input")
-            for t in tensors_in(inputs)
-            if t.is_floating_point()
+            _Source(t.requires_grad_(), None, name="input") for t in tensors_in(inputs) if _plain(t)
         ]
         known = {
             id(tensor): name
@@ -55,7 +54,7 @@ class _Observer:
             for tensor in [*module.parameters(), *module.buffers()]
         }
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.is_floating_point() and tensor.numel() > 1 and tensor.is_leaf:
+            if _plain(tensor) and tensor.numel() > 1 and tensor.is_leaf:
                 owner = known.get(id(tensor))
                 stays = None if owner is None else f"the weights of {owner!r} are used past its forward pass"
                 self.sources.append(_Source(tensor.requires_grad_(), None, name=name, stays=stays))
@@ -136,7 +135,7 @@ class _Observer:
                 self.untangle(values, weight, axis, tangled, numbers)
         untouched = len(feeding) == 1 and feeding[0].side is not None and _same(feeding[0].tensor, values)
         if call.place == 0 or feeding:
-            names = [source.name for source in _in_order(values, feeding)]
+            names = [source.name for source in in_order(values, feeding)]
             self.found.sources.setdefault(call.name, []).append((names, untouched))
 
     def gradients(self, values: Tensor, weight: Tensor) -> list[Any]:
@@ -257,29 +256,16 @@ class _Observer:
                 self.found.stays.append((own[reached(slope, source.axis)], why))
 
 
+def _plain(values: Tensor) -> bool:
+    return values.is_floating_point() and values.layout == torch.strided
+
+
 def _traced(values: Any) -> bool:
     return isinstance(values, Tensor) and values.requires_grad and values.numel() > 0
 
 
 def _same(answer: Tensor, values: Tensor) -> bool:
     return answer.shape == values.shape and bool(torch.equal(answer, values))
-
-
-def _in_order(values: Tensor, sources: Iterable[_Source]) -> list[_Source]:
-    """Sources in the order in which they are met going back from ``values``, first arguments first."""
-    wanted = {id(source.tensor): source for source in sources}
-    found: dict[int, _Source] = {}
-    stack, seen = [values.grad_fn], set()
-    while stack:
-        step = stack.pop()
-        if step is None or step in seen:
-            continue
-        seen.add(step)
-        leaf = id(getattr(step, "variable", None))
-        if leaf in wanted:
-            found[leaf] = wanted[leaf]
-        stack.extend(before for before, _ in reversed(step.next_functions))
-    return list(found.values())
 
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:
@@ -289,7 +275,14 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
     with observer.watching(model):
         # Copies, since hooks of others (counters of operations) do not bear gradients of leaves.
         copies = tree_map_only(Tensor, torch.clone, inputs)
-        found.outputs, found.idle = probe(model, copies, observer.answer)
+        try:
+            found.outputs, found.idle = probe(model, copies, observer.answer)
+        except Exception as error:
+            last = next(reversed(found.met), ["its inputs"])[0]
+            raise UnsupportedModuleError(
+                f"{type(model).__name__} cannot be observed behind {last!r} ({type(error).__name__}: {error}): its "
+                "forward pass must bear float64, and gradients, in a copy"
+            ) from error
     for tensor in tensors_in(found.outputs):
         if tensor.is_floating_point():
             observer.touch(tensor, "")

@@ -79,5 +79,5 @@ def by_channel(values: Tensor, axis: int) -> Tensor:
 
 def fingerprint(values: Tensor, axis: int) -> Tensor:
     """A number for each channel [channels] that tells its values, in their order."""
-    rows = by_channel(values.detach(), axis)
+    rows = by_channel(values.detach().double(), axis)
     return rows @ noise("fingerprint", rows.shape[1:], rows.device)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,7 +29,8 @@ Handle = Callable[[str, Iterable[Tensor]], None]
 
 def solvable(module: nn.Module) -> bool:
     """Whether every output of ``module`` is one affine function of a patch that :func:`patches` can read."""
-    return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+    known = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+    return known and not module.weight.is_complex()  # type: ignore[operator]
 
 
 def together(model: nn.Module, names: Sequence[str], images: Tensor) -> list[list[str]]:
@@ -44,6 +46,26 @@ def together(model: nn.Module, names: Sequence[str], images: Tensor) -> list[lis
     return [list(names)] if fits else [[name] for name in names]
 
 
+def image_axes(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, int]:
+    """For those of the named modules that read equally many rows of every image, the axis on which images lie.
+
+    It is 0 but for linear modules in networks that put time first. Missing are modules that read something else, such
+    as parameters, or rows that the network chooses.
+    """
+    shapes: dict[str, list[torch.Size]] = {name: [] for name in names}
+    notes = {name: lambda values, name=name: shapes[name].append(values.shape) for name in names}
+    batches = images[:2], images[:CHUNK] if len(images) > 2 else torch.cat([images, images])
+    for batch in batches:
+        watch_first(model, notes, {}, batch)
+    times, found = len(batches[1]) / 2, {}
+    for name, (few, many) in shapes.items():
+        grown = [axis for axis, (one, all_) in enumerate(zip(few, many, strict=False)) if all_ == times * one]
+        same = len(few) == len(many) and sum(map(operator.ne, few, many)) == 1
+        if same and grown and (grown[0] == 0 or isinstance(model.get_submodule(name), nn.Linear)):
+            found[name] = grown[0]
+    return found
+
+
 def in_order(model: nn.Module, names: Iterable[str], example: Tensor) -> list[str]:
     """Those of the named modules that run, in the order in which they first do."""
     order: dict[str, None] = {}
@@ -56,21 +78,28 @@ def _note(order: dict[str, None], name: str, values: Tensor) -> None:
     order.setdefault(name)
 
 
-def visit(model: nn.Module, names: Sequence[str], images: Tensor, handle: Handle) -> None:
+def visit(
+    model: nn.Module,
+    names: Sequence[str],
+    images: Tensor,
+    handle: Handle,
+    axes: Mapping[str, int] | None = None,
+) -> None:
     """Stop at each of the named modules, when it first runs, with its inputs for all ``images``; then let it run.
 
     ``handle`` may change the module, and whatever runs later sees that; names are in the order in which modules run.
-    Several modules share one forward pass of all images; a single one has its inputs chunk by chunk.
+    Several modules share one forward pass of all images; a single one has its inputs chunk by chunk. Images come first,
+    from where ``axes`` (:func:`image_axes`) says that they lie.
     """
     if len(names) == 1:
-        handle(names[0], (read(model, names[0], chunk) for chunk in images.split(CHUNK)))
+        handle(names[0], (read(model, names[0], chunk, axes) for chunk in images.split(CHUNK)))
     else:
-        observers = {name: partial(_split, handle, name) for name in names}
-        watch_first(model, observers, {}, images)
+        observers = {name: partial(_split, handle, name, len(images)) for name in names}
+        watch_first(model, observers, {}, images, axes)
 
 
-def _split(handle: Handle, name: str, values: Tensor) -> None:
-    handle(name, values.split(CHUNK))
+def _split(handle: Handle, name: str, images: int, values: Tensor) -> None:
+    handle(name, values.split(CHUNK * max(1, len(values) // images)))  # several rows may be one image's
 
 
 class _Enough(Exception):
@@ -78,7 +107,11 @@ class _Enough(Exception):
 
 
 def watch_first(
-    model: nn.Module, inputs: Mapping[str, Observer], outputs: Mapping[str, Observer], images: Tensor
+    model: nn.Module,
+    inputs: Mapping[str, Observer],
+    outputs: Mapping[str, Observer],
+    images: Tensor,
+    axes: Mapping[str, int] | None = None,
 ) -> None:
     """Show each observer what its module reads, or writes, when it first runs; nothing behind the last of them runs."""
     waiting = {("in", name) for name in inputs} | {("out", name) for name in outputs}
@@ -86,7 +119,7 @@ def watch_first(
     def once(side: str, name: str, observer: Observer, values: Tensor) -> None:
         if (side, name) in waiting:
             waiting.remove((side, name))
-            observer(values.detach())
+            observer(values.detach().movedim((axes or {}).get(name, 0), 0))
             if not waiting:
                 raise _Enough
 
@@ -98,10 +131,10 @@ def watch_first(
         model(images)
 
 
-def read(model: nn.Module, name: str, images: Tensor) -> Tensor:
+def read(model: nn.Module, name: str, images: Tensor, axes: Mapping[str, int] | None = None) -> Tensor:
     """What module ``name`` first reads for a batch of images; nothing behind it runs."""
     caught: list[Tensor] = []
-    watch_first(model, {name: lambda values: caught.append(values.clone())}, {}, images)
+    watch_first(model, {name: lambda values: caught.append(values.clone())}, {}, images, axes)
     return caught[0]
 
 

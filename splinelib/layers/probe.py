@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from splinelib.hooks import Inputs, run, tensors_in
 from splinelib.layers.kinds import kind_of
@@ -37,6 +38,33 @@ class Call:
 
 
 Answer = Callable[[Call], Any]
+_CASTS = {Tensor.float, Tensor.half, Tensor.bfloat16}
+_DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bernoulli", "exponential"}
+
+
+class _Steady(TorchFunctionMode):
+    """Code between modules computes in float64, whatever it casts to, and what it draws at random is one number."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if "dropout" in name and "native" not in name and args:
+            return args[0]
+        inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
+        given = [arg if inplace and not place else _double(arg) for place, arg in enumerate(args)]
+        named = {key: _double(value) for key, value in kwargs.items()}
+        values = (Tensor.double if func in _CASTS else func)(*given, **named)
+        if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
+            values.detach().fill_(0.5)
+        return values if inplace else _double(values)
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value.is_floating_point else value
+    if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+        return value
+    return value.to(torch.complex128 if value.is_complex() else torch.float64)
 
 
 @contextmanager
@@ -56,8 +84,14 @@ def _answering(model: nn.Module, answer: Answer) -> Iterator[None]:
                 finally:
                     module.forward = forward
 
+            if torch._C._current_graph_task_id() != -1:
+                raise RuntimeError(
+                    f"{name!r} runs again in the backward pass: turn gradient checkpointing off"
+                )
             reads = tensors_in([*args, *kwargs.values()])
-            return answer(Call(name, place, model.training, module, reads, own))
+            torch.set_grad_enabled(True)  # also in a part that runs without gradients, until its end
+            with torch._C.DisableTorchFunction():  # _Steady is for the code in between
+                return answer(Call(name, place, model.training, module, reads, own))
 
         return forward
 
@@ -81,7 +115,7 @@ def _shapes(module: nn.Module, args: Any, kwargs: Any) -> Any:
                 Tensor, lambda tensor: torch.empty_like(tensor, device="meta"), (args, kwargs)
             )
             return torch.func.functional_call(module, state, *there)
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, ValueError):
             device = next(tensor.device for tensor in tensors_in([*args, *kwargs.values()]))
             state = {name: torch.zeros_like(tensor, device=device) for name, tensor in tensors}
             return torch.func.functional_call(module, state, args, kwargs)
@@ -94,11 +128,13 @@ def noise(name: str, shape: Any, device: Any = "cpu") -> Tensor:
 
 
 def answers(call: Call, shapes: Any) -> Any:
-    """Noise in the place of every tensor in ``shapes``, the same whenever the same call is answered."""
+    """Noise in the place of every tensor of numbers in ``shapes``, the same whenever the same call is answered."""
     from torch.utils._pytree import tree_map_only
 
     device = next((tensor.device for tensor in call.reads), "cpu")
-    return tree_map_only(Tensor, lambda t: noise(str(call.key), t.shape, device), shapes)
+    return tree_map_only(
+        Tensor, lambda t: noise(str(call.key), t.shape, device) if t.is_floating_point() else t, shapes
+    )
 
 
 def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], set[str]]:
@@ -122,8 +158,11 @@ def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], 
         torch.inference_mode(False),
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),
+        torch.random.fork_rng(devices=[]),
         _answering(model, noted),
+        _Steady(),
     ):
+        torch.default_generator.manual_seed(0)  # for draws inside functions that the mode does not look into
         outputs = [run(model.eval(), inputs)]
         if quiet := idle():
             for name, module in model.named_modules():  # those around alone, since others may drop at random

@@ -63,7 +63,17 @@ def group(model: nn.Module, observed: Observed, order: Order) -> tuple[list[Laye
             )
         elif taken.isdisjoint(units) and not why and (len(units) > 1 or len(written[name]) == 1):
             taken.update(units)
-            layers.append(_layer(modules, observed, label, name, list(units), order.get(name, [])))
+            layer = _layer(modules, observed, label, name, list(units), order.get(name, []))
+            lone = any(part.module not in modules for part in layer.parts)
+            if layer.groups > 1 and (layer.units < 2 * layer.groups or layer.units % layer.groups):
+                text = (
+                    f"{layer.units} units in {layer.groups} groups of channels, which must stay equally large"
+                )
+                left.append(Left((name,), text))
+            elif layer.readers or lone or len(units) == 1:
+                layers.append(layer)
+            else:  # what the network gives may hide it: an array, a file
+                left.append(Left((name,), "nothing is seen to read it"))
         elif not taken.issuperset(units):
             mixed = "" if why or len(units) > 1 else "its channels all depend on one another"
             left.append(Left((name,), next(filter(None, why), mixed)))
@@ -160,11 +170,12 @@ def _norm_behind(modules: dict[str, nn.Module], observed: Observed, writer: str)
 
 
 def sole_reader(observed: Observed, writer: str) -> str | None:
-    """The module that alone reads what a module writes, as it is."""
-    readers = [
+    """The module that alone reads what a module writes, as it is, whenever both run."""
+    readers = {
         (name, untouched)
         for name, reads in observed.sources.items()
         for names, untouched in reads
         if writer in names
-    ]
-    return readers[0][0] if len(readers) == 1 and readers[0][1] else None
+    }
+    ((reader, untouched),) = readers if len(readers) == 1 else [(None, False)]
+    return reader if untouched else None

@@ -106,7 +106,7 @@ class Cut:
 
 @checked
 def cut_of(model: nn.Module) -> Cut:
-    """What was cut from a network that :func:`splinelib.prune`, or another removal of units, has given.
+    """What was cut from a network that :func:`splinelib.prune` or another removal of units gave, or that holds one.
 
     Raises :class:`SettingError` where nothing was, or where ``compact_streams`` or ``fuse_norms`` has changed since
     what was left.
@@ -115,8 +115,7 @@ def cut_of(model: nn.Module) -> Cut:
     >>> {name: len(units) for name, units in cut_of(splinelib.prune(model, torch.zeros(1, 2), 0.5)).selection.items()}
     {'0': 2}
     """
-    if hasattr(model, _CHANGED):
-        by = getattr(model, _CHANGED)
+    if by := next((getattr(module, _CHANGED) for module in model.modules() if hasattr(module, _CHANGED)), ""):
         raise SettingError(
             f"this {type(model).__name__} was changed by {by}, so the cut fits it no more: take the cut, prune and "
             f"save before, and call {by} again on what load or apply_to gives"
@@ -126,17 +125,29 @@ def cut_of(model: nn.Module) -> Cut:
 
 def held_cut(model: nn.Module) -> Cut:
     """What :func:`cut_of` gives, also of a network that was changed since."""
-    cut = getattr(model, _PLACE, None)
-    if cut is None:
+    if not is_cut(model):
         raise SettingError(
             f"nothing was cut from this {type(model).__name__}: give what prune or remove_units has returned"
         )
-    return cut
+    return getattr(model, _PLACE, None) or _inside(model)
 
 
 def is_cut(model: nn.Module) -> bool:
-    """Whether the network is one of which :func:`cut_of` says what was cut."""
-    return hasattr(model, _PLACE)
+    """Whether the network is one of which :func:`cut_of` says what was cut: from all of it, or from parts of it."""
+    return any(hasattr(module, _PLACE) for module in model.modules())
+
+
+def _inside(model: nn.Module) -> Cut:
+    """What was cut from modules inside a network, such as a detector's backbone, by their names in the network."""
+    whole = Cut({}, {}, [])
+    for name, module in model.named_modules():
+        if cut := getattr(module, _PLACE, None):
+            whole.selection.update({f"{name}.{layer}": units for layer, units in cut.selection.items()})
+            whole.units.update({f"{name}.{layer}": count for layer, count in cut.units.items()})
+            whole.channels.extend(
+                replace(part, module=f"{name}.{part.module}".rstrip(".")) for part in cut.channels
+            )
+    return whole
 
 
 def changed(model: nn.Module, by: str) -> nn.Module:
@@ -159,6 +170,8 @@ def remove_channels(
     ]
     cut = Cut(selection, units, channels)
     smaller = cutting.cut(model, lost)
+    for module in smaller.modules():
+        vars(module).pop(_PLACE, None)
     setattr(smaller, _PLACE, cut.after(cut_of(model)) if is_cut(model) else cut)
     vars(smaller).pop(REPORT, None)
     return smaller

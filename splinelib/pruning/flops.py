@@ -2,14 +2,13 @@
 
 A multiply-add counts as two operations, and padded positions count like others, as torch counts them.
 Convolutions and matrix products are counted; batch norms, activations, pooling and bias additions are not.
-All counts are for one input. They are taken on torch's meta device: shapes flow, nothing is computed, and
-neither the model's state nor any RNG is touched.
+All counts are for one input. They are taken on a copy on the meta device, where shapes flow and nothing is computed;
+or, if the forward pass wants numbers, of one that computes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError
-from splinelib.hooks import Inputs, tensors_in
+from splinelib.hooks import Inputs, duplicate, run, tensors_in
 from splinelib.layers.images import check_inputs
 
 
@@ -47,11 +46,12 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
     if not batch:
         raise SettingError("the example inputs hold no image: give a batch [N, ...]")
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            _forward(model, _on_meta(model), example_inputs)
-    except Exception:
+        with FlopCounterMode(display=False) as counter:
+            _forward(_on_meta(model), _to_meta(example_inputs))
+    except Exception:  # code that wants values, or makes tensors on a device of its own choice
         check_inputs(model, example_inputs)
-        raise
+        with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+            _forward(duplicate(model), example_inputs)
     return counter.get_total_flops() // batch
 
 
@@ -67,11 +67,11 @@ def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    tensors = _on_meta(model)
-    trained = [tensor for tensor in tensors.values() if tensor.requires_grad]
+    copy = _on_meta(model)
+    trained = [parameter for parameter in copy.parameters() if parameter.requires_grad]
     formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
     with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-        outputs = _forward(model, tensors, example_inputs)
+        outputs = run(copy.eval(), _to_meta(example_inputs))
         torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
     return counter.get_total_flops() // len(example_inputs)
 
@@ -99,37 +99,26 @@ def cost(model: nn.Module, example_inputs: Inputs) -> Cost:
     return Cost(count_parameters(model), count_flops(model, example_inputs))
 
 
-def _on_meta(model: nn.Module) -> dict[str, Tensor]:
-    """Name every parameter and buffer and give its shape, dtype and ``requires_grad``, without numbers."""
-    return {
-        name: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
-        for name, tensor in chain(model.named_parameters(), model.named_buffers())
-    }
+def _on_meta(model: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers have shape and dtype, and no numbers."""
+    return duplicate(
+        model,
+        {
+            id(tensor): torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+            for tensor in [*model.parameters(), *model.buffers()]
+        },
+    )
 
 
-def _forward(model: nn.Module, tensors: dict[str, Tensor], example_inputs: Inputs) -> Any:
-    """Run the model in eval mode with ``tensors`` in place of its own."""
+def _to_meta(inputs: Inputs) -> Inputs:
     from torch.utils._pytree import tree_map_only
 
-    with _evaluating(model):
-        there = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), example_inputs)
-        if isinstance(there, Mapping):
-            return torch.func.functional_call(model, tensors, (), dict(there))
-        return torch.func.functional_call(
-            model, tensors, (there,) if isinstance(there, Tensor) else tuple(there)
-        )
+    return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), inputs)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode and give each its own training flag back, also after an exception."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
+def _forward(copy: nn.Module, inputs: Inputs) -> None:
+    with torch.no_grad():
+        run(copy.eval(), inputs)
 
 
 def _convolution_backward_flops(

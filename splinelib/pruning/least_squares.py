@@ -6,7 +6,7 @@ Related: channel pruning by least squares (He et al., ICCV 2017), ThiNet (Luo et
 
 import copy
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from splinelib.layers.patches import (
     CHUNK,
     by_group,
     group_weights,
+    image_axes,
     in_order,
     output_positions,
     outputs_at,
@@ -89,11 +90,14 @@ def reconstruct(
     layers = layers_of(model, example, layers)
     lost = _lost_outputs(model, layers, selection)
     smaller = merge_units(model, example, selection, layers=layers)
-    _name_unsolved(model, layers, selection)
     with evaluating(model), evaluating(smaller):
-        for names in together(model, in_order(smaller, _mended(smaller), example), images):
-            goals = _Goals(model, smaller, names, lost, images, int(seed))
-            visit(smaller, names, images, partial(goals.reach, ridge=ridge))
+        order = in_order(smaller, _mended(smaller), example)
+        axes = image_axes(smaller, order, images)
+        _name_unsolved(model, layers, selection, axes)
+        norms = [name for name in order if isinstance(smaller.get_submodule(name), _BATCH_NORM)]
+        for names in together(model, [name for name in order if name in {*axes, *norms}], images):
+            goals = _Goals(model, smaller, names, lost, images, int(seed), axes)
+            visit(smaller, names, images, partial(goals.reach, ridge=ridge), axes)
     return smaller
 
 
@@ -142,19 +146,22 @@ def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Units) -
     return lost
 
 
-def _name_unsolved(model: nn.Module, layers: Sequence[Layer], selection: Units) -> None:
-    """Warn of readers of removed units that keep their weights, since they are none that :func:`.solvable` knows."""
+def _name_unsolved(
+    model: nn.Module, layers: Sequence[Layer], selection: Units, axes: Mapping[str, int]
+) -> None:
+    """Warn of readers of removed units that keep their weights: of no kind to solve, or not reading image by image."""
     names = {
         name: type(model.get_submodule(name)).__name__
         for layer in layers
         if selection.get(layer.name)
         for name, _ in layer.reading()
-        if not solvable(model.get_submodule(name))
+        if name not in axes
     }
     if names:
         listed = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
         warnings.warn(
-            f"least squares leaves the weights of {listed} as they are: it re-solves linear modules and convolutions",
+            f"least squares leaves the weights of {listed} as they are: it re-solves linear modules and "
+            "convolutions that read as much of every image",
             stacklevel=4,
         )
 
@@ -208,6 +215,7 @@ class _Goals:
         lost: dict[str, list[int]],
         images: Tensor,
         seed: int,
+        axes: Mapping[str, int],
     ) -> None:
         self._dense, self._modules = dense, {name: smaller.get_submodule(name) for name in names}
         self._images, self._seed = len(images), seed
@@ -221,7 +229,7 @@ class _Goals:
         self._outputs: dict[str, list[Tensor]] = {name: [] for name in names if name not in norms}
         for chunk in images.split(CHUNK):
             read = {name: moments.add for name, moments in self._moments.items()}
-            watch_first(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk)
+            watch_first(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk, axes)
 
     def _note(self, name: str, outputs: Tensor) -> None:
         """Keep what the dense module writes for one more chunk of images, at some positions."""

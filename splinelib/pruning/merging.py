@@ -64,6 +64,7 @@ def merge_units(
     layers = layers_of(model, example_inputs, layers)
     merged = duplicate(model)
     norms = {writer.module: writer.norm for layer in layers for writer in layer.writers}
+    modules = dict(merged.named_modules())
     with torch.no_grad():
         for layer in layers:  # remove_units names those that are not there
             if not selection.get(layer.name) or _normalised_again(merged, layer):
@@ -72,6 +73,9 @@ def merge_units(
             weight, bias = folded(model, layer)
             twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
             constant = lost[~weight[lost].any(dim=1).cpu()]
+            for part in layer.parts:
+                if isinstance(recurrent := modules.get(part.module), nn.RNNBase):
+                    _read_twins(recurrent, part.by_unit(layer.units), lost, twin, alpha)
             shared: set[int] = set()
             for reader, columns in layer.reading():
                 module: Any = merged.get_submodule(reader)
@@ -88,6 +92,14 @@ def merge_units(
                 if len(constant) > 0:
                     _absorb(merged, reader, norms.get(reader), columns[constant].flatten(), example_inputs)
     return remove_units(merged, example_inputs, selection, layers)
+
+
+def _read_twins(module: nn.RNNBase, columns: Any, lost: Tensor, twin: Tensor, alpha: Tensor) -> None:
+    """Let a recurrent module read twins for what is lost, in place."""
+    for name, weight in module.named_parameters():
+        if name.startswith("weight_ih_l0") and columns is not None:
+            taken = weight[:, columns[lost]] * alpha.to(weight).view(1, -1, 1)
+            weight.index_add_(1, columns[twin.cpu()].flatten().to(weight.device), taken.flatten(1))
 
 
 def _normalised_again(model: nn.Module, layer: Layer) -> bool:

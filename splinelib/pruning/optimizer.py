@@ -29,7 +29,8 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
         dense: the network before.
         pruned: what :func:`splinelib.prune`, or another removal of units, has made of it.
 
-    Raises :class:`SettingError` where nothing was cut, or the optimiser has parameters of another network.
+    Raises :class:`SettingError` where nothing was cut, the optimiser has parameters of another network, or its state is
+    not one number for each of a parameter's, or each row's (LBFGS).
 
     >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(1, 2)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -40,6 +41,7 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     >>> moved.state[smaller[0].weight]["momentum_buffer"].shape
     torch.Size([2, 2])
     """
+    cut_of(pruned)
     names = {id(parameter): name for name, parameter in dense.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -62,27 +64,49 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     ]
     moved.state = type(optimizer.state)(dict)
     for name, state in held.items():
+        _check(type(optimizer).__name__, name, state, dense.get_parameter(name))
         moved.state[new[name]] = {key: copy.deepcopy(value) for key, value in state.items()}
     for key in {key for state in held.values() for key in state}:
-        values = {name: state[key] for name, state in held.items() if isinstance(state.get(key), Tensor)}
+        values = {
+            name: state[key]
+            for name, state in held.items()
+            if isinstance(state.get(key), Tensor) and _alike(state[key], dense.get_parameter(name))
+        }
         for name, left in _left(values, dense, pruned).items():
             moved.state[new[name]][key] = left
     return moved
 
 
+def _check(kind: str, name: str, state: dict[str, Any], parameter: Tensor) -> None:
+    for key, value in state.items():
+        plain = not isinstance(value, Tensor) or value.numel() == 1 or _alike(value, parameter)
+        if not plain or isinstance(value, list | tuple | dict):
+            raise SettingError(
+                f"{kind} keeps of {name!r} a {key!r} that has not one number for each of the parameter's, so it cannot "
+                "be cut: make a new optimiser"
+            )
+
+
+def _alike(value: Tensor, parameter: Tensor) -> bool:
+    """Whether a state has a parameter's shape, but for axes along which it is one number (factored moments)."""
+    return value.ndim == parameter.ndim and all(
+        one in (1, other) for one, other in zip(value.shape, parameter.shape, strict=True)
+    )
+
+
 def _left(values: dict[str, Tensor], dense: nn.Module, pruned: nn.Module) -> dict[str, Tensor]:
     """Of the values that have the shape of their parameter what is left, by the parameter's name."""
     cut, filled = cut_of(pruned), duplicate(dense)
-    shaped = [
-        name
-        for name, parameter in filled.named_parameters()
-        if name in values and parameter.shape == values[name].shape
-    ]
-    for name in shaped:
-        filled.get_parameter(name).data = values[name].detach().clone()
+    for name, value in values.items():
+        parameter = filled.get_parameter(name)
+        parameter.data = value.detach().expand(parameter.shape).clone()
     lost = cut.lost_since(cut_of(dense)) if is_cut(dense) else cut.lost()
     left = dict(cutting.cut(filled, lost).named_parameters())
-    return {name: left[name].detach() for name in shaped} | _lengths(values, dense, lost)
+    found = {}
+    for name, value in values.items():
+        one = tuple(slice(1) if size == 1 else slice(None) for size in value.shape)
+        found[name] = left[name].detach()[one].clone()
+    return found | _lengths(values, dense, lost)
 
 
 def _lengths(values: dict[str, Tensor], dense: nn.Module, lost: Lost) -> dict[str, Tensor]:

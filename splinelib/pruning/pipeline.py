@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import Count, checked, shown
 from splinelib.criteria.spline import Criterion, Spline
-from splinelib.errors import SettingError
+from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs
 from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.layer import Layer
@@ -17,7 +17,7 @@ from splinelib.pruning.cut import cut_of, is_cut
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.report import attach, report
-from splinelib.pruning.selection import Ratio, RatioOf, Scope, check_ratio, choose_share
+from splinelib.pruning.selection import Ratio, RatioOf, Scope, check_ratio, choose_share, shares
 from splinelib.pruning.surgery import Selection, remove_units
 
 Compensate = Literal["none", "merge", "least_squares"]
@@ -83,17 +83,26 @@ def prune(
     for share in ratio.values() if isinstance(ratio, Mapping) else [ratio]:
         check_ratio(share)
     _check_criterion(criterion)
+    model = smaller = eager(model)
     if compensate == "least_squares":
         example = example_inputs if isinstance(example_inputs, Tensor) else None
         data = calibration_images(model, data, example)
-    model = smaller = eager(model)
     if is_cut(model):
         cut_of(model)  # which refuses a network that was changed since
     names = sorted(ignored(model, ignore))
+    whole: dict[str, int] = {}
     for step in range(int(steps)):
-        layers = read_layers(smaller, example_inputs, names)
+        try:
+            layers = read_layers(smaller, example_inputs, names)
+        except UnsupportedModuleError:
+            if smaller is model:
+                raise
+            break  # nothing is left that can go
+        whole = whole or {layer.name: layer.units for layer in layers}
         scores = (criterion or Spline())(smaller, layers)
-        part = _part(ratio, step, int(steps))
+        part = ratio if steps == 1 else _part(ratio, scope, ratio_of, layers, whole, step, int(steps))
+        if not part:
+            continue
         rounded = round_to if step + 1 == steps else 1  # widths in between need not suit a backend
         selection = choose_share(
             smaller, example_inputs, layers, scores, part, scope, ratio_of, rounded, min_units
@@ -112,11 +121,29 @@ def prune(
     return attach(smaller, report(model, smaller, example_inputs))
 
 
-def _part(ratio: Ratio, step: int, steps: int) -> Ratio:
-    """The share of what is left before a step that goes in it."""
-    if isinstance(ratio, Mapping):
-        return {name: share / (steps - step * share) for name, share in ratio.items()}
-    return ratio / (steps - step * ratio)
+def _part(
+    ratio: Ratio,
+    scope: Scope,
+    ratio_of: RatioOf,
+    layers: Sequence[Layer],
+    whole: Mapping[str, int],
+    step: int,
+    steps: int,
+) -> Ratio:
+    """The share of what is left before a step that goes in it; of units such that rounding does not add up."""
+    if ratio_of != "units" and not isinstance(ratio, Mapping):
+        return ratio / (steps - step * ratio)
+    done, units = (step + 1) / steps, [whole.get(layer.name, layer.units) for layer in layers]
+    asked = shares(layers, ratio, scope)
+    if scope == "global":
+        left = max(1, sum(units) - round(done * asked[0] * sum(units)))
+        return max(0.0, 1 - left / sum(layer.units for layer in layers))
+    left_of = [max(1, n - round(done * share * n)) for share, n in zip(asked, units, strict=True)]
+    return {
+        layer.name: 1 - left / layer.units
+        for layer, left in zip(layers, left_of, strict=True)
+        if left < layer.units
+    }
 
 
 def _check_criterion(criterion: object) -> None:

@@ -28,7 +28,8 @@ def save(model: nn.Module, path: str | Path) -> None:
     """Write a network's parameters and buffers, what was cut from it, and its report to a safetensors file.
 
     Args:
-        model: any network; what was cut comes with those that :func:`splinelib.prune` or ``remove_units`` has given.
+        model: any network; what was cut comes with those that :func:`splinelib.prune` or ``remove_units`` has given,
+            and with those that hold such a one.
         path: of the file; an older one there is replaced once the new one is whole.
 
     Raises :class:`FileError` where the file cannot be written, :class:`SettingError` for a state that is no plain

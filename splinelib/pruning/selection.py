@@ -76,7 +76,7 @@ def select_units(
     >>> select_units(layers, scores=[torch.tensor([3.0, 1.0, 2.0, 4.0])], ratio=0.5)
     {'0': [1, 2]}
     """
-    shares = _shares(layers, ratio, scope)
+    asked = shares(layers, ratio, scope)
     if len(scores) != len(layers):
         raise SettingError(
             f"{len(scores)} tensors of scores for {len(layers)} layers: a criterion must give one each"
@@ -94,7 +94,7 @@ def select_units(
             )
     orders = [score.argsort(stable=True) for score in scores]
     if isinstance(ratio, Mapping) or scope == "layerwise":
-        counts = [round(share * layer.units) for share, layer in zip(shares, layers, strict=True)]
+        counts = [round(share * layer.units) for share, layer in zip(asked, layers, strict=True)]
     else:
         counts = _global_counts([normalized(score, normalize) for score in scores], orders, ratio)
     fallen = [
@@ -104,7 +104,7 @@ def select_units(
     return {layer.name: units for layer, units in zip(layers, fallen, strict=True) if units}
 
 
-def _shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope) -> list[float]:
+def shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope) -> list[float]:
     """The share that each layer is to lose."""
     if not isinstance(ratio, Mapping):
         check_ratio(ratio)
