@@ -125,7 +125,7 @@ def line(row):
     if "raised" in row:
         return [row["model"], *["–"] * 6]
     plain = [cut for cut in row["cuts"] if cut["compensation"] == "none"]
-    error = f"{max(cut['error'] for cut in plain):.0e}"
+    error = f"{max(cut['error'] for cut in plain):.0e}".replace("-", "−")  # a hyphen lets the cell break
     return [
         row["model"],
         f"{row['writers']} of {row['modules']}",
