@@ -12,18 +12,17 @@ from splinelib.partition.engine.program import Int32s, Network
 
 
 class Run(NamedTuple):
-    """Regions ``start .. stop`` of a piece, all of one task, and their corners ``first .. last``.
+    """Regions ``start .. stop`` of a piece, and their corners ``first .. last``, that follow on in the final order.
 
     ``place`` is the final number of the first region.
     """
 
-    task: int
     piece: int
     start: int
     stop: int
     first: int
     last: int
-    place: int = 0
+    place: int
 
 
 class Rows(NamedTuple):
@@ -43,21 +42,26 @@ _BY_CORNER, _BY_REGION = ("lane", "other"), ("corners", "area", "key", "code", "
 
 
 def places(pieces: list[Piece]) -> list[Run]:
-    """The runs of equal tasks in the order of tasks, which is the same for any number of threads."""
-    runs = []
-    for number, piece in enumerate(pieces):
-        task = piece.held.task
-        edges = np.concatenate([[0], np.cumsum(piece.held.corners, dtype=np.int64)])
-        bounds = [0, *(np.flatnonzero(np.diff(task)) + 1).tolist(), len(task)]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
-            if stop > start:
-                runs.append(Run(int(task[start]), number, start, stop, int(edges[start]), int(edges[stop])))
-    runs.sort(key=lambda run: run.task)
-    at, placed = 0, []
-    for run in runs:
-        placed.append(run._replace(place=at))
-        at += run.stop - run.start
-    return placed
+    """The pieces' runs in the order of tasks, which is the same for any number of threads."""
+    found = [_tasks(number, piece) for number, piece in enumerate(pieces) if len(piece.held.task)]
+    if not found:
+        return []
+    runs = np.concatenate(found, axis=1)
+    _, piece, start, stop, first, last = runs[:, runs[0].argsort(kind="stable")]
+    goes_on = (piece[1:] == piece[:-1]) & (start[1:] == stop[:-1])
+    begin, end = np.flatnonzero(np.r_[True, ~goes_on]), np.flatnonzero(np.r_[~goes_on, True])
+    sizes = stop[end] - start[begin]
+    columns = (piece[begin], start[begin], stop[end], first[begin], last[end], sizes.cumsum() - sizes)
+    return [Run(*row) for row in np.stack(columns, axis=1).tolist()]
+
+
+def _tasks(number: int, piece: Piece) -> Ints:
+    """Of each task of a piece: task, piece, first region and the one behind the last, the same of corners."""
+    task = piece.held.task
+    corner = np.concatenate([[0], np.cumsum(piece.held.corners, dtype=np.int64)])
+    bounds = np.concatenate([[0], np.flatnonzero(np.diff(task)) + 1, [len(task)]])
+    start, stop = bounds[:-1], bounds[1:]
+    return np.stack([task[start], np.full(len(start), number), start, stop, corner[start], corner[stop]])
 
 
 def join(pieces: list[Piece], runs: list[Run]) -> Rows:
