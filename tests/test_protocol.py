@@ -14,6 +14,7 @@ from splinestudy.results.missing import missing_least_squares
 from splinestudy.results.protocol import (
     BIRD,
     LIKE_FOR_LIKE,
+    METHODS_OF,
     PAPER_ERA,
     SOLVED,
     TODAY,
@@ -241,6 +242,21 @@ def test_savings_are_quotients_of_mean_training():
 )
 def test_words_for_one_network_and_ratio(verdicts, word):
     assert standing(verdicts) == word
+
+
+def test_a_claim_is_not_supported_before_all_methods_planned_are_there():
+    assert [standing(["better"] * 7, asked) for asked in (7, 8)] == ["supported", "undecided"]
+    assert standing(["worse"], 8) == "contradicted"
+
+
+@pytest.mark.parametrize("sweep", ["core", "core_flops", "paper_era"])
+def test_every_sweep_plans_as_many_methods_as_it_is_judged_by(sweep):
+    runs = plan(sweep, get_profile("half", seeds=(0,), ratios=(0.5,)))
+    own = [
+        run for run in runs if isinstance(run, PruneRun) and not run.allocation and run.normalize == "mean"
+    ]
+    names = [run.criterion for run in own if run.criterion not in (*READINGS, "spline", "sfp")]
+    assert len(names) == METHODS_OF[sweep]
 
 
 @pytest.mark.parametrize(

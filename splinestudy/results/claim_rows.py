@@ -112,15 +112,20 @@ def _seeds(judged: pd.DataFrame) -> str:
     return f" (to decide ties takes about {seeds} seeds, by the spread of those so far)"
 
 
-def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame) -> dict[str, str]:
-    """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to."""
+def study_claim(
+    claim: str, records: Sequence[Record], differences: pd.DataFrame, asked: int = 1
+) -> dict[str, str]:
+    """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to.
+
+    ``asked`` is how many the study plans (:func:`.standing`).
+    """
     parts = []
     for ratio, group in differences.groupby("ratio"):
         found = group["verdict"].value_counts()
         counts = [f"{word} {found[word]}" for word in VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
         parts.append(
-            f"at {ratio:g} *{standing(group['verdict'])}*, of {len(group)} methods: {', '.join(counts)}; "
+            f"at {ratio:g} *{standing(group['verdict'], asked)}*, of {compared(group, asked)}: {', '.join(counts)}; "
             f"largest deficit {signed(100 * best['difference'])} points, against {best['against'].label}"
             + _unequal(group)
             + _seeds(group)
@@ -131,6 +136,11 @@ def study_claim(claim: str, records: Sequence[Record], differences: pd.DataFrame
         "records": f"study of methods, {network_name(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts) or "no committed records",
     }
+
+
+def compared(group: pd.DataFrame, asked: int, what: str = "methods") -> str:
+    """How many methods are compared, and how many the study plans if that is more."""
+    return f"{len(group)} {what}" + (f" ({asked} planned)" if len(group) < asked else "")
 
 
 def runs_html(*groups: Sequence[Record]) -> str:

@@ -8,11 +8,11 @@ import pandas as pd
 from splinelib.pruning.selection import Scope
 from splinestudy import results
 from splinestudy.results import claims, protocol_rows, simultaneous
-from splinestudy.results.claim_rows import VERDICTS
+from splinestudy.results.claim_rows import VERDICTS, compared
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
 from splinestudy.results.names import network_name, signed
-from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE
+from splinestudy.results.protocol import BIRD, METHODS_OF, PAPER_ERA, WAYS_TO_THE_SHAPE
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record
@@ -27,7 +27,8 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     for planned, records, found in protocol_rows.judged(scope, store):
         decides = planned.profile in protocol_rows.DECIDING
         for ratio, part in found.groupby("ratio"):
-            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True)
+            asked = METHODS_OF[planned.sweep]
+            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)
             marks.append(replace(mark, decides=decides))
         for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
             mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True)
@@ -47,20 +48,24 @@ def _against(
     way: Way,
     beside: str = "",
     by_protocol: bool = False,
+    asked: int = 1,
 ) -> Mark:
-    """The mark of ``way`` against every other at one ratio, by the protocol's rule and margin or those before it."""
+    """The mark of ``way`` against every other at one ratio, by the protocol's rule and margin or those before it.
+
+    ``asked`` is how many others are planned (:func:`.standing`).
+    """
     ordered = differences.sort_values("difference", ascending=False)
     rows = [(row.against.label, row.difference, row.low, row.high) for row in ordered.itertuples()]
     verdicts = list(ordered["verdict"])
     said = [f"{name} {verdicts.count(name)}" for name in VERDICTS if name in verdicts]
     worst = ordered.iloc[-1]
-    evidence = f"of {len(verdicts)} other methods: {', '.join(said)}; "
+    evidence = f"of {compared(differences, asked, 'other methods')}: {', '.join(said)}; "
     evidence += f"{signed(100 * worst['difference'])} points against {worst['against'].label}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
     case = network_name(records[0]) + (" (protocol)" if by_protocol else "")
     rule = PROTOCOL.beside(records) if by_protocol else HERE
     margin = 100 * (simultaneous.MARGIN if by_protocol else MARGIN)
-    word = _STANDINGS[standing(verdicts)]
+    word = _STANDINGS[standing(verdicts, asked)]
     keys, band = keys_of(records), (-margin, margin)
     return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, by_protocol)
 

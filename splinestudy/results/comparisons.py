@@ -95,16 +95,17 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
     return "on par" if -margin <= low and high <= margin else "open"
 
 
-def standing(verdicts: Iterable[str]) -> str:
+def standing(verdicts: Iterable[str], asked: int = 1) -> str:
     """What verdicts against many methods say of the claim "on par with or better than all of them".
 
     *contradicted* if *worse* is among them, *supported* if all are *better*, *on par* or, in the protocol's words, *at
-    least on par*, else *undecided*.
+    least on par* and there are as many as ``asked``, else *undecided*.
     """
-    found = set(verdicts)
+    found = list(verdicts)
     if "worse" in found:
         return "contradicted"
-    return "supported" if found and found <= {"better", "on par", "at least on par"} else "undecided"
+    whole = len(found) >= asked and set(found) <= {"better", "on par", "at least on par"}
+    return "supported" if whole else "undecided"
 
 
 def stack(parts: Sequence[pd.DataFrame], names: Sequence[str], column: str = "profile") -> pd.DataFrame:

@@ -20,6 +20,10 @@ PAPER_ERA = (
 )
 """Set (a): what the spline criterion is judged against under C5 and C6."""
 
+# The core's own first is the criterion; slimming comes in its place.
+METHODS_OF = {"paper_era": len(PAPER_ERA)} | dict.fromkeys(("core", "core_flops"), len(CORE))
+"""How many methods of set (a) each sweep runs: the claim is not supported before all of them are there."""
+
 SOLVED = replace(SPLINE, compensate="least_squares")
 """The criterion that set (b) is compared with."""
 

@@ -12,6 +12,7 @@ from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import (
     BIRD,
     LIKE_FOR_LIKE,
+    METHODS_OF,
     SOLVED,
     TODAY,
     judge,
@@ -74,12 +75,13 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     standings: list[str] = []
     all_records: list[Record] = []
     for study, records, found in judged(scope, store):
-        rows.append(_row(study_claim(claim, records, found), "", records))
+        asked = METHODS_OF[study.sweep]
+        rows.append(_row(study_claim(claim, records, found, asked), "", records))
         rows += _readings(claim, records, scope)
         rows += _allocations(claim, records) if scope == "global" else _sets(claim, study, records, store)
         all_records += records
         if study.profile in DECIDING:
-            standings += [standing(part["verdict"]) for _, part in found.groupby("ratio")]
+            standings += [standing(part["verdict"], asked) for _, part in found.groupby("ratio")]
     if not rows:
         return []
     counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
