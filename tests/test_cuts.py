@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 import torch.nn.utils.prune
 from oracles_cut import without_units
+from tiny_nets import Net
 from torch import nn
 
 from splinelib import prune, read_layers, remove_units
@@ -18,19 +19,6 @@ from splinelib.pruning import cost, mask_units, merge_units, reconstruct
 
 Conv, Linear, Chain = nn.Conv2d, nn.Linear, nn.Sequential
 IMAGES, ROWS, TOKENS = (2, 3, 8, 8), (3, 10), (2, 7, 5)
-
-
-class Net(nn.Module):
-    """``Net(forward, name=module, …)``."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        self._forward = forward
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *args, **kwargs):
-        return self._forward(self, *args, **kwargs)
 
 
 def shuffled(x, groups):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracles_cut import without_units
+from tiny_nets import Net
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -14,19 +15,6 @@ from splinelib import read_layers, remove_units
 from splinelib.errors import SettingError, UnsupportedModuleError
 
 Linear = nn.Linear
-
-
-class Net(nn.Module):
-    """``Net(forward, name=module, …)`` in float32."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        self._forward = forward
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *args):
-        return self._forward(self, *args)
 
 
 def chain(forward, **modules):

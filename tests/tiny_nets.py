@@ -19,6 +19,19 @@ WIDTHS = {
 }
 
 
+class Net(nn.Module):
+    """``Net(forward, name=module, …)``."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        self._forward = forward
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, *args, **kwargs):
+        return self._forward(self, *args, **kwargs)
+
+
 def scatter(model, generator):
     """Give every parameter without structure, and every batch-norm statistic, random values; return the model."""
     for module in model.modules():
