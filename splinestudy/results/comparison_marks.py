@@ -31,7 +31,8 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
             mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)
             marks.append(replace(mark, decides=decides))
         for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
-            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True)
+            asked = METHODS_OF["core_flops"]
+            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)
             marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
     for study in claims.narrow_studies(scope, store):
         table = results.pruning_table(study, scope)
@@ -98,10 +99,10 @@ def ticket_marks(store: RecordStore) -> Marks:
 def savings_marks(store: RecordStore) -> Marks:
     """The spline early bird against every way of the paper's time: by the protocol, then in the studies before it."""
     marks = []
-    for records, found in protocol_rows.judged_savings(store):
+    for records, found, asked in protocol_rows.judged_savings(store):
         for ratio, part in found.groupby("ratio"):
             beside = f"; its training takes {1 / part['saving'].max():.2f} to {1 / part['saving'].min():.2f} of theirs"
-            mark = _against("C7", records, ratio, part, BIRD, beside, by_protocol=True)
+            mark = _against("C7", records, ratio, part, BIRD, beside, by_protocol=True, asked=asked)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             dearer = bool((part["saving"] <= 1).any())
             why = f"not the cheapest way at accuracies that are alike or open; {mark.evidence}"

@@ -41,6 +41,9 @@ BIRD = Way("spline", draw="detector")
 WAYS_TO_THE_SHAPE = (*PAPER_ERA, SPLINE, Way("EB Train"))
 """What the early bird's training is compared with under C7."""
 
+MORE_WAYS = len(WAYS_TO_THE_SHAPE) - len(PAPER_ERA)
+"""How many of these every network has beside its methods of set (a)."""
+
 UNEQUAL = 2.0
 """Residual spreads beyond this many pooled ones break the additive model, and paired intervals decide."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from splinelib.pruning.selection import Scope
-from splinestudy.results.claim_rows import seeds_of, study_claim
+from splinestudy.results.claim_rows import compared, seeds_of, study_claim
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import network_name, signed
@@ -13,6 +13,7 @@ from splinestudy.results.protocol import (
     BIRD,
     LIKE_FOR_LIKE,
     METHODS_OF,
+    MORE_WAYS,
     SOLVED,
     TODAY,
     judge,
@@ -77,7 +78,7 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     for study, records, found in judged(scope, store):
         asked = METHODS_OF[study.sweep]
         rows.append(_row(study_claim(claim, records, found, asked), "", records))
-        rows += _readings(claim, records, scope)
+        rows += _readings(claim, records, scope, asked)
         rows += _allocations(claim, records) if scope == "global" else _sets(claim, study, records, store)
         all_records += records
         if study.profile in DECIDING:
@@ -93,12 +94,16 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     return [rows[0] | whole, *rows]
 
 
-def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
+def _readings(claim: str, records: list[Record], scope: Scope, asked: int) -> Rows:
     """What other readings of the criterion come to, for which the claim is not judged."""
     table = pruning_table(records, scope)
     found = {reading: judge(table, reading) for reading in map(Way, READINGS)}
     return [
-        _row(study_claim(claim, records, part), f"not the claim but its reading *{reading.label}*", records)
+        _row(
+            study_claim(claim, records, part, asked),
+            f"not the claim but its reading *{reading.label}*",
+            records,
+        )
         for reading, part in found.items()
         if not part.empty
     ]
@@ -106,13 +111,18 @@ def _readings(claim: str, records: list[Record], scope: Scope) -> Rows:
 
 def _allocations(claim: str, records: list[Record]) -> Rows:
     """All criteria at the widths of one, and the spline criterion by other normalisations of its scores."""
-    found = {
-        f"all at the widths of {METHODS[ALLOCATION].label}": judge_common(records),
-        "the layer's mean against other normalisations of the spline scores": judge_normalisations(records),
-    }
+    mean = "the layer's mean against other normalisations of the spline scores"
+    found = (
+        (
+            f"all at the widths of {METHODS[ALLOCATION].label}",
+            judge_common(records),
+            METHODS_OF["core_flops"],
+        ),
+        (mean, judge_normalisations(records), len(NORMALISATIONS)),
+    )
     return [
-        _row(study_claim(claim, records, part), f"not the claim but {what}", records)
-        for what, part in found.items()
+        _row(study_claim(claim, records, part, asked), f"not the claim but {what}", records)
+        for what, part, asked in found
         if not part.empty
     ]
 
@@ -122,8 +132,8 @@ def _sets(claim: str, study: Study, records: list[Record], store: RecordStore) -
     records, *found = judge_sets(study, records, store)
     names = ("all with least squares", "the criterion against today's methods")
     return [
-        _row(study_claim(claim, records, part), f"not the claim but {name}", records)
-        for name, part in zip(names, found, strict=True)
+        _row(study_claim(claim, records, part, len(planned)), f"not the claim but {name}", records)
+        for name, part, planned in zip(names, found, (LIKE_FOR_LIKE, TODAY), strict=True)
         if not part.empty
     ]
 
@@ -197,8 +207,8 @@ def _moment(epoch: float, study: Study) -> str:
 def saving_rows(store: RecordStore) -> Rows:
     """C7: all training of the spline early bird against that of every way of the paper's time to the same shape."""
     rows = []
-    for records, found in judged_savings(store):
-        words = "; ".join(_saving(float(ratio), part) for ratio, part in found.groupby("ratio"))
+    for records, found, asked in judged_savings(store):
+        words = "; ".join(_saving(float(ratio), part, asked) for ratio, part in found.groupby("ratio"))
         claim = {
             "claim": "C7",
             "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
@@ -208,31 +218,34 @@ def saving_rows(store: RecordStore) -> Rows:
     return rows
 
 
-def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame]]:
-    """Every network of the protocol that has early birds, with all its records and :func:`.judge_saving` of them."""
+def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame, int]]:
+    """Every network of the protocol that has early birds: all its records, :func:`.judge_saving`, ways planned."""
     found = []
     for study, _, pruned in early_studies(store):
         birds = [record for record in pruned if record.settings.get("onward")]
-        others = [
-            record
+        layerwise = [
+            other
             for other in STUDIES
             if (other.profile, other.overrides) == (study.profile, study.overrides)
             and other.sweep in ("paper_era", "core")
-            for record in committed(other, store, "prune")
         ]
+        others = [record for other in layerwise for record in committed(other, store, "prune")]
         judgement = judge_saving(pruning_table([*birds, *others], "layerwise"))
         if not judgement.empty:
-            found.append(([*birds, *others], judgement))
+            asked = max(METHODS_OF[other.sweep] for other in layerwise) + MORE_WAYS
+            found.append(([*birds, *others], judgement, asked))
     return found
 
 
-def _saving(ratio: float, part: pd.DataFrame) -> str:
+def _saving(ratio: float, part: pd.DataFrame, asked: int) -> str:
     alike = part[part["verdict"].isin(("better", "at least on par"))]
-    word = "reproduced" if len(alike) == len(part) and (part["saving"] > 1).all() else "not reproduced"
+    cheaper = (part["saving"] > 1).all()
+    word = "reproduced" if len(alike) == len(part) >= asked and cheaper else "not reproduced"
     least, most = part["saving"].min(), part["saving"].max()
+    ways = compared(part, asked, "ways")
     return (
-        f"at {ratio:g} *{word}*, {least:.2f} to {most:.2f} × fewer FLOPs than {len(part)} ways, of which it is better "
-        f"than or at least on par with {len(alike)}, worse than {(part['verdict'] == 'worse').sum()}"
+        f"at {ratio:g} *{word}*, {least:.2f} to {most:.2f} × fewer FLOPs than {ways}, of which it is better than or "
+        f"at least on par with {len(alike)}, worse than {(part['verdict'] == 'worse').sum()}"
     )
 
 
