@@ -9,7 +9,7 @@ from scipy import stats
 
 from splinelib.errors import SettingError
 from splinestudy.results.claim_rows import _seeds
-from splinestudy.results.comparison_marks import criterion_marks, savings_marks
+from splinestudy.results.comparison_marks import criterion_marks, savings_marks, ticket_marks
 from splinestudy.results.comparisons import standing
 from splinestudy.results.missing import missing_least_squares
 from splinestudy.results.protocol import (
@@ -26,7 +26,7 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
-from splinestudy.results.protocol_rows import criterion_rows, judge_sets, saving_rows
+from splinestudy.results.protocol_rows import criterion_rows, judge_sets, saving_rows, ticket_rows
 from splinestudy.results.recipe import ASKED, recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
@@ -253,6 +253,29 @@ def test_the_ticket_of_the_draw_is_compared_with_each_moment():
     np.testing.assert_allclose(found["difference"], [0.05, 0.0], atol=1e-12)
     assert found["verdict"].tolist() == ["better", "at least on par"]
     assert judge_tickets(table[table["way"] != detected]).empty
+
+
+def test_a_ticket_that_was_never_drawn_is_no_early_one(tmp_path):
+    """It is the ticket of the end, to which it is equal. Without that of the end the last moment is named."""
+    real = committed(Study("early", "grey"), committed_store(), "prune")[0]
+    dense = committed(Study("early", "grey"), committed_store(), "dense")[0]
+    runs = Study("early", "full_residual", {"seeds": (0, 1, 2)}).runs()
+    tickets = [run for run in runs if isinstance(run, PruneRun) and not run.onward]
+    for drawn, ends in ((True, True), (False, True), (True, False)):
+        store = RecordStore(tmp_path / f"{drawn} {ends}")
+        for run in runs:
+            if run.kind == "dense" and not run.train.norm_l1:
+                store.save(run, dense.results, dense.provenance)
+        for run in tickets:
+            if ends or run.draw != "end":
+                moment = {"end": 20, "spline": 6 if drawn else 20}.get(run.draw, run.draw)
+                own = {"dense_epochs": moment, "drawn": drawn or run.draw != "spline", "accuracy": 0.9}
+                store.save(run, real.results | own, real.provenance)
+        (row,), (mark,) = ticket_rows(store), ticket_marks(store)
+        assert (mark.word == "supported") == (drawn and ends) == ("*converges early*" in row["ours"])
+        assert "0.0 points from that of " in mark.evidence
+        assert ("points from that of the end" in mark.evidence) == ends
+        assert ("it never drew in 3 runs" in mark.evidence) == (not drawn)
 
 
 def test_savings_are_quotients_of_mean_training():

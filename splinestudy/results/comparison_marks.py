@@ -78,16 +78,20 @@ def ticket_marks(store: RecordStore) -> Marks:
         for ratio, part in found.groupby("ratio"):
             end = part[part["against"] == study.settings().epochs]
             word: Word = "undecided"
-            if len(end):
+            missed = protocol_rows.undrawn(tickets)
+            if len(end) and not missed:
                 word = _STANDINGS[standing(end["verdict"])]
             rows = [
                 (f"after {row.against:.0f} epochs", row.difference, row.low, row.high)
                 for row in part.itertuples()
             ]
             last = part.loc[part["against"].idxmax()]
+            when = protocol_rows.moment(last["against"], study)
             evidence = (
-                f"the detector's ticket ends {signed(100 * last['difference'])} points from that of the end"
+                f"the detector's ticket ends {signed(100 * last['difference'])} points from that of {when}"
             )
+            if missed:
+                evidence += f"; it never drew in {missed} runs, and the ticket is then that of the end itself"
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
             case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)

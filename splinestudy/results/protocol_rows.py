@@ -167,7 +167,8 @@ def ticket_rows(store: RecordStore) -> Rows:
     for study, dense, tickets, found in judged_tickets(store):
         drawn = detection_summary(detection_table(dense)).iloc[0]
         share = f"{100 * drawn['share_of_schedule']:.0f} % of the schedule" if drawn["drawn"] else "no epoch"
-        worth = "; ".join(_worth(float(ratio), part, study) for ratio, part in found.groupby("ratio"))
+        missed = undrawn(tickets)
+        worth = "; ".join(_worth(float(ratio), part, study, missed) for ratio, part in found.groupby("ratio"))
         words = {
             "claim": "C4",
             "paper": "the partition converges early in training",
@@ -188,19 +189,25 @@ def judged_tickets(store: RecordStore) -> list[tuple[Study, list[Record], list[R
     return found
 
 
-def _worth(ratio: float, part: pd.DataFrame, study: Study) -> str:
-    """The detector's tickets beside the others; that of the end decides."""
+def undrawn(tickets: list[Record]) -> int:
+    """How many of the detector's tickets it never drew: they are those of the end, which says nothing of early ones."""
+    return sum(r.settings.get("draw") == "spline" and not r.results["drawn"] for r in tickets)
+
+
+def _worth(ratio: float, part: pd.DataFrame, study: Study, missed: int) -> str:
+    """The detector's tickets beside the others; that of the end decides, if all were drawn."""
     end = part.loc[part["against"] == study.settings().epochs, "verdict"]
-    early = len(end) > 0 and end.isin(("better", "at least on par")).all()
+    early = len(end) > 0 and end.isin(("better", "at least on par")).all() and not missed
     outcomes = ", ".join(
-        f"{row.verdict} against {_moment(row.against, study)} ({signed(100 * row.difference)})"
+        f"{row.verdict} against {moment(row.against, study)} ({signed(100 * row.difference)})"
         for row in part.itertuples()
     )
     word = "converges early" if early else "is not seen to converge early"
     return f"at {ratio:g} the partition *{word}*: the ticket of the draw is {outcomes}"
 
 
-def _moment(epoch: float, study: Study) -> str:
+def moment(epoch: float, study: Study) -> str:
+    """How a ticket's moment is called."""
     return "the end" if epoch == study.settings().epochs else f"epoch {epoch:.0f}"
 
 
