@@ -1,5 +1,6 @@
 """The protocol's rule: who is compared, by which intervals, and in which words."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,13 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
-from splinestudy.results.protocol_rows import criterion_rows, judge_sets, saving_rows, ticket_rows
+from splinestudy.results.protocol_rows import (
+    criterion_rows,
+    judge_sets,
+    judged_savings,
+    saving_rows,
+    ticket_rows,
+)
 from splinestudy.results.recipe import ASKED, recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
@@ -120,6 +127,26 @@ def test_no_word_of_the_protocol_comes_before_all_methods_planned(tmp_path):
     save(ways)
     assert "at 0.5 *reproduced*" in saving_rows(store)[0]["ours"]
     assert [mark.word for mark in savings_marks(store)] == ["supported"]
+
+
+def test_what_a_mark_of_costs_says_of_accuracies_is_counted(tmp_path):
+    """A bird that ends worse than all, of which one way is cheaper: nothing is alike or open, and nothing is saved."""
+    store, noise = RecordStore(tmp_path), np.random.default_rng(0)
+    real = committed(Study("paper_era", "grey"), committed_store(), "prune")[0]
+    for sweep in ("core", "early"):
+        for run in Study(sweep, "full", {"seeds": (0, 1, 2)}).runs():
+            if isinstance(run, PruneRun) and run.ratio == 0.5 and (run.onward or run.draw == "end"):
+                own = {"dense_epochs": {"spline": 15, "mask": 5}.get(run.draw, 20)}
+                own["accuracy"] = 0.8 - 0.1 * (run.draw == "spline") + 1e-4 * noise.normal()
+                store.save(run, real.results | own, real.provenance)
+    ((_, found, asked),) = judged_savings(store)
+    least, most = 1 / found["saving"].max(), 1 / found["saving"].min()
+    assert least < 1 < most
+    (mark,), (row,) = savings_marks(store), saving_rows(store)
+    assert mark.word == "contradicted"
+    assert f"of {asked} other methods: worse {asked};" in mark.evidence
+    assert not re.search("alike|open", mark.evidence)
+    assert f"for {least:.2f} to {most:.2f} of the FLOPs of {asked} ways" in row["ours"]
 
 
 def test_a_study_cut_short_has_whole_ratios():

@@ -109,7 +109,7 @@ def savings_marks(store: RecordStore) -> Marks:
             mark = _against("C7", records, ratio, part, BIRD, beside, by_protocol=True, asked=asked)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             dearer = bool((part["saving"] <= 1).any())
-            why = f"not the cheapest way at accuracies that are alike or open; {mark.evidence}"
+            why = f"not the cheapest way, whatever the accuracies; {mark.evidence}"
             marks.append(replace(mark, word="contradicted", evidence=why) if dearer else mark)
     for study in claims.savings_studies(store):
         table = results.whole_table(study)

@@ -248,11 +248,11 @@ def _saving(ratio: float, part: pd.DataFrame, asked: int) -> str:
     alike = part[part["verdict"].isin(("better", "at least on par"))]
     cheaper = (part["saving"] > 1).all()
     word = "reproduced" if len(alike) == len(part) >= asked and cheaper else "not reproduced"
-    least, most = part["saving"].min(), part["saving"].max()
+    least, most = 1 / part["saving"].max(), 1 / part["saving"].min()
     ways = compared(part, asked, "ways")
     return (
-        f"at {ratio:g} *{word}*, {least:.2f} to {most:.2f} × fewer FLOPs than {ways}, of which it is better than or "
-        f"at least on par with {len(alike)}, worse than {(part['verdict'] == 'worse').sum()}"
+        f"at {ratio:g} *{word}*, for {least:.2f} to {most:.2f} of the FLOPs of {ways}, of which it is better than "
+        f"or at least on par with {len(alike)}, worse than {(part['verdict'] == 'worse').sum()}"
     )
 
 
