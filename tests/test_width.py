@@ -65,3 +65,4 @@ def test_losses_and_standings_by_hand(store):
     standings = standings_by_width(networks, "layerwise", (0.5,))
     assert list(standings["network"]) == NAMES[:3]
     assert set(standings[["better", "at least on par", "open", "worse"]].sum(axis=1)) == {len(COMPARED)}
+    assert list(standings)[-1] == "against these"  # the claim is about more methods

@@ -60,13 +60,16 @@ def losses_by_width(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def standings_by_width(
     networks: Mapping[str, Sequence[Record]], scope: Scope, ratios: Sequence[float]
 ) -> pd.DataFrame:
-    """A row for each ratio and network: the verdicts against :data:`COMPARED`, counted, and what they come to."""
+    """A row for each ratio and network: the verdicts against :data:`COMPARED`, counted, and what they come to.
+
+    That is no word for the claim, which is about every method planned (:func:`.standing`).
+    """
     rows = []
     for ratio in ratios:
         for name, found in judgements_by_width(shared_tables(networks, scope, ratio)).items():
             verdicts = list(found["verdict"])
             counts = {word: verdicts.count(word) for word in VERDICTS if word != "on par"}
-            rows.append({"ratio": ratio, "network": name, **counts, "the claim": standing(verdicts)})
+            rows.append({"ratio": ratio, "network": name, **counts, "against these": standing(verdicts)})
     return pd.DataFrame(rows)
 
 
