@@ -80,8 +80,8 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
         rows.append(_row(study_claim(claim, records, found, asked), "", records))
         rows += _readings(claim, records, scope, asked)
         rows += _allocations(claim, records) if scope == "global" else _sets(claim, study, records, store)
-        all_records += records
         if study.profile in DECIDING:
+            all_records += records
             standings += [standing(part["verdict"], asked) for _, part in found.groupby("ratio")]
     if not rows:
         return []
