@@ -1,6 +1,7 @@
 """Marks of claims: their words by hand, and what their pages say of them."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy import stats
 
 from splinelib.errors import SettingError
 from splinestudy.plots import first_case
-from splinestudy.results import claim_marks, mark_pages
+from splinestudy.results import claim_marks, mark_pages, protocol_rows
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.claims import claim_rows
 from splinestudy.results.marks import (
@@ -23,6 +24,7 @@ from splinestudy.results.marks import (
     summary,
     whole,
 )
+from splinestudy.results.protocol import REPRODUCED_AT
 from splinestudy.runs.committed import committed_store, owners
 
 STORE = committed_store()
@@ -64,6 +66,16 @@ def test_a_network_that_does_not_decide_leaves_a_claim_undecided():
     assert whole([made("contradicted", HERE), small]) == "undecided"
     assert "none of them on a network that decides" in summary([small])
     assert whole([small, made("contradicted", "protocol of a day")]) == "contradicted"
+
+
+def test_a_claim_is_not_supported_before_all_that_decide_are_there():
+    supported, contradicted = (
+        replace(made(word, "protocol"), of=3) for word in ("supported", "contradicted")
+    )
+    assert [whole([supported] * count) for count in (1, 2, 3)] == ["in part", "in part", "supported"]
+    assert whole([contradicted]) == "contradicted"
+    asked = {mark.of for mark in MARKS if mark.claim in ("C5", "C6") and mark.by_protocol and mark.decides}
+    assert asked == {len(protocol_rows.DECIDING) * len(REPRODUCED_AT)}
 
 
 def test_mean_has_the_interval_of_student_s_t():

@@ -12,7 +12,7 @@ from splinestudy.results.claim_rows import VERDICTS, compared
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
 from splinestudy.results.names import network_name, signed
-from splinestudy.results.protocol import BIRD, METHODS_OF, PAPER_ERA, WAYS_TO_THE_SHAPE
+from splinestudy.results.protocol import BIRD, DECISIONS, METHODS_OF, PAPER_ERA, WAYS_TO_THE_SHAPE
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record
@@ -29,7 +29,7 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
         for ratio, part in found.groupby("ratio"):
             asked = METHODS_OF[planned.sweep]
             mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)
-            marks.append(replace(mark, decides=decides))
+            marks.append(replace(mark, decides=decides, of=DECISIONS))
         for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
             asked = METHODS_OF["core_flops"]
             mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)

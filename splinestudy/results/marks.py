@@ -32,6 +32,7 @@ class Mark:
         rule: when the rule was fixed, and how many of the records were there before.
         by_protocol: the rule is the protocol's, which came before the records that it governs.
         decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
+        of: as many cases decide once all are there; those that are not count as *undecided* till then.
     """
 
     claim: str
@@ -46,6 +47,7 @@ class Mark:
     rule: str
     by_protocol: bool = False
     decides: bool = True
+    of: int = 0
 
 
 Marks = list[Mark]
@@ -77,8 +79,14 @@ def judging(marks: Sequence[Mark]) -> list[Mark]:
 
 
 def whole(marks: Sequence[Mark]) -> Word:
-    """The one word for a claim, from those of its :func:`judging` marks that decide."""
-    return overall(mark.word for mark in judging(marks) if mark.decides)
+    """The one word for a claim, from those of its :func:`judging` marks that decide, and those that are still to come.
+
+    So a claim is *supported* at most in part before all of them are there.
+    """
+    deciding = [mark for mark in judging(marks) if mark.decides]
+    planned = max((mark.of for mark in deciding), default=0)
+    to_come: list[Word] = ["undecided"] * (planned - len(deciding))
+    return overall([*(mark.word for mark in deciding), *to_come])
 
 
 def summary(marks: Sequence[Mark]) -> str:

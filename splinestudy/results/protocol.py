@@ -53,6 +53,9 @@ NOTHING_FREE = 1e-9
 REPRODUCED_AT = (0.3, 0.5, 0.7)
 """Ratios at which the claim is to hold on each of three networks."""
 
+DECISIONS = 3 * len(REPRODUCED_AT)
+"""Networks and ratios by which C5 and C6 are decided."""
+
 CONTRADICTIONS = 2
 """So many of those nine contradicted, and the claim is *not reproduced*."""
 
@@ -164,6 +167,6 @@ def reproduced(standings: Collection[str]) -> str:
     found = list(standings)
     if found.count("contradicted") >= CONTRADICTIONS:
         return "not reproduced"
-    if len(found) < 3 * len(REPRODUCED_AT):
+    if len(found) < DECISIONS:
         return "not decided yet"
     return "reproduced" if set(found) == {"supported"} else "mixed"
