@@ -58,6 +58,25 @@ def test_records_before_a_rule_are_counted():
     assert rule.beside(records) == "protocol, `abc` of 2026-01-02, 1 of 2 records before"
 
 
+def test_what_changed_in_the_protocol_s_rule_is_named_beside_it_and_as_post_hoc():
+    page = (SOURCE / "book" / "protocol.md").read_text()
+    assert "Whatever is decided later is called *post hoc* there." in page
+    said = {claim: {row["rule"] for row in claim_rows(claim, COMMITTED)} for claim in CLAIMS}
+    for change in rules.CHANGED:
+        for claim in CLAIMS:
+            of_protocol = [words for words in said[claim] if words.startswith("protocol")]
+            named = [
+                f"{change.what} (*post hoc*, `{change.rule.commit}` of" in words for words in of_protocol
+            ]
+            assert all(named) if claim in change.claims else not any(named)
+            assert of_protocol or claim not in change.claims
+    finished = {"C5": "2026-11-29T00:44:15+00:00", "C6": "2026-11-29T18:21:20+00:00"}
+    for claim, time in finished.items():
+        words = rules.PROTOCOL.beside([Record("prune", "key", {}, {}, {"finished": time})], claim)
+        assert words.count("1 of 1") == (2 if claim == "C5" else 0)
+    assert "changed since" not in rules.COIN.beside([], "C5")
+
+
 def test_no_record_of_the_protocol_is_older_than_its_rule():
     rows = [row for claim in ("C5", "C6") for row in claim_rows(claim, COMMITTED)]
     found = [row["rule"] for row in rows if row["rule"].startswith("protocol")]

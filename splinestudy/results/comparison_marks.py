@@ -64,7 +64,7 @@ def _against(
     evidence += f"{signed(100 * worst['difference'])} points against {worst['against'].label}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
     case = network_name(records[0]) + (" (protocol)" if by_protocol else "")
-    rule = PROTOCOL.beside(records) if by_protocol else HERE
+    rule = PROTOCOL.beside(records, claim) if by_protocol else HERE
     margin = 100 * (simultaneous.MARGIN if by_protocol else MARGIN)
     word = _STANDINGS[standing(verdicts, asked)]
     keys, band = keys_of(records), (-margin, margin)

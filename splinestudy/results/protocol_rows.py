@@ -89,7 +89,7 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     whole = {
         "records": "protocol, the three networks that decide",
         "ours": f"*{reproduced(standings)}*: of nine (three ratios each) {counts}",
-        "rule": PROTOCOL.beside(all_records),
+        "rule": PROTOCOL.beside(all_records, claim),
     }
     return [rows[0] | whole, *rows]
 
@@ -290,5 +290,5 @@ def _row(row: dict[str, str], what: str, records: list[Record]) -> dict[str, str
         "paper": row["paper"],
         "records": name,
         "ours": row["ours"],
-        "rule": PROTOCOL.beside(records),
+        "rule": PROTOCOL.beside(records, row["claim"]),
     }

@@ -8,27 +8,56 @@ from splinestudy.runs.records import Record
 
 
 class Rule(NamedTuple):
-    """A rule by the last commit that changed it, that commit's time in ISO 8601, and whether the protocol holds it.
+    """A rule by the commit that fixed it, that commit's time in ISO 8601, and whether the protocol holds it.
 
     What the protocol does not hold is *post hoc*, even where no record was there: earlier versions of the records were.
+    What has changed in one that it holds stands in :data:`CHANGED`.
     """
 
     commit: str
     fixed: str
     in_protocol: bool = False
 
-    def beside(self, records: Sequence[Record]) -> str:
-        """The commit and its day, and how many of ``records`` were finished before it."""
+    def beside(self, records: Sequence[Record], claim: str = "") -> str:
+        """The commit and its day, how many of ``records`` were finished before it, and what changed for ``claim``."""
+        word = "protocol" if self.in_protocol else "*post hoc*"
+        later = [
+            f"{change.what} (*post hoc*, {change.rule.dated(records)})"
+            for change in CHANGED
+            if self.in_protocol and claim in change.claims
+        ]
+        since = f"; changed since: {'; '.join(later)}" if later else ""
+        return f"{word}, {self.dated(records)} records before{since}"
+
+    def dated(self, records: Sequence[Record]) -> str:
+        """Commit and day, and of ``records`` those finished before."""
         fixed = datetime.fromisoformat(self.fixed)
         before = sum(datetime.fromisoformat(r.provenance["finished"]) < fixed for r in records)
-        word = "protocol" if self.in_protocol else "*post hoc*"
-        return f"{word}, `{self.commit}` of {self.fixed[:10]}, {before} of {len(records)} records before"
+        return f"`{self.commit}` of {self.fixed[:10]}, {before} of {len(records)}"
+
+
+class Change(NamedTuple):
+    """What is another in the protocol's rule since records were there: in words, from when on, for which claims."""
+
+    what: str
+    rule: Rule
+    claims: tuple[str, ...]
 
 
 NO_RULE = "numbers without a rule"
 """Beside rows that judge nothing."""
 
 PROTOCOL = Rule("5ce7d28", "2026-11-28T18:13:43+00:00", in_protocol=True)
+SOFT = Rule("ecc92e7", "2026-11-29T00:44:16+00:00")
+DEARER = Rule("05a37ba", "2026-11-29T06:01:16+00:00")
+PLANNED = Rule("3ec72d0", "2026-11-29T18:21:19+00:00")
+CHANGED = (
+    Change("soft filter pruning left set (a)", SOFT, ("C5", "C7")),
+    Change("*contradicted* where a way costs no more", DEARER, ("C7",)),
+    Change("*supported* takes every method planned", PLANNED, ("C5", "C6")),
+)
+"""What the protocol's page says was changed in its rule, each with the commit that changed it."""
+
 COIN = Rule("d5ae75c", "2026-11-23T07:37:32+00:00")
 COIN_ON_IMAGES = Rule("1be6562", "2026-11-23T13:52:12+00:00")
 TOUCHING = Rule("1cfbce1", "2026-11-23T07:54:23+00:00")
