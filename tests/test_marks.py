@@ -9,7 +9,7 @@ from scipy import stats
 
 from splinelib.errors import SettingError
 from splinestudy.plots import first_case
-from splinestudy.results import claim_marks, mark_pages, protocol_rows
+from splinestudy.results import claim_marks, mark_pages
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.claims import claim_rows
 from splinestudy.results.marks import (
@@ -24,7 +24,6 @@ from splinestudy.results.marks import (
     summary,
     whole,
 )
-from splinestudy.results.protocol import REPRODUCED_AT
 from splinestudy.runs.committed import committed_store, owners
 
 STORE = committed_store()
@@ -68,14 +67,26 @@ def test_a_network_that_does_not_decide_leaves_a_claim_undecided():
     assert whole([small, made("contradicted", "protocol of a day")]) == "contradicted"
 
 
-def test_a_claim_is_not_supported_before_all_that_decide_are_there():
-    supported, contradicted = (
-        replace(made(word, "protocol"), of=3) for word in ("supported", "contradicted")
-    )
-    assert [whole([supported] * count) for count in (1, 2, 3)] == ["in part", "in part", "supported"]
-    assert whole([contradicted]) == "contradicted"
-    asked = {mark.of for mark in MARKS if mark.claim in ("C5", "C6") and mark.by_protocol and mark.decides}
-    assert asked == {len(protocol_rows.DECIDING) * len(REPRODUCED_AT)}
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["supported"] * 8, "undecided"),
+        (["supported"] * 9, "supported"),
+        (["contradicted"] + ["supported"] * 7, "undecided"),
+        (["contradicted"] + ["supported"] * 8, "in part"),
+        (["contradicted"] * 2 + ["supported"] * 3, "contradicted"),
+    ],
+)
+def test_the_one_word_of_the_criterion_is_counted_as_the_protocol_counts(words, word):
+    marks = [replace(made(one, "protocol"), counted=True) for one in words]
+    small = replace(made("contradicted", "protocol", decides=False), counted=True)
+    assert whole([*marks, small, small]) == word
+
+
+def test_the_criterion_s_marks_on_the_protocol_s_networks_are_counted():
+    found = [mark for mark in MARKS if mark.claim in ("C5", "C6") and mark.by_protocol and mark.decides]
+    assert found
+    assert all(mark.counted for mark in found)
 
 
 def test_mean_has_the_interval_of_student_s_t():

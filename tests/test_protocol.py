@@ -20,6 +20,7 @@ from splinestudy.results.protocol import (
     PAPER_ERA,
     SOLVED,
     TODAY,
+    UNEQUAL,
     judge,
     judge_saving,
     judge_tickets,
@@ -145,9 +146,9 @@ def test_what_a_mark_of_costs_says_of_accuracies_is_counted(tmp_path):
     assert least < 1 < most
     (mark,), (row,) = savings_marks(store), saving_rows(store)
     assert mark.word == "contradicted"
-    assert f"of {asked} other methods: worse {asked};" in mark.evidence
+    assert f"of {asked.methods} other methods on 3 of 5 seeds: worse {asked.methods};" in mark.evidence
     assert not re.search("alike|open", mark.evidence)
-    assert f"for {least:.2f} to {most:.2f} of the FLOPs of {asked} ways" in row["ours"]
+    assert f"for {least:.2f} to {most:.2f} of the FLOPs of {asked.methods} ways" in row["ours"]
 
 
 def test_a_study_cut_short_has_whole_ratios():
@@ -214,6 +215,16 @@ def test_equal_spreads_are_pooled_and_an_unequal_one_is_not():
     unequal = judge(tidy(values))
     assert set(unequal["intervals"]) == {"Bonferroni"}
     assert set(unequal["unequal"]) == {"spline"}
+
+
+def test_by_chance_the_paired_intervals_decide_often_with_two_seeds_and_hardly_ever_with_five():
+    """What the protocol says of them, for the criterion and all of set (a), which scatter alike here."""
+    rng, ways, often = np.random.default_rng(4), (SPLINE, *PAPER_ERA), {}
+    for seeds in (2, 5):
+        spreads = [residual_spreads(tidy(rng.normal(size=(seeds, len(ways))), ways)) for _ in range(STUDIES)]
+        often[seeds] = np.mean([max(found.values()) > UNEQUAL for found in spreads])
+    assert often[2] > 0.3
+    assert often[5] < 0.05
 
 
 @pytest.mark.parametrize(("spread", "least"), [(1, 0.94), (6, 0.94)])

@@ -9,6 +9,7 @@ import pandas as pd
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of, signed
+from splinestudy.results.protocol import Planned
 from splinestudy.results.simultaneous import MARGIN
 from splinestudy.results.tables import markdown_table
 from splinestudy.results.variance import seeds_needed
@@ -18,6 +19,9 @@ VERDICTS = ("better", "at least on par", "on par", "open", "worse", "one seed")
 
 NEAR_MARGIN = 0.8
 """Intervals that reach this share of the margin to either side find a true tie on par about every other time."""
+
+MANY = 100
+"""Seeds beyond which nobody asks how many exactly."""
 
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
@@ -40,9 +44,7 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
             f"drawn in {spline['drawn']} of {spline['n']} runs, after {spline['epoch_mean'] + 1:.1f}{spread} "
             f"of {final.shape[1]} epochs ({100 * spline['share_of_schedule']:.0f} % of the schedule)"
         )
-        epochs = [record.results["spline"]["epoch"] for record in records]
-        then = [row[epoch] for row, epoch in zip(final, epochs, strict=True) if epoch is not None]
-        places.insert(0, f"{np.mean(then):.2f} at the draw")
+        places.insert(0, f"{distance_at_the_draw(records):.2f} at the draw")
     else:
         ours = f"never drawn in {spline['n']} runs of {final.shape[1]} epochs"
     ours += f"; distance to the last epoch's partition {', '.join(places)}"
@@ -52,6 +54,12 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
         "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, n = {len(records)}",
         "ours": ours,
     }
+
+
+def distance_at_the_draw(records: Sequence[Record]) -> float:
+    """How far the last epoch's partition is from that of the draw: mean over the dense runs that have one."""
+    draws = [(record, record.results["spline"]["epoch"]) for record in records]
+    return float(np.mean([_distance_to_last(record)[epoch] for record, epoch in draws if epoch is not None]))
 
 
 def _distance_to_last(record: Record) -> np.ndarray:
@@ -109,24 +117,26 @@ def _seeds(judged: pd.DataFrame) -> str:
     if not sd > 0 or standing(judged["verdict"]) != "undecided":
         return ""
     seeds = seeds_needed(sd, len(judged), NEAR_MARGIN * MARGIN)
-    return f" (to decide ties takes about {seeds} seeds, by the spread of those so far)"
+    many = f"about {seeds}" if seeds <= MANY else f"more than {MANY}"
+    return f" (to decide ties takes {many} seeds, by the spread of those so far)"
 
 
 def study_claim(
-    claim: str, records: Sequence[Record], differences: pd.DataFrame, asked: int = 1
+    claim: str, records: Sequence[Record], differences: pd.DataFrame, asked: Planned | None = None
 ) -> dict[str, str]:
     """Claim C5 or C6 beside a study of many methods: how many the spline criterion beats, equals or loses to.
 
-    ``asked`` is how many the study plans (:func:`.standing`).
+    ``asked`` is what the protocol plans; None for what came before it.
     """
     parts = []
     for ratio, group in differences.groupby("ratio"):
         found = group["verdict"].value_counts()
         counts = [f"{word} {found[word]}" for word in VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
+        word = standing(group["verdict"], asked.methods if asked else 1)
         parts.append(
-            f"at {ratio:g} *{standing(group['verdict'], asked)}*, of {compared(group, asked)}: {', '.join(counts)}; "
-            f"largest deficit {signed(100 * best['difference'])} points, against {best['against'].label}"
+            f"at {ratio:g} *{word}*, of {compared(group, asked)}: {', '.join(counts)}; "
+            f"{_extreme(100 * best['difference'])} points, against {best['against'].label}"
             + _unequal(group)
             + _seeds(group)
         )
@@ -138,9 +148,20 @@ def study_claim(
     }
 
 
-def compared(group: pd.DataFrame, asked: int, what: str = "methods") -> str:
-    """How many methods are compared, and how many the study plans if that is more."""
-    return f"{len(group)} {what}" + (f" ({asked} planned)" if len(group) < asked else "")
+def _extreme(points: float) -> str:
+    """The difference from the method that stands best against the criterion."""
+    return f"{'smallest lead' if points > 0 else 'largest deficit'} {signed(points)}"
+
+
+def compared(group: pd.DataFrame, asked: Planned | None = None, what: str = "methods") -> str:
+    """How many methods are compared on how many seeds, and how many of each are planned if that is more."""
+    if asked is None:
+        return f"{len(group)} {what}"
+    missing = f" ({asked.methods} planned)" if len(group) < asked.methods else ""
+    least, most = group["n"].min(), group["n"].max()
+    seeds = f"{most}" if least == most else f"{least} to {most}"
+    planned = f" of {asked.seeds}" if least < asked.seeds else ""
+    return f"{len(group)} {what}{missing} on {seeds}{planned} seeds"
 
 
 def runs_html(*groups: Sequence[Record]) -> str:

@@ -12,7 +12,7 @@ from splinestudy.results.claim_rows import VERDICTS, compared
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
 from splinestudy.results.names import network_name, signed
-from splinestudy.results.protocol import BIRD, DECISIONS, METHODS_OF, PAPER_ERA, WAYS_TO_THE_SHAPE
+from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE, Planned, planned
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record
@@ -24,20 +24,18 @@ _STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided",
 def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     """The networks of the protocol, then the studies before it; all against the methods of the paper's time."""
     marks = []
-    for planned, records, found in protocol_rows.judged(scope, store):
-        decides = planned.profile in protocol_rows.DECIDING
+    for study, records, found in protocol_rows.judged(scope, store):
+        decides = study.profile in protocol_rows.DECIDING
         for ratio, part in found.groupby("ratio"):
-            asked = METHODS_OF[planned.sweep]
-            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)
-            marks.append(replace(mark, decides=decides, of=DECISIONS))
+            mark = _against(claim, records, ratio, part, SPLINE, asked=planned(study))
+            marks.append(replace(mark, decides=decides, counted=True))
         for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
-            asked = METHODS_OF["core_flops"]
-            mark = _against(claim, records, ratio, part, SPLINE, by_protocol=True, asked=asked)
+            mark = _against(claim, records, ratio, part, SPLINE, asked=planned(study))
             marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
-    for study in claims.narrow_studies(scope, store):
-        table = results.pruning_table(study, scope)
+    for narrow in claims.narrow_studies(scope, store):
+        table = results.pruning_table(narrow, scope)
         found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])
-        marks += [_against(claim, study, ratio, part, SPLINE) for ratio, part in found.groupby("ratio")]
+        marks += [_against(claim, narrow, ratio, part, SPLINE) for ratio, part in found.groupby("ratio")]
     return marks
 
 
@@ -48,12 +46,11 @@ def _against(
     differences: pd.DataFrame,
     way: Way,
     beside: str = "",
-    by_protocol: bool = False,
-    asked: int = 1,
+    asked: Planned | None = None,
 ) -> Mark:
     """The mark of ``way`` against every other at one ratio, by the protocol's rule and margin or those before it.
 
-    ``asked`` is how many others are planned (:func:`.standing`).
+    ``asked`` is what the protocol plans; None for what came before it.
     """
     ordered = differences.sort_values("difference", ascending=False)
     rows = [(row.against.label, row.difference, row.low, row.high) for row in ordered.itertuples()]
@@ -63,12 +60,12 @@ def _against(
     evidence = f"of {compared(differences, asked, 'other methods')}: {', '.join(said)}; "
     evidence += f"{signed(100 * worst['difference'])} points against {worst['against'].label}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
-    case = network_name(records[0]) + (" (protocol)" if by_protocol else "")
-    rule = PROTOCOL.beside(records, claim) if by_protocol else HERE
-    margin = 100 * (simultaneous.MARGIN if by_protocol else MARGIN)
-    word = _STANDINGS[standing(verdicts, asked)]
+    case = network_name(records[0]) + (" (protocol)" if asked else "")
+    rule = PROTOCOL.beside(records, claim) if asked else HERE
+    margin = 100 * (simultaneous.MARGIN if asked else MARGIN)
+    word = _STANDINGS[standing(verdicts, asked.methods if asked else 1)]
     keys, band = keys_of(records), (-margin, margin)
-    return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, by_protocol)
+    return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, asked is not None)
 
 
 def ticket_marks(store: RecordStore) -> Marks:
@@ -106,7 +103,7 @@ def savings_marks(store: RecordStore) -> Marks:
     for records, found, asked in protocol_rows.judged_savings(store):
         for ratio, part in found.groupby("ratio"):
             beside = f"; its training takes {1 / part['saving'].max():.2f} to {1 / part['saving'].min():.2f} of theirs"
-            mark = _against("C7", records, ratio, part, BIRD, beside, by_protocol=True, asked=asked)
+            mark = _against("C7", records, ratio, part, BIRD, beside, asked)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             dearer = bool((part["saving"] <= 1).any())
             why = f"not the cheapest way, whatever the accuracies; {mark.evidence}"

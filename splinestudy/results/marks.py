@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.results.protocol import reproduced
 from splinestudy.runs.records import Record
 
 Word = Literal["supported", "in part", "undecided", "contradicted"]
@@ -32,7 +33,7 @@ class Mark:
         rule: when the rule was fixed, and how many of the records were there before.
         by_protocol: the rule is the protocol's, which came before the records that it governs.
         decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
-        of: as many cases decide once all are there; those that are not count as *undecided* till then.
+        counted: the claim's one word comes from how many of its deciding cases got which (:func:`.reproduced`).
     """
 
     claim: str
@@ -47,10 +48,17 @@ class Mark:
     rule: str
     by_protocol: bool = False
     decides: bool = True
-    of: int = 0
+    counted: bool = False
 
 
 Marks = list[Mark]
+
+_BY_COUNT: dict[str, Word] = {
+    "reproduced": "supported",
+    "mixed": "in part",
+    "not decided yet": "undecided",
+    "not reproduced": "contradicted",
+}
 
 HERE = "*post hoc*, made for these marks, after all records"
 """Of a rule that no sentence of the claims had before."""
@@ -79,14 +87,14 @@ def judging(marks: Sequence[Mark]) -> list[Mark]:
 
 
 def whole(marks: Sequence[Mark]) -> Word:
-    """The one word for a claim, from those of its :func:`judging` marks that decide, and those that are still to come.
-
-    So a claim is *supported* at most in part before all of them are there.
+    """The one word for a claim, from those of its :func:`judging` marks that decide: as :func:`overall` has it, or as
+    the protocol counts nine networks and ratios.
     """
     deciding = [mark for mark in judging(marks) if mark.decides]
-    planned = max((mark.of for mark in deciding), default=0)
-    to_come: list[Word] = ["undecided"] * (planned - len(deciding))
-    return overall([*(mark.word for mark in deciding), *to_come])
+    words = [mark.word for mark in deciding]
+    if any(mark.counted for mark in deciding):
+        return _BY_COUNT[reproduced(words)]
+    return overall(words)
 
 
 def summary(marks: Sequence[Mark]) -> str:

@@ -1,7 +1,8 @@
 """The rule of the protocol (``book/protocol.md``): one method against all others, by network and ratio."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from splinelib.errors import SettingError
 from splinestudy.results.simultaneous import compare_with_control, decide, leverages_and_residuals
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs import protocol
+from splinestudy.runs.committed import Study
 from splinestudy.runs.protocol import AT_START, CORE, OTHERS
 
 PAPER_ERA = (
@@ -23,6 +25,19 @@ PAPER_ERA = (
 # The core's own first is the criterion; slimming comes in its place.
 METHODS_OF = {"paper_era": len(PAPER_ERA)} | dict.fromkeys(("core", "core_flops"), len(CORE))
 """How many methods of set (a) each sweep runs: the claim is not supported before all of them are there."""
+
+
+class Planned(NamedTuple):
+    """How many methods a comparison plans, and on how many seeds."""
+
+    methods: int
+    seeds: int
+
+
+def planned(study: Study) -> Planned:
+    """What a study of :data:`METHODS_OF` plans against the criterion."""
+    return Planned(METHODS_OF[study.sweep], len(study.settings().seeds))
+
 
 SOLVED = replace(SPLINE, compensate="least_squares")
 """The criterion that set (b) is compared with."""
@@ -72,20 +87,24 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
     for ratio, group in table[table["way"].isin((way, *against))].groupby("ratio"):
         if way not in set(group["way"]) or group["way"].nunique() < 2:
             continue
-        found = compare_with_control(group, control=way, treatment="way")
-        wide = [name for name, value in residual_spreads(group).items() if value > UNEQUAL]
-        if wide:
-            found = paired_with_bonferroni(group, control=way).assign(sd=np.nan)
+        found, wide = _by_rule(group, way, "way")
+        unequal = ", ".join(name.label for name in wide)
         parts.append(
-            found.rename(columns={"treatment": "against"}).assign(
-                ratio=ratio,
-                verdict=[decide(row.low, row.high) for row in found.itertuples()],
-                intervals="Bonferroni" if wide else "Dunnett",
-                unequal=", ".join(name.label for name in wide),
-            )
+            found.assign(ratio=ratio, intervals="Bonferroni" if wide else "Dunnett", unequal=unequal)
         )
     columns = ["ratio", "against", "n", "difference", "low", "high", "verdict", "intervals", "unequal", "sd"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _by_rule(group: pd.DataFrame, control: Hashable, treatment: str) -> tuple[pd.DataFrame, list[Any]]:
+    """``control`` against every other value of the column ``treatment`` at one ratio, and those that scatter more."""
+    wide = [name for name, value in residual_spreads(group, treatment).items() if value > UNEQUAL]
+    if wide:
+        found = paired_with_bonferroni(group, control, treatment).assign(sd=np.nan)
+    else:
+        found = compare_with_control(group, control=control, treatment=treatment)
+    verdicts = [decide(row.low, row.high) for row in found.itertuples()]
+    return found.rename(columns={"treatment": "against"}).assign(verdict=verdicts), wide
 
 
 def judge_saving(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,21 +131,19 @@ def judge_tickets(table: pd.DataFrame) -> pd.DataFrame:
         moments = group["dense_epochs"].astype(float).where(~np.array(detected), -1.0)
         if not any(detected) or all(detected):
             continue
-        found = compare_with_control(group.assign(moment=moments), control=-1.0, treatment="moment")
-        verdicts = [decide(row.low, row.high) for row in found.itertuples()]
-        found = found.rename(columns={"treatment": "against"}).assign(ratio=ratio, verdict=verdicts)
-        parts.append(found.sort_values("against"))
+        found, _ = _by_rule(group.assign(moment=moments), -1.0, "moment")
+        parts.append(found.assign(ratio=ratio).sort_values("against"))
     columns = ["ratio", "against", "n", "difference", "low", "high", "verdict"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def residual_spreads(table: pd.DataFrame) -> dict[Way, float]:
+def residual_spreads(table: pd.DataFrame, treatment: str = "way") -> dict[Any, float]:
     """Each treatment's own standard deviation about the additive model, as a multiple of the pooled one.
 
     A treatment's squared residuals have the expectation of its variance times the sum of one minus leverage, if all
     variances are equal; that sum is what they are divided by. NaN where nothing is left to tell a spread by.
     """
-    wide = table.pivot(index="seed", columns="way", values="accuracy")
+    wide = table.pivot(index="seed", columns=treatment, values="accuracy")
     column, leverage, residual = leverages_and_residuals(wide.to_numpy(float))
     runs = pd.DataFrame({"free": 1 - leverage, "square": residual**2}).groupby(column).sum()
     runs = runs[runs["free"] > NOTHING_FREE]
@@ -136,14 +153,14 @@ def residual_spreads(table: pd.DataFrame) -> dict[Way, float]:
 
 
 def paired_with_bonferroni(
-    table: pd.DataFrame, control: Way = SPLINE, confidence: float = 0.95
+    table: pd.DataFrame, control: Hashable = SPLINE, treatment: str = "way", confidence: float = 0.95
 ) -> pd.DataFrame:
     """As :func:`.compare_with_control`, without a common variance: Student's intervals of paired differences.
 
     Each of the k intervals has confidence 1 − (1 − ``confidence``) / k, so that together they hold with ``confidence``
     at least, whatever the variances. Columns: treatment, n, difference, low, high; NaN bounds for a single pair.
     """
-    wide = table.pivot(index="seed", columns="way", values="accuracy")
+    wide = table.pivot(index="seed", columns=treatment, values="accuracy")
     if control not in wide:
         raise SettingError(f"control {str(control)!r} has no run in the table: run it, or name another")
     pairs = {name: (wide[control] - wide[name]).dropna() for name in wide if name != control}

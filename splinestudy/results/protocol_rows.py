@@ -5,20 +5,21 @@ from dataclasses import replace
 import pandas as pd
 
 from splinelib.pruning.selection import Scope
-from splinestudy.results.claim_rows import compared, seeds_of, study_claim
+from splinestudy.results.claim_rows import compared, distance_at_the_draw, seeds_of, study_claim
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import (
     BIRD,
     LIKE_FOR_LIKE,
-    METHODS_OF,
     MORE_WAYS,
     SOLVED,
     TODAY,
+    Planned,
     judge,
     judge_saving,
     judge_tickets,
+    planned,
     reproduced,
 )
 from splinestudy.results.pruning import pruning_table, whole_table
@@ -76,13 +77,15 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     standings: list[str] = []
     all_records: list[Record] = []
     for study, records, found in judged(scope, store):
-        asked = METHODS_OF[study.sweep]
+        asked = planned(study)
         rows.append(_row(study_claim(claim, records, found, asked), "", records))
         rows += _readings(claim, records, scope, asked)
-        rows += _allocations(claim, records) if scope == "global" else _sets(claim, study, records, store)
+        rows += (
+            _allocations(claim, records, asked) if scope == "global" else _sets(claim, study, records, store)
+        )
         if study.profile in DECIDING:
             all_records += records
-            standings += [standing(part["verdict"], asked) for _, part in found.groupby("ratio")]
+            standings += [standing(part["verdict"], asked.methods) for _, part in found.groupby("ratio")]
     if not rows:
         return []
     counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
@@ -94,7 +97,7 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     return [rows[0] | whole, *rows]
 
 
-def _readings(claim: str, records: list[Record], scope: Scope, asked: int) -> Rows:
+def _readings(claim: str, records: list[Record], scope: Scope, asked: Planned) -> Rows:
     """What other readings of the criterion come to, for which the claim is not judged."""
     table = pruning_table(records, scope)
     found = {reading: judge(table, reading) for reading in map(Way, READINGS)}
@@ -109,20 +112,20 @@ def _readings(claim: str, records: list[Record], scope: Scope, asked: int) -> Ro
     ]
 
 
-def _allocations(claim: str, records: list[Record]) -> Rows:
+def _allocations(claim: str, records: list[Record], asked: Planned) -> Rows:
     """All criteria at the widths of one, and the spline criterion by other normalisations of its scores."""
     mean = "the layer's mean against other normalisations of the spline scores"
     found = (
-        (
-            f"all at the widths of {METHODS[ALLOCATION].label}",
-            judge_common(records),
-            METHODS_OF["core_flops"],
-        ),
+        (f"all at the widths of {METHODS[ALLOCATION].label}", judge_common(records), asked.methods),
         (mean, judge_normalisations(records), len(NORMALISATIONS)),
     )
     return [
-        _row(study_claim(claim, records, part, asked), f"not the claim but {what}", records)
-        for what, part, asked in found
+        _row(
+            study_claim(claim, records, part, asked._replace(methods=count)),
+            f"not the claim but {what}",
+            records,
+        )
+        for what, part, count in found
         if not part.empty
     ]
 
@@ -130,10 +133,15 @@ def _allocations(claim: str, records: list[Record]) -> Rows:
 def _sets(claim: str, study: Study, records: list[Record], store: RecordStore) -> Rows:
     """The sets of the protocol by which the claim is not judged: like for like, and today's methods."""
     records, *found = judge_sets(study, records, store)
+    seeds = planned(study).seeds
     names = ("all with least squares", "the criterion against today's methods")
     return [
-        _row(study_claim(claim, records, part, len(planned)), f"not the claim but {name}", records)
-        for name, part, planned in zip(names, found, (LIKE_FOR_LIKE, TODAY), strict=True)
+        _row(
+            study_claim(claim, records, part, Planned(len(methods), seeds)),
+            f"not the claim but {name}",
+            records,
+        )
+        for name, part, methods in zip(names, found, (LIKE_FOR_LIKE, TODAY), strict=True)
         if not part.empty
     ]
 
@@ -166,13 +174,16 @@ def ticket_rows(store: RecordStore) -> Rows:
     rows = []
     for study, dense, tickets, found in judged_tickets(store):
         drawn = detection_summary(detection_table(dense)).iloc[0]
-        share = f"{100 * drawn['share_of_schedule']:.0f} % of the schedule" if drawn["drawn"] else "no epoch"
+        when = "never drawn"
+        if drawn["drawn"]:
+            when = f"drawn in {drawn['drawn']} of {drawn['n']} runs, after {100 * drawn['share_of_schedule']:.0f} % "
+            when += f"of the schedule, then {distance_at_the_draw(dense):.2f} from the last epoch's partition"
         missed = undrawn(tickets)
         worth = "; ".join(_worth(float(ratio), part, study, missed) for ratio, part in found.groupby("ratio"))
         words = {
             "claim": "C4",
             "paper": "the partition converges early in training",
-            "ours": f"drawn in {drawn['drawn']} of {drawn['n']} runs, after {share}; {worth} (points)",
+            "ours": f"{when}; {worth} (points)",
         }
         rows.append(_row(words, "tickets", tickets))
     return rows
@@ -225,7 +236,7 @@ def saving_rows(store: RecordStore) -> Rows:
     return rows
 
 
-def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame, int]]:
+def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame, Planned]]:
     """Every network of the protocol that has early birds: all its records, :func:`.judge_saving`, ways planned."""
     found = []
     for study, _, pruned in early_studies(store):
@@ -239,15 +250,16 @@ def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame,
         others = [record for other in layerwise for record in committed(other, store, "prune")]
         judgement = judge_saving(pruning_table([*birds, *others], "layerwise"))
         if not judgement.empty:
-            asked = max(METHODS_OF[other.sweep] for other in layerwise) + MORE_WAYS
+            most = max(planned(other) for other in layerwise)
+            asked = most._replace(methods=most.methods + MORE_WAYS)
             found.append(([*birds, *others], judgement, asked))
     return found
 
 
-def _saving(ratio: float, part: pd.DataFrame, asked: int) -> str:
+def _saving(ratio: float, part: pd.DataFrame, asked: Planned) -> str:
     alike = part[part["verdict"].isin(("better", "at least on par"))]
     cheaper = (part["saving"] > 1).all()
-    word = "reproduced" if len(alike) == len(part) >= asked and cheaper else "not reproduced"
+    word = "reproduced" if len(alike) == len(part) >= asked.methods and cheaper else "not reproduced"
     least, most = 1 / part["saving"].max(), 1 / part["saving"].min()
     ways = compared(part, asked, "ways")
     return (
