@@ -25,11 +25,12 @@ def rows_table(records: Sequence[Record], name: str) -> pd.DataFrame:
     return table[["seed", *[column for column in table if column != "seed"]]]
 
 
-def correlation_table(channels: pd.DataFrame, draws: int = 1000) -> pd.DataFrame:
+def correlation_table(channels: pd.DataFrame, resamples: int = 1000) -> pd.DataFrame:
     """Rank correlation of scale and class separation: rows for every network, layer and measure.
 
     Args:
         channels: columns seed, layer, scale, separation, standardised.
+        resamples: of the bootstrap behind each interval.
 
     Returns:
         Columns seed, layer (``all`` pools the ranks within layers), measure, n, rho, low, high.
@@ -44,7 +45,7 @@ def correlation_table(channels: pd.DataFrame, draws: int = 1000) -> pd.DataFrame
             ]
             parts.append(("all", pd.Series(ranked["scale"]), pd.Series(ranked[measure])))
             for layer, first, second in parts:
-                rho, low, high = rank_correlation(first.to_numpy(), second.to_numpy(), draws=draws)
+                rho, low, high = rank_correlation(first.to_numpy(), second.to_numpy(), resamples=resamples)
                 row = {"seed": seed, "layer": layer, "measure": measure, "n": len(first)}
                 rows.append({**row, "rho": rho, "low": low, "high": high})
     return pd.DataFrame(rows)
