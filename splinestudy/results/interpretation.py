@@ -70,7 +70,7 @@ def touching_claim(records: Sequence[Record]) -> dict[str, str]:
     crossing, touching = inside["crossing"].mean(), inside["touching"].mean()
     return {
         "claim": "C3",
-        "paper": "a tiny fraction of the units have boundaries that contribute to the decision boundary",
+        "paper": "a tiny fraction of nodes contributes to the decision boundary (the submission's abstract)",
         "records": describe_reading(records),
         "ours": (
             f"{_tiny(units)} for channels: {units:.1%} touch in the whole input space ({positions:.1%} of all single "
