@@ -57,10 +57,8 @@ GRID = (
 )
 """Networks and data of the paper; ResNets on ImageNet alone."""
 
-COMPARED = tuple(
-    row.name for row in METHODS.values() if row.role == "score" and row.era == "paper" or row.name == "spline"
-)
-"""The spline criterion, and the scores of the paper's time."""
+COMPARED = tuple(row.name for row in METHODS.values() if row.role == "score" and row.era == "paper")
+"""The scores of the paper and of its time."""
 
 
 @dataclass(frozen=True)
