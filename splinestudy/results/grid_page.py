@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from splinestudy.results.grid import COMPARED, GRID, RATIOS, SEEDS, Cell, Device, jobs, makespan
 from splinestudy.results.grid_devices import core, drawn_share, gpu
-from splinestudy.results.names import arch_name, data_name
+from splinestudy.results.names import arch_name, data_name, three_figures
 from splinestudy.results.tables import markdown_table
 from splinestudy.runs.methods import METHODS
 from splinestudy.runs.store import RecordStore
@@ -47,7 +47,7 @@ def grid_report(
         "",
         "Hours of one device:",
         "",
-        *_table(["network", "data", *names], [*_rows(hours), ["all", "", *map(_three_figures, totals)]]),
+        *_table(["network", "data", *names], [*_rows(hours), ["all", "", *map(three_figures, totals)]]),
         "",
         "Time until all is done, on so many devices:",
         "",
@@ -78,14 +78,10 @@ def _rows(hours: Mapping[Cell, Sequence[float]]) -> list[list[str]]:
         [
             arch_name(cell.arch, 1).removesuffix(" ×1"),
             data_name(cell.dataset),
-            *map(_three_figures, hours[cell]),
+            *map(three_figures, hours[cell]),
         ]
         for cell in hours
     ]
-
-
-def _three_figures(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _span(seconds: float) -> str:
