@@ -80,6 +80,22 @@ def _parser() -> argparse.ArgumentParser:
         epilog="\n".join(f"{name:20} {sweep.about}" for name, sweep in SWEEPS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_sweep_options(sweeping)
+    sweeping.set_defaults(command=_sweep)
+
+    slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
+    slurm.add_argument("profile", choices=PROFILES)
+    slurm.add_argument("sweep", choices=SWEEPS)
+    slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
+    slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
+    slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
+    slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
+    slurm.set_defaults(command=_slurm)
+    return parser
+
+
+def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
+    """How a sweep is computed, and then what replaces single settings of its profile."""
     sweeping.add_argument("name", choices=SWEEPS, metavar="NAME", help="one of those at the end")
     sweeping.add_argument("--profile", choices=PROFILES, default="quick")
     sweeping.add_argument(
@@ -110,17 +126,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweeping.add_argument("--criteria", choices=choices(), nargs="+")
     sweeping.add_argument("--finetune-epochs", type=int)
-    sweeping.set_defaults(command=_sweep)
-
-    slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
-    slurm.add_argument("profile", choices=PROFILES)
-    slurm.add_argument("sweep", choices=SWEEPS)
-    slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
-    slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
-    slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
-    slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
-    slurm.set_defaults(command=_slurm)
-    return parser
 
 
 def _seconds(text: str) -> float:
