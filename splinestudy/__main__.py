@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--tolerance", type=float, default=TOLERANCE, help="see splinestudy/runs/check.py")
     checking.set_defaults(command=_check)
 
-    gpu = commands.add_parser("gpu", help="the paper's own schedule on a borrowed GPU, for so many minutes")
+    gpu = commands.add_parser("gpu", help="the paper's own schedule on a GPU, for so many minutes")
     gpu.add_argument("--minutes", type=float, required=True, help="after which what still runs is ended")
     gpu.add_argument("--out", type=Path, required=True, help="folder for the records' archive and the store")
     gpu.add_argument("--jobs", type=int, default=3, help="processes that share the GPU")
