@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 
 from splinestudy.analysis.class_separation import rank_correlation, rank_within
+from splinestudy.results.boundary import TINY
 from splinestudy.results.names import network_name, profile_of, signed
 from splinestudy.runs.records import Record
-
-TINY = 0.1
-"""Below a tenth of the units counts as the claim's *tiny fraction*."""
 
 STRONG = 0.3
 """A rank correlation whose whole interval lies above this counts as an explanation."""
@@ -85,7 +83,7 @@ def _weighted(table: pd.DataFrame, value: str, weight: str) -> float:
 
 
 def _tiny(share: float) -> str:
-    return "*holds*" if share < TINY else "*fails*"
+    return "*holds*" if share <= TINY else "*fails*"
 
 
 def removal_words(records: Sequence[Record]) -> str:
