@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.page import LOOKS, STATIC, load, machine_text, write_figure, write_text
 from splinestudy import plots
+from splinestudy.results.names import three_figures
 from splinestudy.results.tables import markdown_table
 
 NAMES = {
@@ -86,11 +87,6 @@ def both_times(row, prefix, scale=1):
         return "not measured"
     wall, cpu = (scale * row[f"{prefix}_{kind}"] for kind in KINDS)
     return f"{three_figures(wall)} ({three_figures(cpu)})"
-
-
-def three_figures(value):
-    """Three significant figures, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def megabytes(row, key, factor=1.0):

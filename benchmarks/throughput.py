@@ -26,8 +26,9 @@ BATCH = 128
 ROUNDS = 8  # the first one warms up
 
 
-def rates(size=2048, channels=256):
+def rates():
     """Operations a second in bfloat16 of a matrix product and of a convolution, the best of several."""
+    size, channels = 2048, 256
     matrix = torch.randn(size, size, dtype=torch.bfloat16)
     convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=torch.bfloat16)
     images = torch.randn(BATCH, channels, 16, 16, dtype=torch.bfloat16)

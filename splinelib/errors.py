@@ -6,7 +6,7 @@ class SplineError(Exception):
 
 
 class SettingError(SplineError, ValueError):
-    """A setting, argument or notebook parameter has a value that cannot be used."""
+    """A setting or an argument has a value that cannot be used."""
 
 
 class UnsupportedModuleError(SplineError, TypeError):

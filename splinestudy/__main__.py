@@ -2,12 +2,8 @@
 
 import argparse
 import logging
-import os
 import re
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +27,10 @@ from splinestudy.runs.run import Run
 from splinestudy.runs.slurm import slurm_script
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import shard
+from splinestudy.runs.workers import end_with_parent, run_workers
 from splinestudy.training import distributed
+
+_JOBS = Annotated[int, Within("[1, 256]")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     options.arguments = arguments
-    if parent := os.environ.get(_PARENT):
-        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    end_with_parent()
     try:
         return options.command(options)
     except SplineError as error:
@@ -69,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--tolerance", type=float, default=TOLERANCE, help="see splinestudy/runs/check.py")
     checking.set_defaults(command=_check)
 
-    gpu = commands.add_parser("gpu", help="the paper's own schedule on a borrowed GPU, for so many minutes")
+    gpu = commands.add_parser("gpu", help="the paper's own schedule on a GPU, for so many minutes")
     gpu.add_argument("--minutes", type=float, required=True, help="after which what still runs is ended")
     gpu.add_argument("--out", type=Path, required=True, help="folder for the records' archive and the store")
     gpu.add_argument("--jobs", type=int, default=3, help="processes that share the GPU")
@@ -82,6 +80,22 @@ def _parser() -> argparse.ArgumentParser:
         epilog="\n".join(f"{name:20} {sweep.about}" for name, sweep in SWEEPS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_sweep_options(sweeping)
+    sweeping.set_defaults(command=_sweep)
+
+    slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
+    slurm.add_argument("profile", choices=PROFILES)
+    slurm.add_argument("sweep", choices=SWEEPS)
+    slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
+    slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
+    slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
+    slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
+    slurm.set_defaults(command=_slurm)
+    return parser
+
+
+def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
+    """How a sweep is computed, and then what replaces single settings of its profile."""
     sweeping.add_argument("name", choices=SWEEPS, metavar="NAME", help="one of those at the end")
     sweeping.add_argument("--profile", choices=PROFILES, default="quick")
     sweeping.add_argument(
@@ -112,17 +126,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweeping.add_argument("--criteria", choices=choices(), nargs="+")
     sweeping.add_argument("--finetune-epochs", type=int)
-    sweeping.set_defaults(command=_sweep)
-
-    slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
-    slurm.add_argument("profile", choices=PROFILES)
-    slurm.add_argument("sweep", choices=SWEEPS)
-    slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
-    slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
-    slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
-    slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
-    slurm.set_defaults(command=_slurm)
-    return parser
 
 
 def _seconds(text: str) -> float:
@@ -201,7 +204,7 @@ def _sweep(options: argparse.Namespace) -> int:
         return _list(runs, store)
     load_dataset(profile.dataset)  # once, before several processes ask for it
     if options.jobs > 1:
-        return _spawn(options.jobs, options.arguments)
+        return run_workers(options.jobs, options.arguments)
     with distributed.joined():
         return _report(options, runs, store)
 
@@ -255,56 +258,10 @@ def _gpu(options: argparse.Namespace) -> int:
         "--budget",
         f"{seconds:g}s",
     ]
-    status = _spawn(options.jobs, arguments, seconds)
+    status = run_workers(options.jobs, arguments, seconds)
     archive = write_archive(RecordStore(store), options.out)
     logging.info("records so far: %s; the same command goes on", archive)
     return status
-
-
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""Tells glibc to keep freed buffers: given back after every operation and faulted in again, they cost a step 8 %."""
-
-
-_JOBS = Annotated[int, Within("[1, 256]")]
-_PARENT = "SPLINESTUDY_PARENT"
-"""Variable with the number of the process that started this one to share a sweep."""
-
-
-def _end_with(parent: int) -> None:
-    """End this process once ``parent`` is not its parent any more. Runs in a thread of its own."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _spawn(jobs: int, arguments: Sequence[str], seconds: float | None = None) -> int:
-    """Run the command of these ``arguments`` in ``jobs`` processes, which share its store and divide the cores.
-
-    What still runs after so many ``seconds`` is ended, which is no failure. They end with this process, however it
-    ends: they look out for it themselves.
-    """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = {
-        **_KEEP_MEMORY,
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        _PARENT: str(os.getpid()),
-    }
-    command = [sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"]
-    processes = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
-    end = None if seconds is None else time.monotonic() + seconds
-    # -9 means killed by signal 9, which is no success.
-    return max(abs(_ended(process, end)) for process in processes)
-
-
-def _ended(process: subprocess.Popen[bytes], end: float | None) -> int:
-    """The exit status of a process, or 0 where it had to be ended at the moment ``end`` of the monotonic clock."""
-    try:
-        return process.wait(None if end is None else max(0.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return 0
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def command(name, options):
         first = given.index("--") if "--" in given else len(given)
         given = given[: first + 1] + [word for word in given[first:] if word != "--"]
         with (
-            mock.patch.multiple(cli, load_dataset=lambda name: DATA, execute=swept, _spawn=lambda *_: 0),
+            mock.patch.multiple(cli, load_dataset=lambda name: DATA, execute=swept, run_workers=lambda *_: 0),
             mock.patch.object(check, "sweep", swept),
             mock.patch.object(cli, "committed_store", return_value=RECORDS),
             contextlib.chdir(FOLDER),  # for what a relative path names

@@ -29,7 +29,7 @@ from splinestudy.analysis.local_complexity import (
     local_complexity,
     random_directions,
 )
-from splinestudy.analysis.overlap import nearest_boundary, region_statistics
+from splinestudy.analysis.overlap import nearest_boundary, region_summary
 from splinestudy.analysis.pre_activations import tap_of_layer
 
 SQUARE = Slice2D.axis_aligned()
@@ -209,12 +209,12 @@ def test_max_pools_are_no_boundaries_here(generator):
     assert nearest_boundary(partition, [0.0, 0.0]) > 0
 
 
-def test_region_statistics_of_four_quarters():
+def test_region_summary_of_four_quarters():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(2))
         model[0].bias.zero_()
-    found = region_statistics(compute_partition(model.eval(), SQUARE), np.array([[0.5, 0.25], [-0.75, 0.9]]))
+    found = region_summary(compute_partition(model.eval(), SQUARE), np.array([[0.5, 0.25], [-0.75, 0.9]]))
     assert found == {
         "regions": 4,
         "area_median": pytest.approx(np.log10(0.25)),

@@ -7,7 +7,7 @@ import pytest
 from splinelib.errors import SettingError
 from splinestudy.results import rules, runs_html
 from splinestudy.results.claims import claim_rows
-from splinestudy.runs.committed import Study, committed, committed_store, owners, record_keys
+from splinestudy.runs.committed import Study, committed, committed_store, owners
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record
 
@@ -96,4 +96,6 @@ def test_claims_that_there_are_not_are_named():
 
 def test_every_committed_record_belongs_to_a_study_and_has_the_name_of_its_settings():
     owned = owners()
-    assert [key for _, key in record_keys(COMMITTED) if key not in owned] == []
+    keys = [path.stem for path in COMMITTED.root.glob("*/[!.]*.json")]
+    assert len(keys) > 1000
+    assert [key for key in keys if key not in owned] == []

@@ -11,7 +11,7 @@ from tiny_runs import tiny_dataset
 from splinelib.errors import TrainingError
 from splinestudy import __main__ as cli
 from splinestudy.__main__ import main
-from splinestudy.runs import dense
+from splinestudy.runs import dense, workers
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
@@ -172,8 +172,8 @@ def test_jobs_are_the_same_command_in_several_processes(codes, status, tmp_path,
         def wait(self, timeout=None):
             return self.code
 
-    monkeypatch.setattr(cli.subprocess, "Popen", Process)
-    monkeypatch.setattr(cli.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(workers.subprocess, "Popen", Process)
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 8)
     arguments = [*SWEEP, *tiny, "--store", str(tmp_path), "--jobs", "2"]
     assert main(arguments) == status
     assert started == [([sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"], "4")] * 2

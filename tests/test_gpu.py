@@ -1,4 +1,4 @@
-"""The command for a borrowed GPU, at smoke size on the CPU."""
+"""The command for a GPU, at smoke size on the CPU."""
 
 import json
 import tarfile

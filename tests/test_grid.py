@@ -3,8 +3,9 @@ import json
 import pytest
 
 from splinelib.errors import RecordError
-from splinestudy.results import grid
-from splinestudy.results.grid import GRID, RATIOS, core, draw, gpu, grid_report, jobs, makespan, operations
+from splinestudy.results.grid import COMPARED, GRID, RATIOS, jobs, makespan, operations
+from splinestudy.results.grid_devices import core, drawn_share, gpu
+from splinestudy.results.grid_page import COUNTS, grid_report
 from splinestudy.runs.committed import committed_store
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record
@@ -65,9 +66,9 @@ def test_early_birds_go_on_from_the_draw():
     dense, pruned = jobs(VGG, device, None)
     early, rest = jobs(VGG, device, 0.1)
     assert dense == 0.5 * 50_000 * 160
-    assert (early, len(rest)) == (pytest.approx(0.1 * dense), len(RATIOS) * len(grid.COMPARED))
+    assert (early, len(rest)) == (pytest.approx(0.1 * dense), len(RATIOS) * len(COMPARED))
     assert rest == pytest.approx([0.9 * seconds for seconds in pruned])
-    assert draw([record(drawn=15), record(drawn=7), record(drawn=31), record(drawn=None)]) == 0.1
+    assert drawn_share([record(drawn=15), record(drawn=7), record(drawn=31), record(drawn=None)]) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -90,5 +91,5 @@ def test_the_page_is_made_from_what_is_committed():
     large = {row["arch"]: row["core_seconds"] for row in files["rows"]}
     report = grid_report(committed_store(), steps["rows"], steps["settings"]["batch"], large)
     tables = [line for line in report.splitlines() if line.startswith("|")]
-    assert len(tables) == (len(GRID) + 3) + (len(grid.DEVICES) + 2)
+    assert len(tables) == (len(GRID) + 3) + (len(COUNTS) + 2)
     assert {line.count("|") for line in tables} == {7, 6}

@@ -198,7 +198,7 @@ def test_touching_claim_follows_its_rule(share, said):
 @pytest.mark.parametrize(("slope", "said"), [(1.0, "*holds* as released"), (-1.0, "*fails* as released")])
 def test_separation_claim_follows_its_rule(slope, said):
     records = [record(seed, slope=slope) for seed in (0, 1)]
-    table = verdicts.correlation_table(verdicts.rows_table(records, "channels"), draws=200)
+    table = verdicts.correlation_table(verdicts.rows_table(records, "channels"), resamples=200)
     assert len(table) == 2 * 2 * 3
     claim = verdicts.separation_claim(table, records)["ours"]
     assert claim.startswith(said)

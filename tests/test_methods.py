@@ -44,7 +44,7 @@ def test_lists_derive_from_the_registry(monkeypatch):
     monkeypatch.setitem(METHODS, "l2", dataclasses.replace(METHODS["l2"], compensated=True))
     assert "l2" in compensated(profile)
     assert set(choices()) == {name for name, row in METHODS.items() if row.make or row.role == "procedure"}
-    with pytest.raises(SettingError, match="criteria is 'slimming'"):  # a recipe, whose name no run has
+    with pytest.raises(SettingError, match="criteria is 'slimming'"):  # a combination, whose name no run has
         get_profile("study", criteria=["slimming"])
 
 

@@ -36,7 +36,7 @@ def test_the_level_set_of_an_affine_function_is_its_line():
     x, y = np.linspace(-1, 2, 13), np.linspace(0, 3, 9)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     values = grid @ [0.7, -1.1] + 0.83
-    found = contours.level_set(values, x, y)
+    found = contours.marching_squares(values, x, y)
     assert np.abs(found @ [0.7, -1.1] + 0.83).max() < 1e-12
     # From the left border, where y = 0.13 / 1.1, to the right one, where y = 2.23 / 1.1.
     expected = np.hypot(3.0, 2.1 / 1.1)
@@ -45,9 +45,9 @@ def test_the_level_set_of_an_affine_function_is_its_line():
 
 def test_a_saddle_gives_two_pieces():
     saddle = np.array([[1.0, -1.0], [-1.0, 1.0]])
-    found = contours.level_set(saddle, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    found = contours.marching_squares(saddle, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     np.testing.assert_allclose(sorted(found.mean(axis=1).tolist()), [[0.25, 0.25], [0.75, 0.75]])
-    assert contours.level_set(np.ones((3, 3)), np.arange(3.0), np.arange(3.0)).shape == (0, 2, 2)
+    assert contours.marching_squares(np.ones((3, 3)), np.arange(3.0), np.arange(3.0)).shape == (0, 2, 2)
 
 
 @pytest.mark.parametrize("name", ["mlp-2-16-16-3", "strided"])

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from splinestudy.results.grid import grid_report
+from splinestudy.results.grid_page import grid_report
 from splinestudy.results.pilot import pilot_report
 from splinestudy.runs.committed import committed_store
 

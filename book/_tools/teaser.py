@@ -38,9 +38,9 @@ def draw_teaser(layout: Layout) -> None:
         keep_figures(Path(folder), layout.figures)
 
 
-def draw_committed(layout: Layout = BOOK) -> None:
-    """Write the copy that is committed, for the README."""
-    draw([layout.source / "_static" / "partition.png"], dots_per_inch=110)
+def draw_committed() -> None:
+    """Write the copy that is committed, for the README; called by hand where the picture is to change."""
+    draw([BOOK.source / "_static" / "partition.png"], dots_per_inch=110)
 
 
 def draw(paths: list[Path], dots_per_inch: int = 200) -> None:

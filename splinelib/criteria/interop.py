@@ -14,14 +14,18 @@ from splinelib.layers.tracing import read_group
 class SplineImportance(torch_pruning.importance.Importance):
     """Importance of a group of coupled channels: the distance at which each falls in the spline ranking.
 
-    Use::
-
-        pruner = torch_pruning.pruner.BasePruner(
-            model, example_inputs, importance=SplineImportance(), pruning_ratio=0.5, global_pruning=True
-        )
-        pruner.step()
-
     Scores are divided by their mean over the group, as ``select_units(..., scope="global")`` does.
+
+    Args:
+        criterion: the spline criterion with its settings; by default :class:`splinelib.Spline` as it is.
+
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> pruner = torch_pruning.pruner.BasePruner(
+    ...     model, torch.zeros(1, 2), SplineImportance(), pruning_ratio=0.5, ignored_layers=[model[2]]
+    ... )
+    >>> pruner.step()
+    >>> model[0].out_features
+    2
     """
 
     def __init__(self, criterion: Spline | None = None) -> None:

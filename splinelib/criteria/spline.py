@@ -1,7 +1,7 @@
 """The spline criterion: units whose boundaries nearly coincide are redundant.
 
-Section "The method" of the book gives the formulas. Decisions that no public code of the authors pins down are
-marked as our reading there.
+The chapter *The spline criterion* of the book gives the formulas. Decisions that no public code of the authors pins
+down are marked as our reading there.
 """
 
 from collections.abc import Callable, Sequence

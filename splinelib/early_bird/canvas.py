@@ -21,10 +21,8 @@ def two_image_canvas(first: Tensor, second: Tensor, side: Annotated[int, Within(
 
     ``first`` and ``second`` are (normalised) images of one shape, usually of different classes. α varies slowest.
 
-    The paper's ``side`` is 100. The default has a tenth of its points, costs less than a hundredth of an epoch's
-    training on CIFAR-10, and is the smallest in this book's records (chapter *Early birds*) that draws the same epochs
-    there as the paper's in all six runs, with and without a drop of the learning rate; 4 to 16 do so only with a drop.
-    On Fashion-MNIST, where the rule draws as soon as it may, one run in three is drawn an epoch earlier.
+    The paper's ``side`` is 100. The default has a tenth of its points and costs a small part of an epoch's training on
+    CIFAR-10; the book's chapter *Early birds* shows how much the canvas matters.
 
     Raises :class:`SettingError` for images of different shapes or no float dtype, or a ``side`` below 2.
 

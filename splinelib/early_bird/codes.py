@@ -52,10 +52,9 @@ def sign_codes(
     holds the same entries in the same order whatever a layer's memory format.
 
     ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
-    each: finding them takes longer than reading them. A detector has one of its own. With places known, codes add less
-    than a tenth to the forward pass of VGG-16 on 64 points and of PreResNet-101 on 256, and more to one that takes less
-    than 5 ms a layer: a fifth to that of PreResNet-101 on 64 points and of VGG-16 ×1/8 on 256 (50 ms and 5 ms of one
-    core's time).
+    each: finding them takes longer than reading them. A detector has one of its own. With places known, codes add
+    little to the forward pass of wide layers on a large canvas, and more where either is small
+    (``python -m benchmarks.detection`` measures it).
 
     Raises :class:`SettingError` for a canvas that is empty or not finite, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones

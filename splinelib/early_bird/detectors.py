@@ -13,11 +13,10 @@ ticket.
 
 Nothing ties an update to an epoch. To look more often, which pays in the first epochs, call ``update`` after every n
 optimiser steps instead; call t then sees the network after ``(t + 1) * n`` steps. The rule's ``window`` counts calls,
-not epochs: the same window spans a shorter stretch of training, over which a network moves less, so a bird is drawn
+not epochs: the same window spans a shorter stretch of training, over which a network moves less, so a ticket is drawn
 more easily, and threshold and window should be set for the interval in use. Every call keeps a code of at most
-``bits / 8`` bytes a layer (0.21 MB for 13 layers at the default of 2^17 bits; 160 epochs of VGG-16 take
-34 MB, of PreResNet-101 262 MB) and compares it with the ``window`` before. The places of the sampled entries take as
-much as 32 codes, once. The distances of all calls are computed when they are asked for.
+``bits / 8`` bytes a layer and compares it with the ``window`` before. The places of the sampled entries take as much
+as 32 codes, once. The distances of all calls are computed when they are asked for.
 """
 
 import zlib
@@ -81,8 +80,7 @@ class _Detector(ABC):
     def layer_distances(self) -> np.ndarray:
         """Distance of every two updates, layer by layer: float64 array [updates, updates, layers], symmetric.
 
-        Computed when asked for, anew after each update: for 160 epochs of VGG-16 in half a second, of PreResNet-101 in
-        four.
+        Computed when asked for, anew after each update.
         """
         if len(self._distances) != len(self._history):
             self._distances = pairwise_distances(self._history)

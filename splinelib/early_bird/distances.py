@@ -53,7 +53,9 @@ def pack_bits(bits: Tensor) -> np.ndarray:
 def differing_fraction(first: np.ndarray, second: np.ndarray, bits: Count) -> float:
     """Share of ``bits`` in which two packed arrays (as :func:`pack_bits` gives them) differ, in [0, 1]."""
     if not (_packed(first, bits) and _packed(second, bits)):
-        raise SettingError(f"{shown(first)} and {shown(second)} are not {bits} packed bits each")
+        raise SettingError(
+            f"{shown(first)} and {shown(second)} are not {bits} bits each: give arrays of pack_bits"
+        )
     return int(np.bitwise_count(first ^ second).sum(dtype=np.int64)) / bits
 
 

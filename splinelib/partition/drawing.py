@@ -1,4 +1,4 @@
-"""Partitions as vector drawings on given matplotlib axes, and as one HTML file to look around in.
+"""Partitions as vector drawings on given matplotlib axes.
 
 Nothing is computed here. matplotlib is needed by what draws on axes, and imported when it does.
 """

@@ -275,6 +275,7 @@ def _convex(polygon: ArrayLike) -> NDArray[np.float64]:
     angle = np.arctan2(turn, onward)
     if straight.any() or abs(abs(angle.sum()) - 2 * np.pi) > 1e-6 or len(set(np.sign(turn))) != 1:
         raise SettingError(
-            f"Slice2D.polygon with corners {corners.tolist()} is not a convex polygon with an area"
+            f"Slice2D.polygon with corners {corners.tolist()} is not a convex polygon with an area: give corners "
+            "in their order around one, none of them pointing inwards"
         )
     return np.ascontiguousarray(corners if turn[0] > 0 else corners[::-1])

@@ -1,4 +1,4 @@
-"""From scores to a smaller network: selection, masking and physical removal.
+"""From a selection to a smaller network: masking units and removing them.
 
 The steps can be combined at will: ``read_layers`` → criterion → ``select_units`` → ``remove_units`` (or ``mask_units``
 for comparison). :func:`splinelib.prune` is the whole way in one call.

@@ -65,7 +65,7 @@ def class_separation(
 
 
 def rank_correlation(
-    first: np.ndarray, second: np.ndarray, seed: int = 0, draws: int = 1000
+    first: np.ndarray, second: np.ndarray, seed: int = 0, resamples: int = 1000
 ) -> tuple[float, float, float]:
     """Spearman's rank correlation of two lists ``[n]`` and its 95 % confidence interval by the bootstrap over pairs.
 
@@ -76,7 +76,7 @@ def rank_correlation(
         raise SettingError(f"lists of shapes {first.shape} and {second.shape}: give two of one length")
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan"), float("nan"), float("nan")
-    picks = np.random.default_rng(seed).integers(len(first), size=(draws, len(first)))
+    picks = np.random.default_rng(seed).integers(len(first), size=(resamples, len(first)))
     with np.errstate(invalid="ignore", divide="ignore"):
         ranks = [stats.rankdata(values[picks], axis=1) for values in (first, second)]
         centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]

@@ -9,7 +9,7 @@ from splinelib.errors import SettingError
 from splinelib.partition import Slice2D, compute_partition
 from splinestudy.analysis.boundary_share import window_around
 from splinestudy.analysis.local_complexity import local_complexity, random_directions
-from splinestudy.analysis.overlap import region_statistics
+from splinestudy.analysis.overlap import region_summary
 from splinestudy.data import Dataset, normalize
 
 KINDS = ("training", "test", "random")
@@ -41,7 +41,7 @@ class ProgressWatch:
     """Measures a network after every epoch of training, and as it is when :meth:`measure` is called.
 
     Around training, test and random points: :func:`local_complexity`, summed over layers, mean over points. In one
-    fixed window around a point of each kind: :func:`region_statistics`, and the distance from that point to the nearest
+    fixed window around a point of each kind: :func:`region_summary`, and the distance from that point to the nearest
     boundary. The windows are laid when first needed, so that each holds about ``regions`` regions then.
 
     Args:
@@ -78,7 +78,7 @@ class ProgressWatch:
             first, second = random_directions(self.directions.shape[1:], 2, seed=1)
             self.windows[kind] = window_around(model, self.points[kind][0], first, second, self.regions)
         partition = compute_partition(model, self.windows[kind], max_regions=200 * self.regions, threads=1)
-        found = region_statistics(partition, self.windows[kind].coordinates(self.points[kind][:1]))
+        found = region_summary(partition, self.windows[kind].coordinates(self.points[kind][:1]))
         return found | {"nearest": found["nearest"] if found["nearest"] < float("inf") else float("nan")}
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def raster_contours(model: nn.Module, where: Slice2D, side: int = 100) -> Contou
     values = np.stack(rows)
     positive = values > 0
     mixed = np.flatnonzero(positive.any(axis=(0, 1)) & ~positive.all(axis=(0, 1)))
-    parts = [level_set(values[:, :, unit], x, y) for unit in mixed]
+    parts = [marching_squares(values[:, :, unit], x, y) for unit in mixed]
     unit = np.repeat(mixed, [len(part) for part in parts])
     return Contours(np.concatenate([np.zeros((0, 2, 2)), *parts]), unit, side)
 
@@ -49,7 +49,7 @@ def _keep(found: list[Floats], index: int, values: Tensor) -> None:
     found.append(values.double().flatten(1).numpy())
 
 
-def level_set(values: Floats, x: Floats, y: Floats) -> Floats:
+def marching_squares(values: Floats, x: Floats, y: Floats) -> Floats:
     """The zero level set ``[S, 2, 2]`` of values ``[H, W]`` at ``x [W]``, ``y [H]``, by marching squares.
 
     A box's sides are crossed where the linear interpolation between its corners is zero. Where all four sides are

@@ -20,8 +20,8 @@ def random_directions(shape: Sequence[int], count: int, seed: int) -> Tensor:
         raise SettingError(
             f"count is {count}: an input of {size} values has 1 to {size} orthonormal directions"
         )
-    draws = torch.randn(size, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.linalg.qr(draws).Q.T.reshape(count, *shape)
+    normals = torch.randn(size, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.linalg.qr(normals).Q.T.reshape(count, *shape)
 
 
 def local_complexity(model: nn.Module, inputs: Tensor, directions: Tensor, radius: float) -> Tensor:

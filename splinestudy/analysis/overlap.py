@@ -45,7 +45,7 @@ def slice_effect(
     return {"regions": 1 - change.regions[1] / change.regions[0], "length": 1 - change.length_kept}
 
 
-def region_statistics(partition: Partition, points: np.ndarray) -> dict[str, float]:
+def region_summary(partition: Partition, points: np.ndarray) -> dict[str, float]:
     """Regions of a slice in numbers.
 
     Args:

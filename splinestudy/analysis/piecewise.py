@@ -87,11 +87,16 @@ class Nets:
 def random_nets(count: int, width: int, generator: torch.Generator) -> Nets:
     """PyTorch's default: weights and biases of the hidden layer uniform in ±1, of the output in ±1/√width."""
 
-    def draw(reach: float, *shape: int) -> Tensor:
+    def uniform(reach: float, *shape: int) -> Tensor:
         return (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) * reach
 
     reach = 1 / math.sqrt(width)
-    return Nets(draw(1, count, width), draw(1, count, width), draw(reach, count, width), draw(reach, count))
+    return Nets(
+        uniform(1, count, width),
+        uniform(1, count, width),
+        uniform(reach, count, width),
+        uniform(reach, count),
+    )
 
 
 def curvature_knots(x: Tensor, y: Tensor, width: int, power: float = CURVATURE_POWER) -> Tensor:

@@ -131,15 +131,15 @@ def new_nets(settings: ToySettings, init: str = "default", seed: int = 0) -> Net
     for fan_in, fan_out in ((2, settings.hidden), (settings.hidden, 2)):
         shape = (settings.runs, fan_out, fan_in)
         xavier = (6 / (fan_in + fan_out)) ** 0.5
-        draws = {
+        choices = {
             "default": generator.uniform(-(fan_in**-0.5), fan_in**-0.5, shape),
             "xavier": generator.uniform(-xavier, xavier, shape),
             "normal 0.1": generator.normal(0, 0.1, shape),
             "normal 1": generator.normal(0, 1, shape),
         }
-        if init not in draws:
-            raise SettingError(f"init {init!r} does not exist; choose one of {', '.join(draws)}")
-        weights.append(draws[init])
+        if init not in choices:
+            raise SettingError(f"init {init!r} does not exist; choose one of {', '.join(choices)}")
+        weights.append(choices[init])
         bias = generator.uniform(-(fan_in**-0.5), fan_in**-0.5, shape[:2])
         biases.append(bias if init == "default" else np.zeros_like(bias))
     return Nets(weights[0], biases[0], weights[1], biases[1], np.ones((settings.runs, settings.hidden, 2)))

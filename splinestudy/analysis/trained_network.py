@@ -23,7 +23,7 @@ from splinestudy.analysis.local_complexity import (
 )
 
 CHOICES = ("least touching", "most touching", "random")
-_RANDOM_DRAWS = 5
+_RANDOM_CHOICES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def removal_rows(subject: Subject, rates: Sequence[Tensor], ratios: Sequence[flo
     ]
     for ratio in ratios:
         scores = [("least touching", list(rates)), ("most touching", [-rate for rate in rates])]
-        scores += [("random", Random(seed)(subject.model, layers)) for seed in range(_RANDOM_DRAWS)]
+        scores += [("random", Random(seed)(subject.model, layers)) for seed in range(_RANDOM_CHOICES)]
         chosen += [(name, ratio, select_units(layers, score, ratio)) for name, score in scores]
     return [
         {

@@ -3,6 +3,9 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+_SIDE = 5
+"""Blends along a side of the coarse view of a canvas."""
+
 
 def image_grid(axes: Axes, images: np.ndarray, columns: int = 10) -> Axes:
     """Images [N, H, W, C] (uint8) side by side in rows of ``columns``."""
@@ -17,16 +20,14 @@ def image_grid(axes: Axes, images: np.ndarray, columns: int = 10) -> Axes:
     return axes
 
 
-def canvas_grid(
-    axes: Axes, first: np.ndarray, second: np.ndarray, mean: tuple[float, ...], side: int = 5
-) -> Axes:
+def canvas_grid(axes: Axes, first: np.ndarray, second: np.ndarray, mean: tuple[float, ...]) -> Axes:
     """A coarse view of the two-image canvas of two images [C, H, W] (uint8): α upwards, β to the right."""
     centre = 255 * np.array(mean)[:, None, None]
-    steps = np.linspace(0, 1, side)
+    steps = np.linspace(0, 1, _SIDE)
     blends = [
         centre + alpha * (first - centre) + beta * (second - centre)
         for alpha in steps[::-1]
         for beta in steps
     ]
-    image_grid(axes, np.clip(np.stack(blends), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1), columns=side)
+    image_grid(axes, np.clip(np.stack(blends), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1), columns=_SIDE)
     return axes

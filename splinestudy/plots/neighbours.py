@@ -20,7 +20,7 @@ def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title:
     return axes
 
 
-def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours], title: str = "") -> Axes:
+def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours]) -> Axes:
     """|cos| to the nearest neighbour: median and range from 10 to 90 % of a layer's units, and of random directions."""
     places = np.arange(1, len(neighbours) + 1)
     for name, label, colour, dash in (
@@ -33,9 +33,7 @@ def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours], title: str 
         axes.plot(places, middle, color=colour, linestyle=dash, marker="o", label=label)
         axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.axhline(1.0, color="black", linewidth=1, linestyle=(0, (6, 3)), label="coinciding boundaries")
-    axes.set(
-        title=title, xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05)
-    )
+    axes.set(xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05))
     whole_ticks(axes.xaxis)
     axes.legend()
     return axes

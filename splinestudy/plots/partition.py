@@ -1,7 +1,6 @@
 """Partitions as vector drawings on given axes; nothing is computed here."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,12 +98,12 @@ def draw_frame(axes: Sequence[Axes], found: Evolution, number: int) -> Sequence[
     return axes
 
 
-def draw_contours(axes: Axes, contours: Contours, partition: Partition, colours: Any = None) -> Axes:
+def draw_contours(axes: Axes, contours: Contours, partition: Partition) -> Axes:
     """The zero level sets that a raster gives, in the colours of :func:`draw_edges`."""
     layer = partition.unit_layer[contours.unit]
     for number in reversed(range(len(partition.layers))):
-        colour = f"C{number % 10}" if colours is None else colours[number]
-        lines = LineCollection(list(contours.segments[layer == number]), colors=[colour], linewidths=0.6)
+        segments = list(contours.segments[layer == number])
+        lines = LineCollection(segments, colors=[f"C{number % 10}"], linewidths=0.6)
         lines.set_rasterized(len(contours.segments) > MANY)
         axes.add_collection(lines)
     return set_frame(axes, partition)

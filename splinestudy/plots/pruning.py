@@ -151,13 +151,11 @@ def forest_by_ratio(
     return figure
 
 
-def forest_by_network(
-    judged: Mapping[str, pd.DataFrame], margin: float, order: Sequence[Way], way: Way = SPLINE
-) -> Figure:
+def forest_by_network(judged: Mapping[str, pd.DataFrame], margin: float, order: Sequence[Way]) -> Figure:
     """:func:`difference_forest` of the ways in ``order``, one column for each network by its name, on one scale."""
     figure, axes = columns(len(judged), _height(order))
     for ax, (name, found) in zip(axes, judged.items(), strict=False):
-        difference_forest(ax, found, margin, name.replace(", ", "\n", 1), way, order)
+        difference_forest(ax, found, margin, name.replace(", ", "\n", 1), order=order)
     limits = [ax.get_xlim() for ax in axes]
     plt.setp(axes, xlim=(min(low for low, _ in limits), max(high for _, high in limits)))
     return figure

@@ -12,11 +12,11 @@ _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "re
 _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
 
 
-def ticket_outcomes(axes: Axes, summary: pd.DataFrame, label: str = "test accuracy", title: str = "") -> Axes:
+def ticket_outcomes(axes: Axes, summary: pd.DataFrame, title: str = "") -> Axes:
     """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
     for way, part in summary.sort_values("dense_epochs").groupby("way", sort=False):
         mean_and_spread(axes, part, "dense_epochs", "accuracy", way)
-    axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel=label)
+    axes.set(title=title, xlabel="epochs of dense training before the ticket", ylabel="test accuracy")
     whole_ticks(axes.xaxis)
     axes.legend()
     return axes

@@ -23,9 +23,7 @@ _SCHEDULES = {
 _CANVASES = (("#D55E00", "v"), ("#0072B2", "s"), ("#009E73", "o"))
 
 
-def schedule_curves(
-    axes: Axes, table: pd.DataFrame, value: str, label: str, title: str = "", log: bool = False
-) -> Axes:
+def schedule_curves(axes: Axes, table: pd.DataFrame, value: str, label: str, log: bool = False) -> Axes:
     """``value`` over epochs, mean ± std over seeds, one line for each schedule of ``tables.schedule_table``."""
     for schedule, part in table.groupby("schedule", sort=False):
         colour, dash = _SCHEDULES[str(schedule)]
@@ -36,7 +34,7 @@ def schedule_curves(
             axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
     if log:
         axes.set_yscale("log")
-    axes.set(title=title, xlabel="epoch", ylabel=label)
+    axes.set(xlabel="epoch", ylabel=label)
     whole_ticks(axes.xaxis)
     return axes
 

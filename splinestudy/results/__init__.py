@@ -1,7 +1,6 @@
 """Records as tidy tables, with means, spreads and paired comparisons over seeds. Needs pandas and scipy."""
 
 from splinestudy.results.claim_rows import claim_table as claim_table
-from splinestudy.results.claim_rows import describe as describe
 from splinestudy.results.claim_rows import detection_claim as detection_claim
 from splinestudy.results.claim_rows import pruning_claim as pruning_claim
 from splinestudy.results.claim_rows import runs_html as runs_html
@@ -11,7 +10,6 @@ from splinestudy.results.comparisons import best_first as best_first
 from splinestudy.results.comparisons import paired_differences as paired_differences
 from splinestudy.results.comparisons import stack as stack
 from splinestudy.results.comparisons import summarise as summarise
-from splinestudy.results.comparisons import verdict as verdict
 from splinestudy.results.early_bird import detection_summary as detection_summary
 from splinestudy.results.early_bird import detection_table as detection_table
 from splinestudy.results.early_bird import detector_distances as detector_distances
@@ -48,7 +46,6 @@ from splinestudy.results.settling import settling_claim as settling_claim
 from splinestudy.results.settling import ticket_claim as ticket_claim
 from splinestudy.results.styled import styled as styled
 from splinestudy.results.training_cost import PHASES as PHASES
-from splinestudy.results.training_cost import dense_training_flops as dense_training_flops
 from splinestudy.results.training_cost import phase_flops as phase_flops
 from splinestudy.results.training_cost import phase_table as phase_table
 from splinestudy.results.ways import NARROW as NARROW

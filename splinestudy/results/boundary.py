@@ -9,7 +9,7 @@ from splinestudy.results.names import network_name
 from splinestudy.runs.records import Record
 
 TINY = 0.1
-"""Up to this share of units counts as the claim's "tiny fraction"; the abstract gives no number."""
+"""Up to this share of units counts as the claim's "tiny fraction"; the submission's abstract gives no number."""
 
 
 def boundary_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def touching_claim(table: pd.DataFrame, source: str) -> list[dict[str, str]]:
         rows.append(
             {
                 "claim": "C3",
-                "paper": "a tiny fraction of the nodes contributes to the decision boundary",
+                "paper": "a tiny fraction of nodes contributes to the decision boundary (the submission's abstract)",
                 "records": f"{source}, {len(group)} slices",
                 "ours": f"{name}: {found} % of {int(group['units'].iloc[0])} units touch it; {verdict}",
             }

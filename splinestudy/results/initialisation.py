@@ -27,7 +27,7 @@ IMAGE_ROLES = {
 }
 """On images: starts taken from a trained large network, and clever ones, as the tables of pruning runs name them."""
 
-_DRAWS = 2000
+_RESAMPLES = 2000
 
 
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
@@ -39,9 +39,9 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, floa
         )
     if len(values) == 1:
         return float(values[0]), float("nan"), float("nan")
-    draws = np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))
+    picks = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
+    low, high = np.quantile(values[picks].mean(axis=1), [tail, 1 - tail])
     return float(values.mean()), float(low), float(high)
 
 

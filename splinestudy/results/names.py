@@ -1,4 +1,4 @@
-"""Networks and data sets as people write them."""
+"""Networks, data sets and numbers as people write them."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -80,3 +80,12 @@ def signed(value: float, digits: int = 1) -> str:
     ('−0.3', '+2.00')
     """
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def three_figures(value: float) -> str:
+    """Three significant figures, without an exponent.
+
+    >>> three_figures(0.01234), three_figures(12345)
+    ('0.0123', '12,345')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -16,13 +16,11 @@ class VarianceComponents(NamedTuple):
     within: float
 
 
-def variance_components(
-    table: pd.DataFrame, dense: str = "dense", order: str = "order", value: str = "value"
-) -> VarianceComponents:
+def variance_components(table: pd.DataFrame) -> VarianceComponents:
     """Variance between dense networks and within them, by a one-way analysis of variance, for ONE method and ratio.
 
-    ``table`` has one row for each fine-tuning ``order`` of each ``dense`` network, not necessarily equally many. With a
-    networks of nᵢ runs, N in all, and mean squares B between and W within, the method of moments gives
+    ``table`` has a ``value`` for each fine-tuning ``order`` of each ``dense`` network, not necessarily equally many.
+    With a networks of nᵢ runs, N in all, and mean squares B between and W within, the method of moments gives
 
         within = W,    between = max(0, (B − W) / n₀),    n₀ = (N − Σ nᵢ² / N) / (a − 1)
 
@@ -31,25 +29,25 @@ def variance_components(
     level. Orders are taken to be nested: order 0 of two networks has nothing in common. Raises SettingError with a
     network's order given twice, fewer than two networks, or no network with two orders.
     """
-    repeated = table.duplicated([dense, order])
+    repeated = table.duplicated(["dense", "order"])
     if repeated.any():
         first = table[repeated].iloc[0]
         raise SettingError(
-            f"{dense} {first[dense]} has {order} {first[order]} twice: compare one method and ratio at a time"
+            f"dense {first['dense']} has order {first['order']} twice: compare one method and ratio at a time"
         )
-    table = table.dropna(subset=[value])
-    groups = table.groupby(dense)[value]
+    table = table.dropna(subset=["value"])
+    groups = table.groupby("dense")["value"]
     sizes = groups.count().to_numpy()
     networks, runs = len(sizes), sizes.sum()
     if networks < 2 or runs == networks:
         raise SettingError(
-            f"{runs} runs of {networks} {dense} networks do not tell their variances apart: two networks or more are "
-            f"needed, and two {order}s or more of one"
+            f"{runs} runs of {networks} dense networks do not tell their variances apart: two networks or more are "
+            "needed, and two orders or more of one"
         )
     means = groups.mean().to_numpy()
     # Variances by pandas rather than a difference of sums of squares, which would cancel.
     within = np.nansum(groups.var(ddof=1).to_numpy() * (sizes - 1)) / (runs - networks)
-    between_square = np.sum(sizes * (means - table[value].mean()) ** 2) / (networks - 1)
+    between_square = np.sum(sizes * (means - table["value"].mean()) ** 2) / (networks - 1)
     size = (runs - np.sum(sizes**2) / runs) / (networks - 1)
     return VarianceComponents(max(0.0, float((between_square - within) / size)), float(within))
 

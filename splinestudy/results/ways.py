@@ -140,8 +140,8 @@ def way_of(settings: Mapping[str, Any]) -> Way:
         row.name,
         settings.get("compensate", "none"),
         "end" if row.early_bird else draw,
-        anew=not trained and row.role != "recipe",
-        slimmed=trained and row.role != "recipe" and bool(train["norm_l1"]),
+        anew=not trained and row.role != "combination",
+        slimmed=trained and row.role != "combination" and bool(train["norm_l1"]),
         retrained=trained and draw == "end" and tuned is not None and tuned["lr"] == train["lr"],
         scope=settings["scope"],
         normalize=settings.get("normalize", "mean"),
@@ -153,7 +153,7 @@ _DRAWS = {0: "start", "spline": "detector", "mask": "detector"}
 
 
 def _method(settings: Mapping[str, Any]) -> str:
-    """The criterion, or the recipe that it makes with other settings."""
+    """The criterion, or the combination that it makes with other settings."""
     start, draw = settings.get("start", "trained"), settings.get("draw", "end")
     detected = draw in ("spline", "mask")
     if start == "fresh" and not detected:

@@ -1,6 +1,6 @@
 """The committed studies: which sweeps, at which settings, the records beside the source belong to. All in one list."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -149,9 +149,3 @@ def owners() -> dict[str, tuple[Study, Run]]:
         for run in study.runs():
             owned.setdefault(run_key(run), (study, run))
     return owned
-
-
-def record_keys(store: RecordStore) -> Iterator[tuple[str, str]]:
-    """Kind and key of every record of ``store``, from the names of its files alone."""
-    for path in sorted(store.root.glob("*/[!.]*.json")):
-        yield path.parent.name, path.stem

@@ -1,4 +1,4 @@
-"""What a borrowed GPU computes: the paper's own schedule, so ordered that every minute leaves whole comparisons."""
+"""What a GPU computes in some minutes: the paper's own schedule, in an order that leaves whole comparisons."""
 
 import dataclasses
 import tarfile

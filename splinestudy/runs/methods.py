@@ -13,10 +13,10 @@ from splinelib.criteria.weights import FPGM, BatchNormScale, FilterNorm, Random
 from splinelib.errors import SettingError
 from splinestudy.data import Calibration
 
-Role = Literal["score", "variant", "procedure", "recipe"]
+Role = Literal["score", "variant", "procedure", "combination"]
 """What a method is: a score of units, which the studies of methods compare; the spline criterion with one choice
-changed; a procedure that chooses units in a way of its own, and that runs name as they name a criterion; or a recipe,
-a criterion under other settings of the run, whose name no run has.
+changed; a procedure that chooses units in a way of its own, and that runs name as they name a criterion; or a
+combination of a criterion with other settings of the run, whose name no run has.
 """
 
 Family = Literal["boundaries", "weights", "gradients", "outputs", "controls"]
@@ -49,13 +49,13 @@ class Method:
         marker: its sign in figures, which no other of its family has.
         era: when it is from.
         role: what it is.
-        make: its criterion, from a seed and the calibration batch; None for procedures and recipes.
+        make: its criterion, from a seed and the calibration batch; None for procedures and combinations.
         compensated: compared with compensation as well.
         short: a shorter label (:attr:`brief`).
         curve: colour and dash of its curves, where it does not take those of its family. The methods that most
             figures compare are then told apart at first sight.
-        start: the weights that a recipe is named for.
-        early_bird: a recipe whose tickets are drawn by a detector.
+        start: the weights that a combination is named for.
+        early_bird: a combination whose tickets are drawn by a detector.
     """
 
     name: str
@@ -87,7 +87,7 @@ def _variant(name: str, criterion: Spline, label: str = "") -> Method:
 
 
 def _narrow(name: str, label: str, marker: str, start: Start = "fresh") -> Method:
-    return Method(name, label, "controls", marker, "paper", "recipe", start=start)
+    return Method(name, label, "controls", marker, "paper", "combination", start=start)
 
 
 # fmt: off
@@ -126,10 +126,11 @@ _ROWS = (
     _variant("spline same_side", Spline(orientation="same"), "spline, pairs that face one way"),
     Method("folding", "Model Folding", "weights", "H", "today", "procedure"),
     Method("sfp", "soft filter pruning", "weights", "h", "paper", "procedure"),
-    Method("slimming", "network slimming", "weights", "v", "paper", "recipe"),
-    Method("EB Train", "EB Train", "weights", "X", "paper", "recipe", early_bird=True),
-    Method("ticket initial", "lottery ticket, initial weights", "controls", "<", "paper", "recipe", start="initial"),
-    Method("ticket early", "lottery ticket, early weights", "controls", ">", "paper", "recipe", start="early"),
+    Method("slimming", "network slimming", "weights", "v", "paper", "combination"),
+    Method("EB Train", "EB Train", "weights", "X", "paper", "combination", early_bird=True),
+    Method("ticket initial", "lottery ticket, initial weights", "controls", "<", "paper", "combination",
+           start="initial"),
+    Method("ticket early", "lottery ticket, early weights", "controls", ">", "paper", "combination", start="early"),
     _narrow("narrow", "narrow network from scratch", "v"),
     _narrow("narrow lsuv", "narrow, LSUV", "^", "lsuv"),
     _narrow("narrow through_data", "narrow, boundaries through data", "P", "through_data"),

@@ -1,4 +1,4 @@
-"""Runs without any training: networks of dense runs pruned and measured as they are, whole or one layer at a time."""
+"""Which runs without training a sweep has: criteria, variants, compensation, calibration batches, single layers."""
 
 from splinelib.pruning.pipeline import Compensate
 from splinelib.pruning.selection import RatioOf

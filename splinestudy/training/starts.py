@@ -98,8 +98,8 @@ def boundaries_through_data(model: nn.Module, inputs: Tensor, seed: Seed) -> nn.
                     f"{name!r} has no bias to move: give it one, or a batch norm behind it"
                 )
             values = target(reads).transpose(0, 1).flatten(1)
-            drawn = torch.randint(values.shape[1], (len(values), 1), generator=generator).to(values.device)
-            target.bias -= values.gather(1, drawn)[:, 0]
+            picked = torch.randint(values.shape[1], (len(values), 1), generator=generator).to(values.device)
+            target.bias -= values.gather(1, picked)[:, 0]
     return moved
 
 
