@@ -6,12 +6,13 @@ import pytest
 
 from splinelib.errors import SettingError
 from splinestudy.results import rules, runs_html
+from splinestudy.results.claim_rows import claim_table
+from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.claims import claim_rows
 from splinestudy.runs.committed import Study, committed, committed_store, owners
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record
 
-CLAIMS = [f"C{number}" for number in range(1, 9)]
 COMMITTED = committed_store()
 
 
@@ -19,9 +20,22 @@ COMMITTED = committed_store()
 def test_committed_records_speak_to_every_claim(claim):
     rows = claim_rows(claim, COMMITTED)
     assert rows
-    assert all(list(row) == ["claim", "paper", "records", "ours", "rule"] for row in rows)
+    assert all(list(row) == ["claim", "records", "ours", "rule"] for row in rows)
     assert {row["claim"] for row in rows} == {claim}
     assert all("nan" not in row["ours"] and row["ours"] != "no committed records" for row in rows)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_table_of_claims_says_what_the_paper_says(claim):
+    header, _, line = claim_table(claim_rows(claim, COMMITTED)[:1]).splitlines()
+    assert [name.strip() for name in header.strip("|").split("|")] == [
+        "claim",
+        "paper",
+        "records",
+        "ours",
+        "rule",
+    ]
+    assert line.startswith(f"| {claim} | {CLAIMS[claim].text} |")
 
 
 def test_runs_are_told_in_a_line_for_each_group_that_has_any():

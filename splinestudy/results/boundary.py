@@ -55,7 +55,6 @@ def touching_claim(table: pd.DataFrame, source: str) -> list[dict[str, str]]:
         rows.append(
             {
                 "claim": "C3",
-                "paper": "a tiny fraction of nodes contributes to the decision boundary (the submission's abstract)",
                 "records": f"{source}, {len(group)} slices",
                 "ours": f"{name}: {found} % of {int(group['units'].iloc[0])} units touch it; {verdict}",
             }

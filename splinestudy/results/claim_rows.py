@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.comparisons import standing
 from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import arch_name, data_name, dense_settings, network_name, profile_of, signed
@@ -25,10 +26,12 @@ MANY = 100
 
 
 def claim_table(rows: Sequence[dict[str, str]]) -> str:
-    """Rows with equal keys as a Markdown table."""
-    header = list(rows[0])
-    lines = [[row[name] for name in header] for row in rows]
-    return "\n".join(markdown_table(dict.fromkeys(header, "---"), lines))
+    """Rows with equal keys as a Markdown table; those of claims have what the paper says in a column of its own."""
+    said = [
+        {"claim": row["claim"], "paper": CLAIMS[row["claim"]].text} | row if "claim" in row else row
+        for row in rows
+    ]
+    return "\n".join(markdown_table(dict.fromkeys(said[0], "---"), [list(row.values()) for row in said]))
 
 
 def detection_claim(records: Sequence[Record]) -> dict[str, str]:
@@ -50,7 +53,6 @@ def detection_claim(records: Sequence[Record]) -> dict[str, str]:
     ours += f"; distance to the last epoch's partition {', '.join(places)}"
     return {
         "claim": "C4",
-        "paper": "the partition converges early in training",
         "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, n = {len(records)}",
         "ours": ours,
     }
@@ -76,7 +78,6 @@ def pruning_claim(claim: str, records: Sequence[Record], differences: pd.DataFra
         parts.append(f"against {other.label}: {found}")
     return {
         "claim": claim,
-        "paper": "on par with or better than the state of the art",
         "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts) + " (mean difference in points)",
     }
@@ -142,7 +143,6 @@ def study_claim(
         )
     return {
         "claim": claim,
-        "paper": "on par with or better than the state of the art",
         "records": f"study of methods, {network_name(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts) or "no committed records",
     }

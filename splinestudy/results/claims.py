@@ -121,7 +121,6 @@ def _coin(store: RecordStore) -> Rows:
     return [
         {
             "claim": "C1",
-            "paper": "a large model pruned and a small one cleverly initialised are two sides of one coin",
             "records": f"{row['problem']}, profile {row['profile']}",
             "ours": f"*{row['C1']}*; "
             + "; ".join(

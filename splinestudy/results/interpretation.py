@@ -68,7 +68,6 @@ def touching_claim(records: Sequence[Record]) -> dict[str, str]:
     crossing, touching = inside["crossing"].mean(), inside["touching"].mean()
     return {
         "claim": "C3",
-        "paper": "a tiny fraction of nodes contributes to the decision boundary (the submission's abstract)",
         "records": describe_reading(records),
         "ours": (
             f"{_tiny(units)} for channels: {units:.1%} touch in the whole input space ({positions:.1%} of all single "
@@ -110,7 +109,6 @@ def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> d
         words.append(f"{_explained(part)} {label}: rank correlation {each}")
     return {
         "claim": "C8",
-        "paper": "the batch-norm scale goes with how far a channel separates classes",
         "records": describe_reading(records),
         "ours": "; ".join(words) + f"; in the last layer alone, as released: {_last_layer(correlations)}",
     }

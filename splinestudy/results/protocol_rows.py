@@ -182,7 +182,6 @@ def ticket_rows(store: RecordStore) -> Rows:
         worth = "; ".join(_worth(float(ratio), part, study, missed) for ratio, part in found.groupby("ratio"))
         words = {
             "claim": "C4",
-            "paper": "the partition converges early in training",
             "ours": f"{when}; {worth} (points)",
         }
         rows.append(_row(words, "tickets", tickets))
@@ -229,7 +228,6 @@ def saving_rows(store: RecordStore) -> Rows:
         words = "; ".join(_saving(float(ratio), part, asked) for ratio, part in found.groupby("ratio"))
         claim = {
             "claim": "C7",
-            "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy",
             "ours": f"{BIRD.label}: {words}",
         }
         rows.append(_row(claim, "against every way of the paper's time", records))
@@ -299,7 +297,6 @@ def _row(row: dict[str, str], what: str, records: list[Record]) -> dict[str, str
     )
     return {
         "claim": row["claim"],
-        "paper": row["paper"],
         "records": name,
         "ours": row["ours"],
         "rule": PROTOCOL.beside(records, row["claim"]),

@@ -180,7 +180,6 @@ def savings_claim(records: Sequence[Record], summary: pd.DataFrame) -> dict[str,
         parts.append(f"*{way.label}* saves {found}")
     return {
         "claim": "C7",
-        "paper": "total training FLOPs fall by up to 3.5 × at similar or better accuracy than state-of-the-art methods",
         "records": f"{network_name(records[0])}, profile {profile_of(records[0])}, {seeds_of(records)}",
         "ours": "; ".join(parts),
     }

@@ -180,7 +180,6 @@ def settling_claim(
         parts.append(f"{schedule}: {when}{falls}")
     return {
         "claim": "C4",
-        "paper": "the partition converges early in training",
         "records": f"{_named(records)}, {draws['seed'].nunique()} seeds a schedule",
         "ours": "; ".join(parts),
     }
@@ -230,7 +229,6 @@ def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, st
         parts.append(f"{way} at {ratio:g}: {shown}")
     return {
         "claim": "C4",
-        "paper": "early-bird tickets can be detected from the spline",
         "records": f"{_named(records)}, {early['n'].max()} seeds",
         "ours": "early tickets against the last one, retrained equally long (epochs, mean difference in points): "
         + "; ".join(parts),

@@ -23,7 +23,6 @@ def pruning_claim(rows: Rows, source: str) -> dict[str, str]:
             )
     return {
         "claim": "C2",
-        "paper": "pruning can be pinpointed on the partition",
         "records": f"{source}, {table['run'].nunique()} runs",
         "ours": "; ".join(parts),
     }
