@@ -62,6 +62,16 @@ def studied(scope: Scope, store: RecordStore) -> list[tuple[Study, list[Record]]
     ]
 
 
+def cells(scope: Scope, store: RecordStore) -> dict[str, pd.DataFrame]:
+    """Comparisons on the three networks that decide, for each network and ratio, which are the keys in words."""
+    return {
+        f"{network_name(records[0])}, ratio {ratio:g}": part
+        for study, records, found in judged(scope, store)
+        if study.profile in DECIDING
+        for ratio, part in found.groupby("ratio")
+    }
+
+
 def judged_on(profile: str, scope: Scope, store: RecordStore) -> tuple[Study, list[Record], pd.DataFrame]:
     """The network of a profile by itself among :func:`judged`; without records and judgements if it has none."""
     for study, records, found in judged(scope, store):
