@@ -147,8 +147,14 @@ def test_what_a_mark_of_costs_says_of_accuracies_is_counted(tmp_path):
     (mark,), (row,) = savings_marks(store), saving_rows(store)
     assert mark.word == "contradicted"
     assert f"of {asked.methods} other methods on 3 of 5 seeds: worse {asked.methods};" in mark.evidence
-    assert not re.search("alike|open", mark.evidence)
+    assert not re.search("alike|open|before training", mark.evidence)
     assert f"for {least:.2f} to {most:.2f} of the FLOPs of {asked.methods} ways" in row["ours"]
+
+
+def test_a_mark_of_costs_says_where_choosing_before_training_is_the_cheaper_way():
+    marks = [mark for mark in savings_marks(committed_store()) if mark.by_protocol]
+    assert marks
+    assert all("chooses before training" in mark.evidence for mark in marks if "SimpleCNN" in mark.case)
 
 
 def test_a_study_cut_short_has_whole_ratios():
