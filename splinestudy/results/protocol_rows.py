@@ -62,12 +62,16 @@ def studied(scope: Scope, store: RecordStore) -> list[tuple[Study, list[Record]]
     ]
 
 
-def cells(scope: Scope, store: RecordStore) -> dict[str, pd.DataFrame]:
-    """Comparisons on the three networks that decide, for each network and ratio, which are the keys in words."""
+def deciding(scope: Scope, store: RecordStore) -> Judged:
+    """Of :func:`judged` the three networks that decide, as far as they have records."""
+    return [case for case in judged(scope, store) if case[0].profile in DECIDING]
+
+
+def cells(networks: Judged) -> dict[str, pd.DataFrame]:
+    """The comparisons of each network and ratio by these two in words."""
     return {
         f"{network_name(records[0])}, ratio {ratio:g}": part
-        for study, records, found in judged(scope, store)
-        if study.profile in DECIDING
+        for _, records, found in networks
         for ratio, part in found.groupby("ratio")
     }
 
