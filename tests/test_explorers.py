@@ -10,7 +10,7 @@ from book._tools import explorers as pages
 from splinelib.early_bird.detectors import first_settled
 from splinestudy.results import explorers
 from splinestudy.results.protocol import PAPER_ERA, judge
-from splinestudy.results.protocol_rows import judged
+from splinestudy.results.protocol_networks import judged
 from splinestudy.results.pruning import pruning_table
 from splinestudy.runs.committed import committed_store
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from splinelib.pruning.selection import Scope
 from splinestudy import results
-from splinestudy.results import claims, protocol_rows, simultaneous
+from splinestudy.results import claims, protocol_networks, simultaneous
 from splinestudy.results.claim_rows import VERDICTS, compared
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
@@ -15,6 +15,7 @@ from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE, Planned, planned
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
+from splinestudy.runs.protocol import ALLOCATION
 from splinestudy.runs.records import Record
 from splinestudy.runs.store import RecordStore
 
@@ -24,13 +25,17 @@ _STANDINGS: dict[str, Word] = {word: word for word in ("supported", "undecided",
 def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     """The networks of the protocol, then the studies before it; all against the methods of the paper's time."""
     marks = []
-    for study, records, found in protocol_rows.judged(scope, store):
-        decides = study.profile in protocol_rows.DECIDING
+    for study, records, found in protocol_networks.judged(scope, store):
+        decides = study.profile in protocol_networks.DECIDING
         for ratio, part in found.groupby("ratio"):
-            mark = _against(claim, records, ratio, part, SPLINE, asked=planned(study))
+            compares = protocol_networks.behind(records, part)
+            mark = _against(claim, compares, ratio, part, SPLINE, asked=planned(study))
             marks.append(replace(mark, decides=decides, counted=True))
-        for ratio, part in protocol_rows.judge_common(records).groupby("ratio") if scope == "global" else ():
-            mark = _against(claim, records, ratio, part, SPLINE, asked=planned(study))
+        for ratio, part in (
+            protocol_networks.judge_common(records).groupby("ratio") if scope == "global" else ()
+        ):
+            compares = protocol_networks.behind(records, part, allocation=ALLOCATION)
+            mark = _against(claim, compares, ratio, part, SPLINE, asked=planned(study))
             marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
     for narrow in claims.narrow_studies(scope, store):
         table = results.pruning_table(narrow, scope)
@@ -71,27 +76,23 @@ def _against(
 def ticket_marks(store: RecordStore) -> Marks:
     """The ticket of the detector's draw against that of the end, by the protocol."""
     marks = []
-    for study, _, tickets, found in protocol_rows.judged_tickets(store):
+    for study, _, tickets, found in protocol_networks.judged_tickets(store):
         for ratio, part in found.groupby("ratio"):
-            end = part[part["against"] == study.settings().epochs]
-            word: Word = "undecided"
-            missed = protocol_rows.undrawn(tickets)
-            if len(end) and not missed:
-                word = _STANDINGS[standing(end["verdict"])]
+            word = _STANDINGS[protocol_networks.early_convergence(part, tickets, study)]
             rows = [
                 (f"after {row.against:.0f} epochs", row.difference, row.low, row.high)
                 for row in part.itertuples()
             ]
             last = part.loc[part["against"].idxmax()]
-            when = protocol_rows.moment(last["against"], study)
+            when = protocol_networks.moment(last["against"], study)
             evidence = (
                 f"the detector's ticket ends {signed(100 * last['difference'])} points from that of {when}"
             )
-            if missed:
-                evidence += f"; it never drew in {missed} runs, and the ticket is then that of the end itself"
+            if missed := protocol_networks.not_early(tickets, study):
+                evidence += f"; in {missed} runs it drew at the end or never, and its ticket is that of the end itself"
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
-            case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets)
+            case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets, "C4")
             table, keys = intervals(rows, 100), keys_of(tickets)
             marks.append(Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, True))
     return marks
@@ -100,10 +101,11 @@ def ticket_marks(store: RecordStore) -> Marks:
 def savings_marks(store: RecordStore) -> Marks:
     """The spline early bird against every way of the paper's time: by the protocol, then in the studies before it."""
     marks = []
-    for records, found, asked in protocol_rows.judged_savings(store):
+    for records, found, asked in protocol_networks.judged_savings(store):
         for ratio, part in found.groupby("ratio"):
             beside = f"; its training takes {1 / part['saving'].max():.2f} to {1 / part['saving'].min():.2f} of theirs"
-            mark = _against("C7", records, ratio, part, BIRD, beside, asked)
+            compares = protocol_networks.behind(records, part, BIRD)
+            mark = _against("C7", compares, ratio, part, BIRD, beside, asked)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             cheaper = part.loc[part["saving"] <= 1, "against"]
             why = "not the cheapest way, whatever the accuracies"

@@ -11,7 +11,7 @@ from splinestudy.results.claims import dense_studies, studies
 from splinestudy.results.comparisons import paired_differences, summarise
 from splinestudy.results.names import network_name
 from splinestudy.results.protocol import PAPER_ERA, TODAY, judge
-from splinestudy.results.protocol_rows import studied, watched
+from splinestudy.results.protocol_networks import studied, watched
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record

@@ -51,10 +51,12 @@ PROTOCOL = Rule("5ce7d28", "2026-11-28T18:13:43+00:00", in_protocol=True)
 SOFT = Rule("ecc92e7", "2026-11-29T00:44:16+00:00")
 DEARER = Rule("05a37ba", "2026-11-29T06:01:16+00:00")
 PLANNED = Rule("3ec72d0", "2026-11-29T18:21:19+00:00")
+UNEQUAL = Rule("8e6856d", "2026-11-29T20:47:00+00:00")
 CHANGED = (
     Change("soft filter pruning left set (a)", SOFT, ("C5", "C7")),
     Change("*contradicted* where a way costs no more", DEARER, ("C7",)),
     Change("*supported* takes every method planned", PLANNED, ("C5", "C6")),
+    Change("paired intervals for tickets too where they scatter unequally", UNEQUAL, ("C4",)),
 )
 """What the protocol's page says was changed in its rule, each with the commit that changed it."""
 

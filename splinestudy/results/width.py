@@ -10,7 +10,7 @@ from splinestudy.results.claims import narrow_studies
 from splinestudy.results.comparisons import standing
 from splinestudy.results.names import network_name
 from splinestudy.results.protocol import judge
-from splinestudy.results.protocol_rows import DECIDING, studied
+from splinestudy.results.protocol_networks import DECIDING, studied
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record
