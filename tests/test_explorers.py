@@ -10,7 +10,7 @@ from book._tools import explorers as pages
 from splinelib.early_bird.detectors import first_settled
 from splinestudy.results import explorers
 from splinestudy.results.protocol import PAPER_ERA, judge
-from splinestudy.results.protocol_networks import judged
+from splinestudy.results.protocol_networks import judge_sets, judged
 from splinestudy.results.pruning import pruning_table
 from splinestudy.runs.committed import committed_store
 
@@ -62,24 +62,41 @@ def test_intervals_are_those_of_the_verdicts(comparisons):
     shown = next(one for one in comparisons if one["rule"] == "protocol" and one["scope"] == "layerwise")
     for part in shown["ratios"]:
         wanted = found[found["ratio"] == part["ratio"]].set_index("against")
-        rows = part["intervals"][explorers.SETS[0]]
+        rows = part["intervals"][next(iter(explorers.SETS))]
         assert len(rows) == len(wanted)
         assert {row[0]: (row[1], row[4]) for row in rows} == {
             way.label: (round(100 * row["difference"], 2), row["verdict"]) for way, row in wanted.iterrows()
         }
 
 
-def test_a_set_holds_spline_and_its_own_methods(comparisons):
+def test_a_set_holds_its_own_methods_and_what_they_are_compared_with(comparisons):
     _, records, _ = judged("layerwise", committed_store())[0]
     table = pruning_table(records, "layerwise")
     assert len(judge(table)) == len(judge(table, against=PAPER_ERA))
     for one in comparisons:
         for part in one["ratios"]:
             labels = {method["label"]: method["sets"] for method in part["methods"]}
-            assert labels["spline"] == list(explorers.SETS)
-            for name in explorers.SETS:
+            for name, control in explorers.SETS.items():
+                members = {label for label, sets in labels.items() if name in sets}
                 compared = {row[0] for row in part["intervals"][name]}
-                assert compared <= {label for label, sets in labels.items() if name in sets} - {"spline"}
+                if control.label in members:
+                    assert compared == members - {control.label}
+                else:
+                    assert not compared
+
+
+def test_every_set_of_the_protocol_is_compared(comparisons):
+    study, records, _ = judged("layerwise", committed_store())[0]
+    _, *wanted = judge_sets(study, records, committed_store())
+    shown = next(one for one in comparisons if one["rule"] == "protocol" and one["scope"] == "layerwise")
+    for name, found in zip(list(explorers.SETS)[1:3], wanted, strict=True):
+        rows = {
+            (part["ratio"], *row) for part in shown["ratios"] for row in map(tuple, part["intervals"][name])
+        }
+        assert len(rows) == len(found) > 0
+        assert {(ratio, label, word) for ratio, label, *_, word in rows} == {
+            (row.ratio, row.against.label, row.verdict) for row in found.itertuples()
+        }
 
 
 def test_pages_are_one_piece_that_loads_nothing(trainings, comparisons):

@@ -1,4 +1,5 @@
 // One comparison at a time: intervals of "spline − method", and accuracy against the operations of all training.
+// `sets` has for each set of methods the label of what it is compared with.
 const COLOURS = { boundaries: "#0072b2", weights: "#d55e00", gradients: "#009e73", outputs: "#cc79a7", controls: "#767676" };
 const WIDTH = 460;
 const LABELS = 190;
@@ -15,22 +16,22 @@ export function comparison(root, { sets, margins, comparisons }) {
   const part = () => chosen().ratios[ratio.value];
 
   function draw() {
-    const name = sets[set.value];
+    const name = Object.keys(sets)[set.value];
     const rows = part().intervals[name];
     const methods = part().methods.filter((method) => method.sets.includes(name));
     const margin = margins[chosen().rule];
-    said.textContent = sentence(rows, margin);
-    drawIntervals(intervals, rows, margin);
-    drawCosts(costs, methods);
+    said.textContent = sentence(rows, margin, sets[name]);
+    drawIntervals(intervals, rows, margin, sets[name]);
+    drawCosts(costs, methods, sets[name]);
     fillTable(body, methods, rows);
   }
 
-  function sentence(rows, margin) {
+  function sentence(rows, margin, control) {
     if (!rows.length) return "No method of this set was run here: choose another set or network.";
     const words = [...new Set(rows.map((row) => row[4]))];
     const counted = words.map((word) => `${word} ${rows.filter((row) => row[4] === word).length}`).join(", ");
     const method = chosen().rule === "protocol" ? "simultaneous 95 % intervals" : "95 % intervals of each pair by itself";
-    return `Spline against ${rows.length} method${rows.length > 1 ? "s" : ""}: ${counted} (${method}, margin ${margin} point${margin === 1 ? "" : "s"}).`;
+    return `${control[0].toUpperCase()}${control.slice(1)} against ${rows.length} method${rows.length > 1 ? "s" : ""}: ${counted} (${method}, margin ${margin} point${margin === 1 ? "" : "s"}).`;
   }
 
   network.addEventListener("change", () => {
@@ -44,7 +45,7 @@ export function comparison(root, { sets, margins, comparisons }) {
   root.addEventListener("pointerover", (event) => mark(root, event.target.closest("[data-method]")?.dataset.method));
   root.addEventListener("focusin", (event) => mark(root, event.target.closest("[data-method]")?.dataset.method));
   fill(network, comparisons.map((one) => `${one.network}, ${one.scope}`));
-  fill(set, sets);
+  fill(set, Object.keys(sets));
   fill(ratio, chosen().ratios.map((one) => one.ratio));
   draw();
 }
@@ -76,7 +77,7 @@ export function ticks(low, high) {
   return found;
 }
 
-function drawIntervals(svg, rows, margin) {
+function drawIntervals(svg, rows, margin, control) {
   const height = 22 * rows.length + 46;
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
   svg.replaceChildren();
@@ -90,7 +91,7 @@ function drawIntervals(svg, rows, margin) {
   for (const value of ticks(low, high)) {
     svg.append(element("text", { x: x(value), y: bottom + 16, "text-anchor": "middle" }, String(value)));
   }
-  svg.append(element("text", { x: (LABELS + WIDTH) / 2, y: height - 6, "text-anchor": "middle" }, "spline − method (points of accuracy)"));
+  svg.append(element("text", { x: (LABELS + WIDTH) / 2, y: height - 6, "text-anchor": "middle" }, `${control} − method (points)`));
   rows.forEach(([label, difference, from, to], number) => {
     const y = 18 + 22 * number;
     const group = element("g", { "data-method": label });
@@ -101,7 +102,7 @@ function drawIntervals(svg, rows, margin) {
   });
 }
 
-function drawCosts(svg, methods) {
+function drawCosts(svg, methods, control) {
   svg.setAttribute("viewBox", `0 0 ${WIDTH} 330`);
   svg.replaceChildren();
   const costs = methods.map((method) => method.training);
@@ -127,7 +128,7 @@ function drawCosts(svg, methods) {
       const ends = { x1: x(training), x2: x(training), y1: y(accuracy - spread), y2: y(accuracy + spread) };
       group.append(element("line", { class: "spread", ...ends }));
     }
-    const size = label === "spline" ? 8 : 5;
+    const size = label === control ? 8 : 5;
     group.append(element("circle", { cx: x(training), cy: y(accuracy), r: size, style: `fill: ${COLOURS[family]}` }));
     group.append(element("text", { class: "tip", x: x(training), y: y(accuracy) - 12, "text-anchor": anchor(x(training)) }, label));
     svg.append(group);

@@ -42,7 +42,8 @@ def pages(trainings: list[dict[str, Any]], comparisons: list[dict[str, Any]]) ->
     """Both explorers' HTML, with style, data and script."""
     style = (SOURCE / "style.html").read_text()
     early = one_piece(SOURCE / "early_bird.html", ("rule.mjs", "early_bird.mjs"), trainings)
-    data = {"sets": explorers.SETS, "margins": MARGINS, "comparisons": comparisons}
+    sets = {name: control.label for name, control in explorers.SETS.items()}
+    data = {"sets": sets, "margins": MARGINS, "comparisons": comparisons}
     return style + early, style + one_piece(SOURCE / "comparison.html", ("comparison.mjs",), data)
 
 

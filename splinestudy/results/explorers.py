@@ -10,15 +10,15 @@ from splinelib.pruning.selection import Scope
 from splinestudy.results.claims import dense_studies, studies
 from splinestudy.results.comparisons import paired_differences, summarise
 from splinestudy.results.names import network_name
-from splinestudy.results.protocol import PAPER_ERA, TODAY, judge
-from splinestudy.results.protocol_networks import studied, watched
+from splinestudy.results.protocol import PAPER_ERA, SOLVED, TODAY, judge
+from splinestudy.results.protocol_networks import judge_sets, studied, watched
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.records import Record
 from splinestudy.runs.store import RecordStore
 
-SETS = ("of the paper's time", "with least squares", "today's", "all")
-"""What a network's methods are compared with."""
+SETS = {"of the paper's time": SPLINE, "with least squares": SOLVED, "today's": SPLINE, "all": SPLINE}
+"""The sets of methods, and what each is compared with: the protocol's three, and all."""
 
 
 def trainings(store: RecordStore) -> list[dict[str, Any]]:
@@ -72,8 +72,9 @@ def _tables(store: RecordStore) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
         ("global", "core_flops", "globally, at equal FLOPs"),
     )
     for scope, sweep, said in scopes:
-        for _, records in studied(scope, store):
-            yield _named(records, " (protocol)"), said, "protocol", pruning_table(records, scope)
+        for study, records in studied(scope, store):
+            every = judge_sets(study, records, store)[0] if scope == "layerwise" else records
+            yield _named(records, " (protocol)"), said, "protocol", pruning_table(every, scope)
         for records in studies(sweep, store):
             yield _named(records), said, "paired", pruning_table(records, scope)
 
@@ -88,7 +89,7 @@ def _ratios(table: pd.DataFrame, rule: str) -> list[dict[str, Any]]:
             "ratio": ratio,
             "methods": list(map(_method, summarise(part, ["way"], ["accuracy", "training"]).itertuples())),
             "intervals": {
-                name: _intervals(part[[name in _sets_of(way) for way in part["way"]]], rule) for name in SETS
+                name: _intervals(_members(part, name), rule, control) for name, control in SETS.items()
             },
         }
         for ratio, part in table.groupby("ratio")
@@ -109,21 +110,26 @@ def _method(row: Any) -> dict[str, Any]:
 
 
 def _sets_of(way: Way) -> list[str]:
-    """The sets that a way belongs to, the protocol's and the last; spline, which is compared, belongs to each."""
-    belongs = (way in PAPER_ERA, way.compensate == "least_squares", way in TODAY, True)
-    return [name for name, member in zip(SETS, belongs, strict=True) if member or way == SPLINE]
+    """The sets that a way belongs to; what a set is compared with is in it."""
+    today = way in TODAY
+    belongs = (way in PAPER_ERA, way.compensate == "least_squares" and not today, today, True)
+    return [name for name, member in zip(SETS, belongs, strict=True) if member or way == SETS[name]]
 
 
 def _members(part: pd.DataFrame, name: str) -> pd.DataFrame:
     return part[[name in _sets_of(way) for way in part["way"]]]
 
 
-def _intervals(part: pd.DataFrame, rule: str) -> list[list[Any]]:
-    """Label, difference, low, high and word of each method, spline minus the other, the largest difference first."""
-    others: list[Way] = [way for way in part["way"].unique() if way != SPLINE]
-    if not others:
+def _intervals(part: pd.DataFrame, rule: str, control: Way) -> list[list[Any]]:
+    """Label, difference, low, high and word of each method, the control minus it, the largest difference first."""
+    ways = set(part["way"])
+    if control not in ways or len(ways) < 2:
         return []
-    found = judge(part, against=others) if rule == "protocol" else paired_differences(part)
+    found = (
+        judge(part, control, ways - {control})
+        if rule == "protocol"
+        else paired_differences(part, way=control)
+    )
     ordered = found.sort_values("difference", ascending=False)
     return [
         [row.against.label, *(_points(value) for value in (row.difference, row.low, row.high)), row.verdict]
