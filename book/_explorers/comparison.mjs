@@ -105,6 +105,7 @@ function drawIntervals(svg, rows, margin, control) {
 function drawCosts(svg, methods, control) {
   svg.setAttribute("viewBox", `0 0 ${WIDTH} 330`);
   svg.replaceChildren();
+  if (!methods.length) return;
   const costs = methods.map((method) => method.training);
   const bottoms = methods.map((method) => method.accuracy - (method.spread ?? 0));
   const tops = methods.map((method) => method.accuracy + (method.spread ?? 0));
