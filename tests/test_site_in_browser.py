@@ -232,7 +232,9 @@ def test_every_comparison_can_be_seen(visit):
             compared = page.locator("#comparison svg circle").count() - rows
             assert compared == max(rows - 1, 0)
             assert re.match(
-                rf"Spline(, least squares)? against {compared} method" if compared else "No method of this set",
+                rf"Spline(, least squares)? against {compared} method"
+                if compared
+                else "No method of this set",
                 said,
             )
             seen.add(said)

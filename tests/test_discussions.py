@@ -1,0 +1,176 @@
+"""What discussions say in the words of a rule, held against the committed records: a new record may end a sentence."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from splinestudy import results
+from splinestudy.results import claims
+from splinestudy.results.protocol import TODAY
+from splinestudy.results.protocol_networks import (
+    judge_common,
+    judge_normalisations,
+    judge_sets,
+    judged_on,
+    judged_savings,
+)
+from splinestudy.results.ways import NARROW, SPLINE, Way
+from splinestudy.results.width import judgements_by_width, networks_by_width, shared_tables
+from splinestudy.runs.committed import committed_store
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+STORE = committed_store()
+NO_LOSS = {"better", "at least on par"}
+NORMS = {Way("l1"), Way("fpgm")}
+SAID = []
+
+
+def says(chapter, words):
+    """What is decorated tells whether the committed records say the same."""
+
+    def kept(holds):
+        SAID.append((chapter, words, holds))
+        return holds
+
+    return kept
+
+
+def layerwise(profile, ratio):
+    found = judged_on(profile, "layerwise", STORE)[2]
+    return found[found["ratio"] == ratio]
+
+
+def everywhere(ratio):
+    found = judged_on("grey", "global", STORE)[2]
+    return found[found["ratio"] == ratio]
+
+
+def beside():
+    study, records, _ = judged_on("grey", "layerwise", STORE)
+    _, solved, today = judge_sets(study, records, STORE)
+    return solved, today
+
+
+def verdicts(part, *ways):
+    """Those against these ways, at every ratio that has them."""
+    found = part[part["against"].isin(ways)]
+    assert set(found["against"]) == set(ways)
+    return set(found["verdict"])
+
+
+@says("04", "at least on par with every method of the paper's time where three tenths or half")
+def criterion_holds_at_mild_ratios():
+    return all(set(layerwise("grey", ratio)["verdict"]) <= NO_LOSS for ratio in (0.3, 0.5))
+
+
+@says("04", "Where seven tenths go every comparison is open, and most lean against")
+def all_open_at_seven_tenths():
+    part = layerwise("grey", 0.7)
+    return set(part["verdict"]) == {"open"} and (part["difference"] < 0).mean() > 0.5
+
+
+@says("04", "*VGG-16 ×1/2* says the same at half of the units")
+def half_width_says_the_same():
+    return set(layerwise("half", 0.5)["verdict"]) <= NO_LOSS
+
+
+@says("04", "nothing is *worse* or *better* on this network")
+def solved_tells_nothing_apart():
+    solved = beside()[0]
+    at_half = solved[solved["ratio"] == 0.5]
+    chance = verdicts(at_half, Way("random", compensate="least_squares"))
+    undecided = "open" in set(at_half["verdict"])
+    return not set(solved["verdict"]) & {"better", "worse"} and chance <= NO_LOSS and undecided
+
+
+@says("04", "*better* than greedy reconstruction with least squares, and at least on par with Model Folding")
+def today_does_not_help():
+    today = beside()[1]
+    greedy, folding = (verdicts(today, way) for way in TODAY)
+    return greedy == {"better"} and folding == {"at least on par"}
+
+
+@says("04", "*worse* than the narrow network from scratch")
+def narrow_beats_pruned():
+    table = results.whole_table(claims.same_shape(STORE))
+    table = table[table["way"].isin((SPLINE, *claims.WITHOUT_CRITERION))]
+    return verdicts(results.paired_differences(table), NARROW, Way("ticket early")) == {"worse"}
+
+
+@says("02", "better than everything that came out of the large one, at every ratio")
+def narrow_for_longer_beats_all():
+    table = results.starts_table(claims.start_records(STORE))
+    longer = Way("narrow long")
+    large = [way for way in table["way"].unique() if not way.method.startswith("narrow")]
+    means = table.groupby(["ratio", "way"])["accuracy"].mean().unstack()
+    return (means[longer] > means[large].max(axis=1)).all()
+
+
+@says("02", "Rewound to early weights it is better on average at every ratio")
+def early_tickets_beat_narrow_on_average():
+    found = results.paired_differences(results.starts_table(claims.start_records(STORE)), way=NARROW)
+    return (found.loc[found["against"] == Way("ticket early"), "difference"] < 0).all()
+
+
+@says("05", "at least on par with every method, and all of them lie within a point or two")
+def globally_on_par_at_half():
+    part = everywhere(0.51)
+    return set(part["verdict"]) <= NO_LOSS and part["difference"].abs().max() < 0.02
+
+
+@says("05", "behind every one of them on average, and no comparison is decided")
+def globally_behind_all_at_a_quarter():
+    part = everywhere(0.75)
+    return set(part["verdict"]) == {"open"} and (part["difference"] < 0).all()
+
+
+@says("05", "ends above dividing it by the layer's mean, though by the rule that stays *open*")
+def per_operation_ends_above():
+    found = judge_normalisations(judged_on("grey", "global", STORE)[1])
+    row = found[found["against"] == Way("spline", normalize="flops")]
+    return set(row["verdict"]) == {"open"} and (row["difference"] < 0).all()
+
+
+@says("05", "what is left stays *open*")
+def common_widths_stay_open():
+    return set(judge_common(judged_on("grey", "global", STORE)[1])["verdict"]) == {"open"}
+
+
+def at_width(scope, ratio):
+    return judgements_by_width(shared_tables(networks_by_width(scope, STORE), scope, ratio))
+
+
+@says("11", "the criterion is *worse* than both norms and network slimming")
+def residual_is_worse():
+    part = at_width("layerwise", 0.5)["PreResNet-20 ×1/2, CIFAR-10"]
+    return verdicts(part, *NORMS, Way("slimming")) == {"worse"} and verdicts(part, Way("random")) == {"open"}
+
+
+@says("11", "on VGG-16 it is *worse* than every norm at both widths")
+def globally_worse_than_norms():
+    found = at_width("global", 0.75)
+    parts = [found[f"VGG-16 ×1/{width}, CIFAR-10"] for width in (8, 4)]
+    return all(verdicts(part, *NORMS) == {"worse"} for part in parts)
+
+
+@says("09", "cheaper than that of every method that prunes at the end, and dearer than choosing")
+def cheaper_than_pruning_at_the_end():
+    found = next(
+        part for records, part, _ in judged_savings(STORE) if "SimpleCNN" in results.network_name(records[0])
+    )
+    at_start = [way.draw == "start" for way in found["against"]]
+    at_end = [way.draw == "end" and not way.is_early_bird for way in found["against"]]
+    alike = set(found["verdict"]) <= {*NO_LOSS, "open"}
+    return (found[at_end]["saving"] > 1).all() and (found[at_start]["saving"] < 1).all() and alike
+
+
+@pytest.mark.parametrize(("chapter", "words", "holds"), SAID, ids=[case[2].__name__ for case in SAID])
+def test_what_a_discussion_says_is_what_the_records_say(chapter, words, holds):
+    (path,) = NOTEBOOKS.glob(f"{chapter}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert words in text, f"{path.name} no longer says this: change the test with it"
+    assert holds(), (
+        f"{path.name} says {words!r}, which the committed records no longer do: write what they say"
+    )
