@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
@@ -123,6 +124,20 @@ def test_chapter_opens_with_the_intervals_of_its_first_case():
     assert [axes.get_title() for axes in figure.axes] == [f"{mark.at}: {mark.word}" for mark in case]
     with pytest.raises(SettingError, match="claim is 'C9'"):
         claim_marks.claim_marks("C9", STORE)
+
+
+def test_one_wide_interval_does_not_press_the_others_into_dots():
+    """It is cut off with arrows at both ends, and its numbers stay; intervals of like reach are all shown whole."""
+    mark = next(mark for mark in MARKS if mark.claim == "C5")
+    for wide, cut in ((100.0, True), (2.0, False)):
+        rows = [("wide", 0.0, -wide, wide), *((str(number), 0.5, -0.5, 1.5) for number in range(5))]
+        figure, table = first_case([replace(mark, intervals=intervals(rows))])
+        (axes,) = figure.axes
+        arrows = [line for line in axes.lines if line.get_marker() in ("<", ">")]
+        assert len(arrows) == 2 * cut == 2 * ("arrows" in axes.get_xlabel())
+        assert (axes.get_xlim()[1] < wide) == cut
+        assert table["high"].max() == wide
+        plt.close(figure)
 
 
 @pytest.mark.parametrize("claim", ["C5", "C6"])

@@ -105,13 +105,19 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 
 
 def columns(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` axes beside each other that share their rows, so only the first names them.
+    """A figure with ``count`` axes of that height that share their rows, so only the first of a line names them.
 
-    Without a column there is one empty pair of axes.
+    They stand beside each other, three in a line at most: of more, a page shows no readable letter. Without a column
+    there is one empty pair of axes.
     """
-    size = (3.2 + 2.6 * max(count, 1), height)
-    figure, grid = plt.subplots(1, max(count, 1), figsize=size, sharey=True, squeeze=False)
-    return figure, list(grid[0])
+    count = max(count, 1)
+    across = min(count, 3)
+    down = -(-count // across)
+    size = (3.2 + 2.6 * across, height * down)
+    figure, grid = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
+    for unused in grid.flat[count:]:
+        unused.remove()
+    return figure, list(grid.flat[:count])
 
 
 def legend_below(figure: Figure, columns: int) -> None:
