@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.set_defaults(command=_sweep)
 
     slurm = commands.add_parser("slurm", help="write the script of a SLURM array whose workers share a sweep")
-    slurm.add_argument("profile", choices=PROFILES)
-    slurm.add_argument("sweep", choices=SWEEPS)
+    slurm.add_argument("name", choices=SWEEPS, metavar="NAME", help="a sweep, as of the command sweep")
+    slurm.add_argument("--profile", choices=PROFILES, default="quick")
     slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
     slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
     slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
@@ -238,7 +238,7 @@ def _slurm(options: argparse.Namespace) -> int:
     check("--workers", options.workers, Count)
     check("--hours", options.hours, Annotated[float, Within("[0.05, 10000]")])
     check("--gpus", options.gpus, Annotated[int, Within("[0, 64]")])
-    names = ("profile", "sweep", "store", "workers", "hours", "gpus")
+    names = ("name", "profile", "store", "workers", "hours", "gpus")
     print(slurm_script(**{name: getattr(options, name) for name in names}), end="")
     return 0
 

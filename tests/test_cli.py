@@ -186,7 +186,8 @@ def test_data_says_what_is_there(caplog, tiny):
 
 def test_two_workers_of_a_slurm_array_compute_a_run_once(tmp_path, capsys):
     """The script as SLURM runs it, by two shells that know their task from nothing."""
-    assert main(["slurm", "smoke", "toy", "--store", str(tmp_path / "store of all"), "--workers", "2"]) == 0
+    options = ["--profile", "smoke", "--store", str(tmp_path / "store of all"), "--workers", "2"]
+    assert main(["slurm", "toy", *options]) == 0
     script = capsys.readouterr().out
     assert "#SBATCH --array=1-2" in script
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

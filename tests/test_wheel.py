@@ -83,7 +83,7 @@ def test_every_command_works_or_asks_for_a_checkout(site, tmp_path):
     work = [
         "data digits",
         f"sweep toy --profile smoke --store {tmp_path} --budget 0s",
-        "slurm smoke toy --store x",
+        "slurm toy --profile smoke --store x",
         "sweep --help",
     ]
     beyond = ["studies", f"check {key} --store {tmp_path}"]

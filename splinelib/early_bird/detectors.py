@@ -35,6 +35,9 @@ from splinelib.errors import RecordError, SettingError, TrainingError, Unsupport
 Threshold = Annotated[float, Within("(0, 1]")]
 """A distance, which lies in [0, 1]."""
 
+RELEASED_THRESHOLD = 0.16
+"""Below this distance to the updates before the authors' released detector draws."""
+
 
 class _Detector(ABC):
     """Keeps the code of every update."""
@@ -145,7 +148,11 @@ class SplineEarlyBird(_Detector):
 
     @checked
     def __init__(
-        self, canvas: Tensor, threshold: Threshold = 0.16, window: Count = 3, bits: Count = 2**17
+        self,
+        canvas: Tensor,
+        threshold: Threshold = RELEASED_THRESHOLD,
+        window: Count = 3,
+        bits: Count = 2**17,
     ) -> None:
         check_finite("canvas", canvas)
         super().__init__(threshold, window)
@@ -171,7 +178,9 @@ def _fingerprint(canvas: Tensor) -> str:
 
 
 @checked
-def first_settled(distances: np.ndarray, threshold: Threshold = 0.16, window: Count = 3) -> int | None:
+def first_settled(
+    distances: np.ndarray, threshold: Threshold = RELEASED_THRESHOLD, window: Count = 3
+) -> int | None:
     """The epoch at which :class:`SplineEarlyBird` would have drawn, from the distances [updates, updates] of a run.
 
     So one training serves for every threshold and window. None if the rule never holds.

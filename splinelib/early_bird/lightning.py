@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from splinelib.checks import Count, checked
-from splinelib.early_bird.detectors import SplineEarlyBird, Threshold
+from splinelib.early_bird.detectors import RELEASED_THRESHOLD, SplineEarlyBird, Threshold
 from splinelib.errors import RecordError, SettingError
 
 try:
@@ -56,7 +56,7 @@ class SplineEarlyBirdCallback(Callback):
     def __init__(
         self,
         canvas: Tensor,
-        threshold: Threshold = 0.16,
+        threshold: Threshold = RELEASED_THRESHOLD,
         window: Count = 3,
         every_n_steps: Count | None = None,
         stop: bool = False,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from splinelib.early_bird.detectors import RELEASED_THRESHOLD
 from splinestudy.plots.style import style_of, whole_ticks
 from splinestudy.results.ways import SPLINE, Way
 
@@ -24,7 +25,10 @@ _CANVASES = (("#D55E00", "v"), ("#0072B2", "s"), ("#009E73", "o"))
 
 
 def schedule_curves(axes: Axes, table: pd.DataFrame, value: str, label: str, log: bool = False) -> Axes:
-    """``value`` over epochs, mean ± std over seeds, one line for each schedule of ``tables.schedule_table``."""
+    """``value`` over epochs, mean ± std over seeds, one line for each schedule of ``tables.schedule_table``.
+
+    With distances, the threshold of the released rule, dashed.
+    """
     for schedule, part in table.groupby("schedule", sort=False):
         colour, dash = _SCHEDULES[str(schedule)]
         groups = part.groupby("epoch")[value]
@@ -32,6 +36,8 @@ def schedule_curves(axes: Axes, table: pd.DataFrame, value: str, label: str, log
         axes.plot(mean.index, mean, color=colour, linestyle=dash, label=schedule)
         if not log:
             axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    if value == "distance":
+        axes.axhline(RELEASED_THRESHOLD, color="black", linewidth=1, linestyle=(0, (6, 3)))
     if log:
         axes.set_yscale("log")
     axes.set(xlabel="epoch", ylabel=label)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from splinelib.early_bird.detectors import first_settled
+from splinelib.early_bird.detectors import RELEASED_THRESHOLD, first_settled
 from splinelib.early_bird.distances import distance_per_rate
 from splinelib.errors import SettingError
 from splinestudy.data.catalogue import ENTRIES
@@ -162,7 +162,10 @@ def early_tickets(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def settling_claim(
-    records: Sequence[Record], draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float = 0.16
+    records: Sequence[Record],
+    draws: pd.DataFrame,
+    epochs: pd.DataFrame,
+    threshold: float = RELEASED_THRESHOLD,
 ) -> dict[str, str]:
     """Claim C4 beside the controls: does the partition settle by itself, or do the steps become small?
 
@@ -205,7 +208,7 @@ def _by_itself(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float) -> s
     )
 
 
-def settles_alone(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float = 0.16) -> bool:
+def settles_alone(draws: pd.DataFrame, epochs: pd.DataFrame, threshold: float = RELEASED_THRESHOLD) -> bool:
     """The rule of :func:`settling_claim`, from the draws at a constant rate."""
     first_half, then = _early_draws(draws, epochs)
     return bool(first_half.mean() > 0.5 and then["to_final"] < threshold)

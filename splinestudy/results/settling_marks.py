@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from splinelib.early_bird.detectors import RELEASED_THRESHOLD
 from splinestudy import results
 from splinestudy.results import claims
 from splinestudy.results.comparison_marks import ticket_marks
@@ -16,9 +17,6 @@ from splinestudy.results.settling import settles_alone
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.records import Record
 from splinestudy.runs.store import RecordStore
-
-_SETTLED = 0.16
-"""Below this distance a partition counts as that of the end: the released rule's own threshold."""
 
 
 def settling_marks(store: RecordStore) -> Marks:
@@ -40,7 +38,7 @@ def _drawn(records: Sequence[Record]) -> Mark:
     early = all(draw is not None and draw + 1 <= end / 2 for draw, end in zip(draws, ends, strict=True))
     distances = [np.array(record.results["spline"]["distances"])[-1] for record in records]
     then = [row[draw] for row, draw in zip(distances, draws, strict=True) if draw is not None]
-    near = bool(then) and float(np.mean(then)) < _SETTLED
+    near = bool(then) and float(np.mean(then)) < RELEASED_THRESHOLD
     word: Word = "supported" if early and near else "in part" if early or near else "contradicted"
     shares = [(draw + 1) / end for draw, end in zip(draws, ends, strict=True) if draw is not None]
     evidence = f"drawn in {len(shares)} of {len(draws)} runs"
@@ -77,7 +75,7 @@ def _by_itself(records: Sequence[Record], study: Study) -> Mark:
         evidence,
         table,
         "code distance",
-        (0, _SETTLED),
+        (0, RELEASED_THRESHOLD),
         keys_of(records),
         SETTLING.beside(records),
     )

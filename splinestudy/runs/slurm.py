@@ -3,21 +3,21 @@
 import shlex
 
 
-def slurm_script(profile: str, sweep: str, store: str, workers: int, hours: float, gpus: int) -> str:
+def slurm_script(name: str, profile: str, store: str, workers: int, hours: float, gpus: int) -> str:
     """A batch script: every worker takes runs that no other has, and leaves when there are none, or before its time.
 
     Submit it again, and workers go on where the last ones ended. Any other scheduler can start the same command on as
     many machines as there are.
 
     Args:
-        profile: name of the profile.
-        sweep: name of the sweep.
+        name: of the sweep.
+        profile: its name.
         store: folder that all workers see, or an address of fsspec.
         workers: tasks of the array.
         hours: that SLURM gives each of them.
         gpus: of each worker.
 
-    >>> print(slurm_script("paper", "gpu", "store", workers=4, hours=12, gpus=1).splitlines()[-1])
+    >>> print(slurm_script("gpu", "paper", "store", workers=4, hours=12, gpus=1).splitlines()[-1])
     python -m splinestudy sweep gpu --profile paper --store store --no-wait --budget 42300s
     """
     seconds = round(3600 * hours)
@@ -26,14 +26,14 @@ def slurm_script(profile: str, sweep: str, store: str, workers: int, hours: floa
     budget = seconds - min(900, seconds // 4)
     lines = [
         "#!/bin/bash",
-        f"#SBATCH --job-name={sweep}-{profile}",
+        f"#SBATCH --job-name={name}-{profile}",
         f"#SBATCH --array=1-{workers}",
         f"#SBATCH --time={clock}",
         "#SBATCH --cpus-per-task=4",
         *([f"#SBATCH --gpus-per-task={gpus}"] if gpus else []),
         "#SBATCH --requeue",
         "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
-        f"python -m splinestudy sweep {sweep} --profile {profile} --store {shlex.quote(store)} --no-wait "
+        f"python -m splinestudy sweep {name} --profile {profile} --store {shlex.quote(store)} --no-wait "
         f"--budget {budget}s",
     ]
     return "\n".join(lines) + "\n"
