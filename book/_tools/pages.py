@@ -6,6 +6,7 @@ import sys
 
 from splinestudy.results.grid_page import grid_report
 from splinestudy.results.pilot import pilot_report
+from splinestudy.results.progress import progress_report
 from splinestudy.runs.committed import committed_store
 
 from .explorers import write_explorers
@@ -27,7 +28,7 @@ def write_pages(layout: Layout) -> None:
 
 
 def list_studies(layout: Layout) -> None:
-    """Write what pages include of the committed records: the commands behind them, what the pilot found, the grid."""
+    """Write what pages include of the committed records: their commands, the pilot, how far the study is, the grid."""
     command = [sys.executable, "-m", "splinestudy", "studies"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -35,6 +36,7 @@ def list_studies(layout: Layout) -> None:
     layout.results.mkdir(parents=True, exist_ok=True)
     (layout.results / "studies.txt").write_text(done.stdout)
     (layout.results / "pilot.txt").write_text(pilot_report(committed_store()))
+    (layout.results / "progress.txt").write_text(progress_report(committed_store()))
     steps, files = (
         json.loads((BENCHMARKS / f"{name}.json").read_text()) for name in ("step_time", "streaming")
     )
