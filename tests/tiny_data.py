@@ -1,5 +1,6 @@
 """A made-up data set in the form of CIFAR-10's files, with a source that needs no network."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from splinelib.errors import DataError
+from splinestudy.data import decode
 from splinestudy.data.arrays import Arrays, digest
 from splinestudy.data.catalogue import CIFAR10, CIFAR100, ENTRIES, ByHand, Entry
 from splinestudy.data.sources import Source
@@ -101,3 +104,37 @@ def use_entry_without_digest(monkeypatch: pytest.MonkeyPatch, arrays: Arrays, **
     entry = replace(CIFAR100, counts=counts, **({"sources": ()} | changes))
     monkeypatch.setitem(ENTRIES, "cifar100", entry)
     return entry
+
+
+def as_arrays(dataset):
+    return (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
+
+
+def assert_same(dataset, arrays):
+    for found, wanted in zip(as_arrays(dataset), arrays, strict=True):
+        assert torch.equal(found, torch.from_numpy(wanted))
+
+
+def idx_file(array):
+    axes = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return b"\0\0\x08" + bytes([array.ndim]) + axes + array.tobytes()
+
+
+def idx_folder(folder, compress):
+    rng = np.random.default_rng(0)
+    arrays = [
+        array
+        for count in (12, 5)
+        for array in (
+            rng.integers(256, size=(count, 28, 28), dtype=np.uint8),
+            np.arange(count, dtype=np.uint8),
+        )
+    ]
+    folder.mkdir(parents=True)
+    for name, array in zip(decode.IDX, arrays, strict=True):
+        content = idx_file(array)
+        if compress:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+    return arrays
