@@ -84,6 +84,19 @@ def test_the_one_word_of_the_criterion_is_counted_as_the_protocol_counts(words, 
     assert whole([*marks, small, small]) == word
 
 
+def test_what_is_saved_at_best_is_saved_at_one_ratio():
+    words = ("contradicted", "supported", "undecided")
+    one = [replace(made(word, "protocol"), once=True) for word in words]
+    other = [replace(mark, case="another network", word="contradicted") for mark in one]
+    assert whole(one) == "supported"
+    assert whole([*one, *other]) == "in part"
+    assert whole(other) == "contradicted"
+    assert whole([replace(mark, once=False) for mark in one]) == "in part"
+    savings = [mark for mark in MARKS if mark.claim == "C7" and mark.by_protocol]
+    assert savings
+    assert all(mark.once for mark in savings)
+
+
 def test_the_criterion_s_marks_on_the_protocol_s_networks_are_counted():
     found = [mark for mark in MARKS if mark.claim in ("C5", "C6") and mark.by_protocol and mark.decides]
     assert found

@@ -112,6 +112,7 @@ def savings_marks(store: RecordStore) -> Marks:
             if any(other.draw == "start" for other in cheaper):
                 why += " (what chooses before training never trains the dense network)"
             why = f"{why}; {mark.evidence}"
+            mark = replace(mark, once=True)
             marks.append(replace(mark, word="contradicted", evidence=why) if len(cheaper) else mark)
     for study in claims.savings_studies(store):
         table = results.whole_table(study)

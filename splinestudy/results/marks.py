@@ -34,6 +34,7 @@ class Mark:
         by_protocol: the rule is the protocol's, which came before the records that it governs.
         decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
         counted: the claim's one word comes from how many of its deciding cases got which (:func:`.reproduced`).
+        once: one ratio is enough for its case, as for a claim of what is saved at best.
     """
 
     claim: str
@@ -49,6 +50,7 @@ class Mark:
     by_protocol: bool = False
     decides: bool = True
     counted: bool = False
+    once: bool = False
 
 
 Marks = list[Mark]
@@ -91,10 +93,10 @@ def whole(marks: Sequence[Mark]) -> Word:
     the protocol counts nine networks and ratios.
     """
     deciding = [mark for mark in judging(marks) if mark.decides]
-    words = [mark.word for mark in deciding]
     if any(mark.counted for mark in deciding):
-        return _BY_COUNT[reproduced(words)]
-    return overall(words)
+        return _BY_COUNT[reproduced([mark.word for mark in deciding])]
+    enough = {mark.case for mark in deciding if mark.once and mark.word == "supported"}
+    return overall("supported" if mark.case in enough else mark.word for mark in deciding)
 
 
 def summary(marks: Sequence[Mark]) -> str:
