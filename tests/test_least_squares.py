@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from oracles_scores import seen
-from tiny_nets import images, scatter, small_network, tiny_cnn
+from tiny_nets import images, scatter, sharing_weights, small_network, tiny_cnn
 from torch import nn
 
 from splinelib import Spline, prune, read_layers, remove_units
@@ -211,6 +211,14 @@ def test_constants_behind_a_flattening_move_into_the_bias(generator):
     model[4].weight.data[2], model[4].bias.data[2] = 0.0, 0.7
     merged = merge_units(model, data[:2], {"3": [2]})
     torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-5)
+
+
+def test_constants_move_to_readers_that_share_a_weight(generator):
+    model, data = scatter(sharing_weights(), generator), torch.randn(9, 5, generator=generator)
+    with torch.no_grad():
+        model.a.weight[2] = 0
+        model.a.bias[2], model.b.bias[2] = 0.7, 1.5
+    torch.testing.assert_close(merge_units(model, data, {"b": [2]})(data), model(data), rtol=1e-4, atol=1e-5)
 
 
 def test_groups_are_merged_within(generator):
