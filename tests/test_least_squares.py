@@ -496,6 +496,7 @@ def test_nothing_of_the_model_changes(generator):
         ({"compensate": "least_squares", "data": torch.zeros(9, 2, 7, 7)}, r"\(9, 2, 7, 7\) and the example"),
         ({"compensate": "least_squares", "data": torch.ones(2, 6, 6)}, r"\(2, 6, 6\) and the example"),
         ({"compensate": "least_squares", "data": torch.zeros(9, *INPUT).double()}, r"does not take images"),
+        ({"compensate": "least_squares", "data": {"x": torch.zeros(9, *INPUT)}}, "a batch is a str of other"),
         ({"compensate": "least_squares", "data": torch.full((9, *INPUT), torch.inf)}, "not finite"),
         ({"compensate": "least_squares", "data": torch.ones(9, *INPUT)}, "9 times the same image"),
         ({"ratio": 1.5}, "ratio is 1.5"),
