@@ -186,6 +186,18 @@ def test_streams_that_are_normalised_again_are_not_merged(generator):
     assert torch.equal(merged(inputs), removed(inputs))
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(4, 4)]
+)
+def test_units_that_are_normalised_each_by_itself_are_not_merged(norm, generator):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    for tensor in model[0].parameters():
+        tensor.data[1] = 3 * tensor.data[0]  # of which the norm makes the same
+    merged, removed = (f(model, batch(generator), {"0": [1]}) for f in (merge_units, remove_units))
+    data = batch(generator)
+    assert torch.equal(merged(data), removed(data))
+
+
 @pytest.mark.parametrize(("padding", "bias"), [(0, True), (0, False), (1, True)])
 def test_a_constant_moves_into_the_bias_or_norm_of_its_reader(padding, bias, generator):
     model = nn.Sequential(

@@ -15,9 +15,9 @@ from splinelib.checks import NonNegative, checked
 from splinelib.criteria.spline import spline_distance
 from splinelib.hooks import Inputs, duplicate, evaluating, run, watched
 from splinelib.layers.fit import layers_of
-from splinelib.layers.groups import grouped
+from splinelib.layers.groups import grouped, one_each
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.kinds import set_weight
+from splinelib.layers.kinds import BATCH_NORM, set_weight
 from splinelib.layers.layer import Layer
 from splinelib.pruning.surgery import Units, remove_units
 
@@ -115,12 +115,15 @@ def _read_recurrently(module: nn.RNNBase, columns: Tensor, lost: Tensor, twin: T
 
 
 def _normalised_again(model: nn.Module, layer: Layer) -> bool:
-    """Whether a batch norm other than the units' own stands between them and a reader."""
+    """Whether a norm that takes each unit by itself, but the units' own, stands between them and a reader."""
     own = {layer.norm, *(writer.norm for writer in layer.writers)}
     modules = dict(model.named_modules())
-    names = {part.module for part in layer.parts}
-    norms = {name for name in names if isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)}
+    norms = {name for name in {part.module for part in layer.parts} if _by_unit(modules.get(name))}
     return bool(norms - own)
+
+
+def _by_unit(module: Any) -> bool:
+    return isinstance(module, (BATCH_NORM, nn.modules.instancenorm._InstanceNorm)) or one_each(module)
 
 
 def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, example_inputs: Inputs) -> None:
