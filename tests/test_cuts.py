@@ -460,6 +460,14 @@ LEFT = {
         ["2"],
         "'0' .*a parametrization.: make it a plain one",
     ),
+    "spectral norm by a hook": (
+        lambda: Chain(
+            nn.utils.spectral_norm(Linear(10, 8)), nn.ReLU(), Linear(8, 6), nn.ReLU(), Linear(6, 2)
+        ),
+        ROWS,
+        ["2"],
+        r"'0' .*a hook.: make it a plain one .*remove_spectral_norm",
+    ),
     "parametrization behind": (
         lambda: Chain(
             Conv(3, 12, 3), nn.ReLU(), spectral(Conv(12, 6, 1)), nn.Flatten(), Linear(216, 5), Linear(5, 2)
