@@ -167,7 +167,7 @@ def _parts_fit(value: Any, kind: Any, args: tuple[Any, ...]) -> bool:
     """Whether the members of a container are what its annotation says."""
     if not args or isinstance(value, collections.abc.Iterator):
         return True
-    if isinstance(value, collections.abc.Mapping):
+    if isinstance(value, collections.abc.Mapping) and len(args) == 2:
         return all(_fits(key, args[0]) and _fits(item, args[1]) for key, item in value.items())
     if kind is tuple and args[-1] is not Ellipsis:
         return len(value) == len(args) and all(map(_fits, value, args))

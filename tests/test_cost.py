@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_nets import Net
 from torch import nn
 
 from splinelib.errors import SettingError
@@ -100,6 +101,13 @@ def test_model_and_rng_are_left_alone(grouped, count, error, size):
         assert after[name].device.type == "cpu"
     assert all(parameter.grad is None for parameter in grouped.parameters())
     assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_training_counts_outputs_of_any_form():
+    model = Net(lambda s, x: s.b(s.a(x)), a=nn.Linear(4, 3), b=nn.Linear(3, 2))
+    heads = Net(lambda s, x: {"b": s.b(s.a(x)), "size": len(x)}, a=model.a, b=model.b)
+    images = torch.zeros(5, 4)
+    assert training_flops(heads, images) == training_flops(model, images)
 
 
 def test_everything_inside_a_block_is_counted():

@@ -399,6 +399,11 @@ def heads(net, x):
     return net.o(net.m(z).relu().mean(1))
 
 
+def every_other(net, x):
+    y = net.c(x).relu()
+    return net.h(net.m((net.a(y[:, ::2]) + net.b(y[:, 1::2])).relu()).relu())
+
+
 def sliced(net, x):
     return net.h(net.m(torch.cat([(p := net.p(x).relu()), net.c(p).relu()], 1)[:, :14]).relu())
 
@@ -455,6 +460,14 @@ LEFT = {
         ["2"],
         "'0' .*a parametrization.: make it a plain one",
     ),
+    "spectral norm by a hook": (
+        lambda: Chain(
+            nn.utils.spectral_norm(Linear(10, 8)), nn.ReLU(), Linear(8, 6), nn.ReLU(), Linear(6, 2)
+        ),
+        ROWS,
+        ["2"],
+        r"'0' .*a hook.: make it a plain one .*remove_spectral_norm",
+    ),
     "parametrization behind": (
         lambda: Chain(
             Conv(3, 12, 3), nn.ReLU(), spectral(Conv(12, 6, 1)), nn.Flatten(), Linear(216, 5), Linear(5, 2)
@@ -502,6 +515,25 @@ LEFT = {
         IMAGES,
         ["m"],
         "'[ab]': behind 'b' the network counts on its width",
+    ),
+    "every other channel": (
+        lambda: Net(
+            every_other, c=Conv(3, 8, 3), a=Conv(4, 6, 1), b=Conv(4, 6, 1), m=Conv(6, 5, 1), h=Conv(5, 2, 1)
+        ),
+        IMAGES,
+        ["a", "m"],
+        "'c': 'a' would read other channels",
+    ),
+    "every third channel alone": (
+        lambda: Net(
+            lambda s, x: s.h(s.m(s.c(x).relu()[:, ::3]).relu()),
+            c=Linear(10, 12),
+            m=Linear(4, 6),
+            h=Linear(6, 2),
+        ),
+        ROWS,
+        ["m"],
+        "'c': 'm' would read other channels",
     ),
     "slice of a concatenation": (
         lambda: Net(

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch_pruning
 from oracles_scores import hessian_times_gradient, path_sums, plain_gradients, slow_fpgm
-from tiny_nets import images, small_network, tiny_cnn
+from tiny_nets import Net, images, small_network, tiny_cnn
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -217,6 +217,28 @@ def test_the_model_and_the_batch_stay_as_they_are(cnn, name):
     assert torch.equal(batch, kept)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(first, again, strict=True))
+
+
+def test_synaptic_flow_takes_all_outputs_and_whole_numbers():
+    whole = {"e": nn.Embedding(7, 5), "a": nn.Linear(5, 6), "h": nn.Linear(6, 2)}
+    model = Net(lambda s, x: {"logits": s.h(s.a(s.e(x).mean(1)).relu()), "count": len(x)}, **whole)
+    tokens = torch.zeros(3, 4, dtype=torch.long)
+    (score,) = SynFlow(tokens)(model, read_layers(model, tokens))
+    flow = model.e.weight[1].abs() * model.a.weight.abs() * model.h.weight.abs().sum(0)[:, None]
+    torch.testing.assert_close(score, flow.sum(1).double())
+
+
+@pytest.mark.parametrize("name", sorted(CRITERIA.keys() - {"spline", "norm", "fpgm"}))
+def test_networks_of_two_inputs_are_named(name):
+    model = Net(
+        lambda s, x, y: s.h((s.a(x) + s.b(y)).relu()), **{n: nn.Linear(3, 3) for n in "ab"}, h=nn.Linear(3, 2)
+    )
+    images, labels = torch.randn(8, 3), torch.zeros(8, dtype=torch.long)
+    layers = read_layers(model, (images, images))
+    with pytest.raises(
+        SettingError, match="Net does not take images .*missing.* argument: 'y'.*this one input"
+    ):
+        CRITERIA[name](images, labels)(model, layers)
 
 
 @pytest.mark.parametrize("name", sorted(CRITERIA.keys() - {"spline", "norm", "fpgm"}))

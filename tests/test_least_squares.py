@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from oracles_scores import seen
-from tiny_nets import images, scatter, small_network, tiny_cnn
+from tiny_nets import images, scatter, sharing_weights, small_network, tiny_cnn
 from torch import nn
 
 from splinelib import Spline, prune, read_layers, remove_units
@@ -186,6 +186,18 @@ def test_streams_that_are_normalised_again_are_not_merged(generator):
     assert torch.equal(merged(inputs), removed(inputs))
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(4, 4)]
+)
+def test_units_that_are_normalised_each_by_itself_are_not_merged(norm, generator):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    for tensor in model[0].parameters():
+        tensor.data[1] = 3 * tensor.data[0]  # of which the norm makes the same
+    merged, removed = (f(model, batch(generator), {"0": [1]}) for f in (merge_units, remove_units))
+    data = batch(generator)
+    assert torch.equal(merged(data), removed(data))
+
+
 @pytest.mark.parametrize(("padding", "bias"), [(0, True), (0, False), (1, True)])
 def test_a_constant_moves_into_the_bias_or_norm_of_its_reader(padding, bias, generator):
     model = nn.Sequential(
@@ -211,6 +223,14 @@ def test_constants_behind_a_flattening_move_into_the_bias(generator):
     model[4].weight.data[2], model[4].bias.data[2] = 0.0, 0.7
     merged = merge_units(model, data[:2], {"3": [2]})
     torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-5)
+
+
+def test_constants_move_to_readers_that_share_a_weight(generator):
+    model, data = scatter(sharing_weights(), generator), torch.randn(9, 5, generator=generator)
+    with torch.no_grad():
+        model.a.weight[2] = 0
+        model.a.bias[2], model.b.bias[2] = 0.7, 1.5
+    torch.testing.assert_close(merge_units(model, data, {"b": [2]})(data), model(data), rtol=1e-4, atol=1e-5)
 
 
 def test_groups_are_merged_within(generator):
@@ -488,6 +508,7 @@ def test_nothing_of_the_model_changes(generator):
         ({"compensate": "least_squares", "data": torch.zeros(9, 2, 7, 7)}, r"\(9, 2, 7, 7\) and the example"),
         ({"compensate": "least_squares", "data": torch.ones(2, 6, 6)}, r"\(2, 6, 6\) and the example"),
         ({"compensate": "least_squares", "data": torch.zeros(9, *INPUT).double()}, r"does not take images"),
+        ({"compensate": "least_squares", "data": {"x": torch.zeros(9, *INPUT)}}, "a batch is a str of other"),
         ({"compensate": "least_squares", "data": torch.full((9, *INPUT), torch.inf)}, "not finite"),
         ({"compensate": "least_squares", "data": torch.ones(9, *INPUT)}, "9 times the same image"),
         ({"ratio": 1.5}, "ratio is 1.5"),

@@ -1,13 +1,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_nets import images, scatter, small_network, tiny_cnn
+from tiny_nets import Net, images, scatter, small_network, tiny_cnn
 from torch import nn
 
 from splinelib import read_layers, remove_units
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.layers import Layer, Writer, folded
 from splinelib.layers.hyperplanes import raw_rows, unit_scales
+from splinelib.pruning import fuse_norms
 from splinestudy.models import ChannelSelection, build_model
 from splinestudy.runs.profiles import get_profile
 
@@ -104,6 +105,40 @@ def test_folding_by_hand():
     weight, bias = folded(model, layer)
     torch.testing.assert_close(weight, torch.tensor([[3.0, -6.0]], dtype=torch.float64), rtol=1e-6, atol=0)
     torch.testing.assert_close(bias, torch.tensor([2.0], dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("step", [nn.ReLU(), nn.Hardtanh(), nn.LeakyReLU(inplace=True), nn.PReLU()])
+def test_a_batch_norm_behind_a_bend_is_not_folded(step, generator):
+    model = scatter(
+        nn.Sequential(nn.Linear(4, 5), step, nn.BatchNorm1d(5), nn.Linear(5, 2)), generator
+    ).eval()
+    (layer,) = read_layers(model, torch.zeros(2, 4))
+    assert [writer.norm for writer in layer.writers] == [None]
+    torch.testing.assert_close(folded(model, layer), (model[0].weight.double(), model[0].bias.double()))
+    torch.testing.assert_close(unit_scales(model, layer), model[2].weight.abs().double())
+    model[0].bias.data.uniform_(0.1, 0.9, generator=generator)  # on which the step does nothing
+    inputs = torch.randn(9, 4, generator=generator)
+    torch.testing.assert_close(fuse_norms(model, torch.zeros(2, 4))(inputs), model(inputs))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+        lambda x: x.permute(0, 2, 3, 1).clone().permute(0, 3, 1, 2),
+        lambda x: torch.cat(x.flatten(2).chunk(2, 1), 1).unflatten(2, x.shape[2:]).float(),
+        lambda x: F.dropout2d(x, training=False),
+    ],
+)
+def test_a_batch_norm_behind_what_only_moves_numbers_is_folded(step):
+    model = Net(
+        lambda s, x: s.h(s.n(step(s.c(x))).relu()),
+        c=nn.Conv2d(3, 4, 1),
+        n=nn.BatchNorm2d(4),
+        h=nn.Conv2d(4, 2, 1),
+    )
+    (layer,) = read_layers(model, torch.zeros(2, 3, 4, 4))
+    assert [writer.norm for writer in layer.writers] == ["n"]
 
 
 CONVOLUTIONS = {

@@ -110,12 +110,26 @@ def test_widths_are_those_that_backends_like(scope):
         assert abs(after - before) <= step / 2
 
 
+@pytest.mark.parametrize(("groups", "size"), [(7, 8), (3, 24), (5, 15), (2, 40)])
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.8])
+def test_widths_of_groups_move_by_an_eighth_at_most(groups, size, ratio):
+    width = groups * size
+    model = nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), nn.Conv2d(width, 2 * groups, 1, groups=groups))
+    model = model.extend([nn.ReLU(), nn.Conv2d(2 * groups, 2, 1)])
+    kept = splinelib.prune(model, IMAGES, {"0": ratio}, criterion=PLAIN)[0].out_channels
+    wanted = size - round(round(ratio * width) / groups)
+    assert kept % groups == 0
+    assert abs(kept / groups - wanted) <= wanted / 8
+
+
 @pytest.mark.parametrize("scope", ["layerwise", "global"])
 def test_so_many_units_stay(scope):
     model = mlp(5, 40, 22, 6, 3)
     assert min(widths(splinelib.prune(model, X, 0.8, scope, PLAIN, min_units=5))[:-1]) == 5
     groups = nn.Sequential(nn.Conv2d(3, 12, 1), nn.GroupNorm(4, 12), nn.ReLU(), nn.Conv2d(12, 2, 1))
     assert splinelib.prune(groups, IMAGES, 0.9, scope, PLAIN, min_units=5)[0].out_channels == 8
+    several = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 40), nn.ReLU(), nn.Linear(40, 3))
+    assert widths(splinelib.prune(several, X, 0.5, scope, PLAIN, min_units=9))[0] == 8
 
 
 @pytest.mark.parametrize("scope", ["layerwise", "global"])

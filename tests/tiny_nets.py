@@ -32,6 +32,17 @@ class Net(nn.Module):
         return self._forward(self, *args, **kwargs)
 
 
+def sharing_weights():
+    """Two modules that write with one weight, and two that read with one."""
+    model = Net(
+        lambda s, x: s.p(y := s.a(x).relu() + s.b(x).sigmoid()) * s.q(y.flip(0)),
+        **{name: nn.Linear(5, 6) for name in "ab"},
+        **{name: nn.Linear(6, 3) for name in "pq"},
+    )
+    model.b.weight, model.q.weight = model.a.weight, model.p.weight
+    return model
+
+
 def scatter(model, generator):
     """Give every parameter without structure, and every batch-norm statistic, random values; return the model."""
     for module in model.modules():

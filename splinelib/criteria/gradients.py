@@ -16,7 +16,7 @@ from splinelib.checks import Count, Within, check_fields, shown
 from splinelib.criteria.loss_gradients import Labels, Loss, Saliency, check_batch, gradient, minibatches
 from splinelib.criteria.unit_sums import unit_sums
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.hooks import duplicate, evaluating
+from splinelib.hooks import duplicate, evaluating, tensors_in
 from splinelib.layers.fit import check_layers
 from splinelib.layers.images import check_fit
 from splinelib.layers.layer import Layer
@@ -134,7 +134,7 @@ class GraSP(_OnBatch):
 class SynFlow:
     """Synaptic flow (Tanaka et al., NeurIPS 2020): ``Σ |θ·∂R/∂θ|`` over a unit's weights, taken once, without data.
 
-    R is the sum of the outputs for an input of ones, in float64, of the network with the absolute value of every
+    R is the sum of all outputs for an input of ones, in float64, of the network with the absolute value of every
     parameter and, as in the authors' code, of every batch-norm statistic. ``example_inputs`` [N, ...] gives the shape.
 
     Raises :class:`splinelib.errors.UnsupportedModuleError` for a layer that scores 0 throughout.
@@ -157,14 +157,16 @@ class SynFlow:
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores, float64 [units] for each layer."""
         check_layers(model, layers)
-        check_fit(model, torch.ones_like(self.example_inputs[:1]))
+        ones = torch.ones_like(self.example_inputs[:1])
+        check_fit(model, ones)
         linear = duplicate(model).double().requires_grad_(True)
         with evaluating(linear):
             for tensor in linear.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.abs_()
             with torch.enable_grad():
-                flow = linear(torch.ones_like(self.example_inputs[:1], dtype=torch.float64)).sum()
+                outputs = linear(ones.double() if ones.is_floating_point() else ones)
+                flow = torch.stack([part.sum() for part in tensors_in(outputs) if part.requires_grad]).sum()
                 parameters = list(linear.parameters())
                 slopes = torch.autograd.grad(flow, parameters, materialize_grads=True)
         scores = unit_sums(linear, layers, _products(dict(zip(parameters, slopes, strict=True))))

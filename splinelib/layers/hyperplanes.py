@@ -9,6 +9,7 @@ from splinelib.checks import checked
 from splinelib.errors import UnsupportedModuleError
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.fit import check_layers
+from splinelib.layers.kinds import BATCH_NORM
 from splinelib.layers.layer import Layer
 
 
@@ -61,9 +62,15 @@ def _joined(layer: Layer, rows: list[Tensor]) -> Tensor:
 def unit_scales(model: nn.Module, layer: Layer) -> Tensor:
     """``|γ|`` of each unit [units] in float64: the batch-norm scale, summed over writers that have one of their own.
 
+    Where none has, it is that of the only batch norm that the units pass further on, such as behind a ReLU.
+
     Raises :class:`UnsupportedModuleError` if no batch norm belongs to the layer.
     """
     norms = [layer.norm] if layer.norm is not None else [w.norm for w in layer.writers if w.norm is not None]
+    if not norms:
+        modules = dict(model.named_modules())
+        passed = [part.module for part in layer.parts if isinstance(modules.get(part.module), BATCH_NORM)]
+        norms = passed if len(passed) == 1 else []
     if not norms:
         raise UnsupportedModuleError(
             f"layer {layer.name!r} has no batch norm: use a criterion that needs none"

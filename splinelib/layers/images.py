@@ -105,8 +105,8 @@ def check_fit(model: nn.Module, images: Tensor) -> Any:
     try:
         with evaluating(model):
             return model(images[:2])
-    except (RuntimeError, ValueError, IndexError) as error:
+    except Exception as error:
         raise SettingError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)} ({error}): give a batch "
-            "[N, ...] on its device and of its dtype"
+            "[N, ...] on its device and of its dtype, for a network that has this one input"
         ) from error

@@ -79,10 +79,10 @@ def over_channels(module: Any) -> bool:
 def _computed(module: nn.Module, name: str = "weight") -> str:
     if name in module._parameters or f"{name}_mask" in module._buffers or weight_norm(module):
         return ""
-    return (
-        f"its {name} is computed from other parameters (a parametrization): make it a plain one "
-        "(torch.nn.utils.parametrize.remove_parametrizations)"
-    )
+    by, how = "a hook", "torch.nn.utils.remove_weight_norm or remove_spectral_norm"
+    if hasattr(module, "parametrizations"):
+        by, how = "a parametrization", "torch.nn.utils.parametrize.remove_parametrizations"
+    return f"its {name} is computed from other parameters ({by}): make it a plain one ({how})"
 
 
 def weight_norm(module: nn.Module) -> Any:

@@ -11,6 +11,12 @@ from splinelib.layers.observed import by_channel
 
 _WHOLE = 1e-5
 """How far a quotient of gradients may be from a whole number: float64 leaves 1e-11 of 10^4 channels."""
+_MOVES = frozenset(
+    {"Alias", "AsStrided", "Cat", "Clone", "Expand", "Flip", "Index", "IndexSelect", "Permute"}
+    | {"ReshapeAlias", "Select", "Slice", "Split", "Squeeze", "Stack", "T", "ToCopy", "Transpose"}
+    | {"Unbind", "UnsafeView", "Unsqueeze", "View"}
+)
+"""Steps of autograd's graph that move numbers and do not change any."""
 
 
 def fed_channel(plain: Tensor, coded: Tensor, count: int) -> Tensor:
@@ -51,3 +57,17 @@ def in_order(values: Tensor, sources: Iterable[Any]) -> list[Any]:
             found[leaf] = wanted[leaf]
         stack.extend(before for before, _ in reversed(step.next_functions))
     return list(found.values())
+
+
+def same(answer: Tensor, values: Tensor) -> bool:
+    """Whether ``values`` are the ``answer`` that they hang on, as it is.
+
+    That its numbers are equal does not say so: noise is positive, and a rectifier leaves it alone.
+    """
+    stack, changed = [values.grad_fn], False
+    while stack and not changed:
+        step: Any = stack.pop()
+        if step is not None and not hasattr(step, "variable"):
+            changed = step.name().partition("Backward")[0] not in _MOVES
+            stack.extend(before for before, _ in step.next_functions)
+    return not changed and answer.shape == values.shape and bool(torch.equal(answer, values))

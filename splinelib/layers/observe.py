@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from splinelib.errors import UnsupportedModuleError
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.kinds import Kind, channel_axis, kind_of, over_channels
-from splinelib.layers.labels import distinct_pairs, fed_channel, in_order, reached
+from splinelib.layers.labels import distinct_pairs, fed_channel, in_order, reached, same
 from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie
 from splinelib.layers.probe import Call, answers, noise, probe
 from splinelib.layers.tangles import along, tangles
@@ -133,7 +133,7 @@ class _Observer:
                         tangled.append(source)
             if any(source.side for source in tangled):
                 self.untangle(values, weight, axis, tangled, numbers)
-        untouched = len(feeding) == 1 and feeding[0].side is not None and _same(feeding[0].tensor, values)
+        untouched = len(feeding) == 1 and feeding[0].side is not None and same(feeding[0].tensor, values)
         if call.place == 0 or feeding:
             names = [source.name for source in in_order(values, feeding)]
             self.found.sources.setdefault(call.name, []).append((names, untouched))
@@ -262,10 +262,6 @@ def _plain(values: Tensor) -> bool:
 
 def _traced(values: Any) -> bool:
     return isinstance(values, Tensor) and values.requires_grad and values.numel() > 0
-
-
-def _same(answer: Tensor, values: Tensor) -> bool:
-    return answer.shape == values.shape and bool(torch.equal(answer, values))
 
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:

@@ -1,6 +1,6 @@
 """A trial cut of all layers: what each module reads must be what it read before, without what has gone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,14 @@ from splinelib.layers.observed import Observed, fingerprint
 from splinelib.layers.probe import Call, answers, probe
 
 _ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands
+
+_SOME: tuple[Callable[[int], range], ...] = (
+    lambda size: range(max(1, size - 1), size),
+    lambda size: range(min(max(1, size // 2), size - 1)),
+    lambda size: range(1, min(2, size)),
+)
+"""The last unit of ``size``, the first half, and the second: what counts on places goes wrong with one of them. Every
+other channel, say, is right without the last, or an even number of the first."""
 
 
 class _Differs(Exception):
@@ -63,11 +71,11 @@ class Trial:
         return []
 
     def cut(self, layers: Sequence[Layer]) -> str:
-        """What goes wrong when the last unit of each group, or their first half, is cut; empty if nothing does."""
-        for half in (False, True):
+        """What goes wrong when some units of each group (:data:`_SOME`) are cut; empty if nothing does."""
+        for some in _SOME:
             lost: dict[tuple[str, bool, int], list[int]] = {}
             for layer in layers:
-                units = _some(layer, half)
+                units = _units(layer, some)
                 for part in layer.parts if units else ():
                     lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
             if lost and (why := self._compare(lost)):
@@ -126,11 +134,9 @@ def _shallow(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _some(layer: Layer, half: bool) -> list[int]:
-    """Of each group the last unit, or the first half: what counts on places goes wrong with one of them."""
+def _units(layer: Layer, some: Callable[[int], range]) -> list[int]:
     size = layer.units // layer.groups
-    gone = range(min(max(1, size // 2), size - 1)) if half else range(max(1, size - 1), size)
-    return [start + unit for start in range(0, layer.units, size) for unit in gone]
+    return [start + unit for start in range(0, layer.units, size) for unit in some(size)]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

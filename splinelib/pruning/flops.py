@@ -71,8 +71,10 @@ def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
     trained = [parameter for parameter in copy.parameters() if parameter.requires_grad]
     formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
     with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-        outputs = run(copy.eval(), _to_meta(example_inputs))
-        torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
+        outputs = tensors_in(run(copy.eval(), _to_meta(example_inputs)))
+        torch.autograd.grad(
+            [part.sum() for part in outputs if part.requires_grad], trained, allow_unused=True
+        )
     return counter.get_total_flops() // len(example_inputs)
 
 

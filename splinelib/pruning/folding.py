@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from splinelib.checks import Seed, checked
 from splinelib.errors import UnsupportedModuleError
 from splinelib.hooks import duplicate
+from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.kinds import set_weight
+from splinelib.layers.kinds import axis_of, set_weight
 from splinelib.layers.layer import Layer
 from splinelib.layers.network import read_layers
-from splinelib.pruning.merging import column
+from splinelib.pruning.merging import read_twins, untouched
 from splinelib.pruning.selection import check_ratio
 from splinelib.pruning.surgery import remove_units
 
@@ -82,24 +83,28 @@ def _clusters(rows: Tensor, layer: Layer, ratio: float, seed: int) -> Tensor:
 def _merge(model: nn.Module, layer: Layer, clusters: list[list[int]]) -> None:
     """Give the first of each cluster the mean of what writes its members and the sum of what reads them, in place."""
     modules = dict(model.named_modules())
+    done: set[int] = set()
     for part in layer.parts:
+        module: Any = modules.get(part.module)
         places = part.by_unit(layer.units)
-        if part.writes and part.affine and places is None:
+        selects = isinstance(module, ChannelSelection)
+        if part.writes and (selects or (part.affine and (places is None or _in_groups(module)))):
             raise UnsupportedModuleError(
-                f"{part.module!r} writes other numbers of channels for some units of layer {layer.name!r} than for "
-                "others, of which no mean can be taken: use another method"
+                f"{part.module!r} ({type(module).__name__}) writes units of layer {layer.name!r} as it selects them, "
+                "in groups, or in other numbers for some than for others: no mean of such can be taken, use "
+                "another method"
             )
-        if part.writes and part.module in modules and places is not None:
-            with _weight_of(modules[part.module]) as weight:
-                for values in _by_output(modules[part.module], weight):
-                    for members in clusters:
+        if part.writes and module is not None and places is not None:
+            with _weight_of(module) as weight:
+                for name, values in _by_output(module, weight).items():
+                    for members in clusters if untouched(module, name, done) else ():
                         values[places[members[0]]] = values[places[members]].mean(0)
-    for name, columns in layer.reading():
-        with _weight_of(module := modules[name]) as weight:
-            for first, *others in clusters:
-                for other in others:
-                    for source, target in zip(columns[other].tolist(), columns[first].tolist(), strict=True):
-                        column(module, weight, target).add_(column(module, weight, source))
+    pairs = torch.tensor([(other, first) for first, *others in clusters for other in others]).view(-1, 2)
+    read_twins(model, layer, pairs[:, 0], pairs[:, 1], torch.ones(len(pairs)))
+
+
+def _in_groups(module: Any) -> bool:
+    return isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups > 1
 
 
 @contextmanager
@@ -111,10 +116,13 @@ def _weight_of(module: Any) -> Iterator[Any]:
         set_weight(module, weight)
 
 
-def _by_output(module: Any, weight: Tensor | None) -> list[Tensor]:
-    """The weight, and views of the module's other values, whose first axis is the output channel."""
-    found = [getattr(module, name, None) for name in ("bias", "running_mean", "running_var")]
-    values = [value.detach() for value in [weight, *found] if isinstance(value, Tensor) and value.ndim > 0]
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        values[0] = values[0].transpose(0, 1)
-    return values
+def _by_output(module: Any, weight: Tensor | None) -> dict[str, Tensor]:
+    """The weight, and views of the module's other values, by name; the first axis is the output channel."""
+    held: dict[str, Any] = {
+        name: getattr(module, name, None) for name in ("bias", "running_mean", "running_var")
+    }
+    axes = {name: axis_of(module, name, True) for name, value in held.items() if value is not None}
+    found = {name: held[name].detach().movedim(axis, 0) for name, axis in axes.items() if axis is not None}
+    if weight is not None and (axis := axis_of(module, "weight", True)) is not None:
+        found["weight"] = weight.movedim(axis, 0)
+    return found

@@ -15,9 +15,9 @@ from splinelib.checks import NonNegative, checked
 from splinelib.criteria.spline import spline_distance
 from splinelib.hooks import Inputs, duplicate, evaluating, run, watched
 from splinelib.layers.fit import layers_of
-from splinelib.layers.groups import grouped
+from splinelib.layers.groups import grouped, one_each
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.kinds import set_weight
+from splinelib.layers.kinds import BATCH_NORM, set_weight
 from splinelib.layers.layer import Layer
 from splinelib.pruning.surgery import Units, remove_units
 
@@ -64,7 +64,6 @@ def merge_units(
     layers = layers_of(model, example_inputs, layers)
     merged = duplicate(model)
     norms = {writer.module: writer.norm for layer in layers for writer in layer.writers}
-    modules = dict(merged.named_modules())
     with torch.no_grad():
         for layer in layers:  # remove_units names those that are not there
             if not selection.get(layer.name) or _normalised_again(merged, layer):
@@ -73,42 +72,58 @@ def merge_units(
             weight, bias = folded(model, layer)
             twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
             constant = lost[~weight[lost].any(dim=1).cpu()]
-            for part in layer.parts:
-                if isinstance(recurrent := modules.get(part.module), nn.RNNBase):
-                    _read_twins(recurrent, part.by_unit(layer.units), lost, twin, alpha)
-            shared: set[int] = set()
-            for reader, columns in layer.reading():
-                module: Any = merged.get_submodule(reader)
-                # A weight that is computed is new every time.
-                held = id(module._parameters.get("weight", module))
-                if held in shared:
-                    continue
-                shared.add(held)
-                taken = module.weight.detach().clone()
-                for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
-                    for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
-                        column(module, taken, target).add_(column(module, taken, source), alpha=factor)
-                set_weight(module, taken)
-                if len(constant) > 0:
+            read_twins(merged, layer, lost, twin, alpha)
+            done: set[int] = set()
+            for reader, columns in layer.reading() if len(constant) > 0 else ():
+                if untouched(merged.get_submodule(reader), "bias", done):
                     _absorb(merged, reader, norms.get(reader), columns[constant].flatten(), example_inputs)
     return remove_units(merged, example_inputs, selection, layers)
 
 
-def _read_twins(module: nn.RNNBase, columns: Any, lost: Tensor, twin: Tensor, alpha: Tensor) -> None:
-    """Let a recurrent module read twins for what is lost, in place."""
+def untouched(module: nn.Module, name: str, done: set[int]) -> bool:
+    """Whether what a module keeps as its weight or bias was not met yet: modules may share it. It is noted in ``done``.
+
+    One that is computed, from a parametrisation, or is not there, is no one else's.
+    """
+    held = module._parameters.get(name)
+    new = held is None or id(held) not in done
+    done.add(id(held))
+    return new
+
+
+def read_twins(model: nn.Module, layer: Layer, lost: Tensor, twin: Tensor, alpha: Tensor) -> None:
+    """Let all that reads a layer read twins, weighted by ``alpha``, for the units that are lost, in place."""
+    done: set[int] = set()
+    for part in layer.parts:
+        module: Any = dict(model.named_modules()).get(part.module)
+        columns = None if part.writes else part.by_unit(layer.units)
+        if isinstance(module, nn.RNNBase) and columns is not None:
+            _read_recurrently(module, columns, lost, twin, alpha)
+        elif part.affine and columns is not None and untouched(module, "weight", done):
+            taken = module.weight.detach().clone()
+            for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
+                for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
+                    column(module, taken, target).add_(column(module, taken, source), alpha=factor)
+            set_weight(module, taken)
+
+
+def _read_recurrently(module: nn.RNNBase, columns: Tensor, lost: Tensor, twin: Tensor, alpha: Tensor) -> None:
     for name, weight in module.named_parameters():
-        if name.startswith("weight_ih_l0") and columns is not None:
+        if name.startswith("weight_ih_l0"):
             taken = weight[:, columns[lost]] * alpha.to(weight).view(1, -1, 1)
             weight.index_add_(1, columns[twin.cpu()].flatten().to(weight.device), taken.flatten(1))
 
 
 def _normalised_again(model: nn.Module, layer: Layer) -> bool:
-    """Whether a batch norm other than the units' own stands between them and a reader."""
+    """Whether a norm that takes each unit by itself, but the units' own, stands between them and a reader."""
     own = {layer.norm, *(writer.norm for writer in layer.writers)}
     modules = dict(model.named_modules())
-    names = {part.module for part in layer.parts}
-    norms = {name for name in names if isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)}
+    norms = {name for name in {part.module for part in layer.parts} if _by_unit(modules.get(name))}
     return bool(norms - own)
+
+
+def _by_unit(module: Any) -> bool:
+    return isinstance(module, (BATCH_NORM, nn.modules.instancenorm._InstanceNorm)) or one_each(module)
 
 
 def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, example_inputs: Inputs) -> None:

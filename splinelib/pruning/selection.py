@@ -131,11 +131,18 @@ def _kept(layer: Layer, count: int, round_to: int | None, min_units: int) -> int
     written = layer.written(layer.name)
     channels = layer.groups * (1 if written is None else written.shape[1])
     least = math.ceil(min_units / layer.groups)
-    wanted = max(size - round(count / layer.groups), least)
-    if round_to is None:
-        round_to = next((step for width, step in _STEPS.items() if wanted * channels >= width), 1)
-    step = int(round_to) // math.gcd(int(round_to), channels)
-    return min(step * max(round(wanted / step), math.ceil(least / step)), size)
+    wanted = min(max(size - round(count / layer.groups), least), size)
+
+    def nearest(multiple: int) -> int:
+        step = multiple // math.gcd(multiple, channels)
+        return min(step * max(round(wanted / step), math.ceil(least / step)), size)
+
+    if round_to is not None:
+        return nearest(int(round_to))
+    multiple = next((step for width, step in _STEPS.items() if wanted * channels >= width), 1)
+    while abs(nearest(multiple) - wanted) > wanted / 8:  # an odd number of groups makes large steps
+        multiple //= 2
+    return nearest(multiple)
 
 
 def _lowest(layer: Layer, order: Tensor, kept: int) -> list[int]:
