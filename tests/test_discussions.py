@@ -75,6 +75,14 @@ def half_width_says_the_same():
     return set(layerwise("half", 0.5)["verdict"]) <= NO_LOSS
 
 
+@says("04", "every method but random choice ends ahead of the criterion, by less than a point")
+def residual_network_leans_the_other_way():
+    part = layerwise("full_residual", 0.5)
+    others = part[part["against"] != Way("random")]
+    ahead = others["difference"].between(-0.01, 0, inclusive="neither").all()
+    return ahead and set(others["verdict"]) == {"open"} and set(others["n"]) == {2}
+
+
 @says("04", "nothing is *worse* or *better* on this network")
 def solved_tells_nothing_apart():
     solved = beside()[0]
