@@ -103,7 +103,9 @@ def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
 
 
 def _leave_out_the_widest(axes: Axes, mark: Mark, labels: Sequence[str]) -> bool:
-    """Where a few intervals would press all others into a dot, end the axis before them; whether there are any."""
+    """Where a few differences would press all others into a dot, end the axis before them; whether there are any."""
+    if mark.band[0] >= 0:  # the mark is of values that have no middle
+        return False
     rows = mark.intervals.assign(low=mark.intervals["low"].fillna(mark.intervals["value"]))
     rows = rows.assign(high=rows["high"].fillna(rows["value"]))
     reach = np.maximum(rows["low"].abs(), rows["high"].abs())
