@@ -154,7 +154,7 @@ def test_page_shows_what_was_measured(static, monkeypatch):
 
 
 def test_speedup_compares_networks_of_the_same_flops(static, monkeypatch):
-    models = speedup.networks("preresnet20", 0.5, side=32, width=0.5)
+    models = speedup.networks("simple_cnn", 0.5, side=32, width=0.5)
     least, longest = speedup.measure(models, "bfloat16", "eager", 32, batch=2, rounds=1, device=CPU)
     rows = list(speedup.compare(models, least, side=32))
     assert [(row["way"], row["pass"]) for row in rows] == [

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 from datetime import datetime
+from functools import cache
 
 import pytest
 
@@ -16,9 +17,14 @@ from splinestudy.runs.records import Record
 COMMITTED = committed_store()
 
 
+@cache
+def committed_rows(claim):
+    return claim_rows(claim, COMMITTED)
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_committed_records_speak_to_every_claim(claim):
-    rows = claim_rows(claim, COMMITTED)
+    rows = committed_rows(claim)
     assert rows
     assert all(list(row) == ["claim", "records", "ours", "rule"] for row in rows)
     assert {row["claim"] for row in rows} == {claim}
@@ -27,7 +33,7 @@ def test_committed_records_speak_to_every_claim(claim):
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_table_of_claims_says_what_the_paper_says(claim):
-    header, _, line = claim_table(claim_rows(claim, COMMITTED)[:1]).splitlines()
+    header, _, line = claim_table(committed_rows(claim)[:1]).splitlines()
     assert [name.strip() for name in header.strip("|").split("|")] == [
         "claim",
         "paper",
@@ -75,7 +81,7 @@ def test_records_before_a_rule_are_counted():
 def test_what_changed_in_the_protocol_s_rule_is_named_beside_it_and_as_post_hoc():
     page = (SOURCE / "book" / "protocol.md").read_text()
     assert "Whatever is decided later is called *post hoc* there." in page
-    said = {claim: {row["rule"] for row in claim_rows(claim, COMMITTED)} for claim in CLAIMS}
+    said = {claim: {row["rule"] for row in committed_rows(claim)} for claim in CLAIMS}
     for change in rules.CHANGED:
         for claim in CLAIMS:
             of_protocol = [words for words in said[claim] if words.startswith("protocol")]
@@ -92,7 +98,7 @@ def test_what_changed_in_the_protocol_s_rule_is_named_beside_it_and_as_post_hoc(
 
 
 def test_no_record_of_the_protocol_is_older_than_its_rule():
-    rows = [row for claim in ("C5", "C6") for row in claim_rows(claim, COMMITTED)]
+    rows = [row for claim in ("C5", "C6") for row in committed_rows(claim)]
     found = [row["rule"] for row in rows if row["rule"].startswith("protocol")]
     assert found
     assert all(", 0 of " in rule for rule in found)

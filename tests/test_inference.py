@@ -85,7 +85,7 @@ def selections(model):
     return [module for module in model.modules() if isinstance(module, ChannelSelection)]
 
 
-@pytest.mark.parametrize(("depth", "slices"), [(20, True), (101, False)])
+@pytest.mark.parametrize(("depth", "slices"), [(20, True), pytest.param(101, False, marks=pytest.mark.long)])
 def test_compact_streams_train_alike_with_what_is_read(depth, slices):
     dense = alive(build_model(f"preresnet{depth}", num_classes=4, width=0.25, seed=0))
     pruned = splinelib.prune(dense, IMAGES.double(), 0.5, criterion=FilterNorm(1))

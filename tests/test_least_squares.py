@@ -453,7 +453,14 @@ def test_readers_that_least_squares_leaves_alone_are_named(generator):
         reconstruct(model, {"0": [1]}, data)
 
 
-@pytest.mark.parametrize("arch", ["vgg16_bn", "preresnet20", "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "vgg16_bn",
+        "preresnet20",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("resnet18", "mobilenet_v2")),
+    ],
+)
 def test_least_squares_reduces_the_error_of_any_network(arch, generator):
     model, data = small_network(arch, generator), images(arch, generator, count=24)
     model = reestimate_norms(model, data)

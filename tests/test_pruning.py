@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import timm
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from oracles import brute_force_selection
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
+from torchvision.models.resnet import BasicBlock
+from torchvision.models.vgg import VGG, make_layers
 
 from splinelib import Spline, prune, read_layers, remove_units
 from splinelib.criteria import FilterNorm, Random, ReconstructionCost
@@ -167,7 +170,7 @@ def test_shares_of_flops_that_cannot_be_met_are_named(generator):
 
 def deep_ones_later(names):
     """Large networks take five to fifteen seconds each, and show little that others of their kind do not."""
-    deep = ("preresnet101", "resnet50", "regnetx_002", "regnety_002", "vgg16")
+    deep = ("preresnet101", "resnet18", "resnet50", "mobilenet_v2", "regnetx_002", "regnety_002", "vgg16")
     return [pytest.param(name, marks=pytest.mark.long) if name in deep else name for name in names]
 
 
@@ -397,19 +400,23 @@ def test_a_regnet_is_cut_by_greedy_reconstruction(generator):
     assert errors[1] < 0.5 * errors[0]
 
 
-def short_vgg(build):
-    """torchvision's VGG-16 with a classifier of 512 units: its own holds a hundred million weights."""
+def short_vgg(build, channels):
+    """A VGG of torchvision with a classifier of 512 units: its own holds a hundred million weights."""
     with torch.device("meta"):
         model = build(num_classes=10)
         model.avgpool = nn.AdaptiveAvgPool2d(2)
-        model.classifier[0], model.classifier[3] = nn.Linear(512 * 4, 512), nn.Linear(512, 512)
+        model.classifier[0], model.classifier[3] = nn.Linear(4 * channels, 512), nn.Linear(512, 512)
         model.classifier[6] = nn.Linear(512, 10)
     return model.to_empty(device="cpu")
 
 
 OTHERS_NETWORKS = {
-    "vgg16": lambda: short_vgg(torchvision.models.vgg16),
-    "vgg16_bn": lambda: short_vgg(torchvision.models.vgg16_bn),
+    "vgg_bn": lambda: short_vgg(partial(VGG, make_layers([16, "M", 32, 32, "M", 64, "M"], True)), 64),
+    "resnet": lambda: torchvision.models.ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10),
+    "mobilenet": lambda: torchvision.models.MobileNetV2(
+        num_classes=10, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]
+    ),
+    "vgg16": lambda: short_vgg(torchvision.models.vgg16, 512),
     "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
     "resnet50": lambda: torchvision.models.resnet50(num_classes=10),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10),

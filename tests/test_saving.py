@@ -199,7 +199,12 @@ def test_the_report_comes_back_with_the_network(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("build", "change"), [(streams, compact_streams), (streams, fuse_norms), (plain, fuse_norms)]
+    ("build", "change"),
+    [
+        (streams, compact_streams),
+        (plain, fuse_norms),
+        pytest.param(streams, fuse_norms, marks=pytest.mark.long),
+    ],
 )
 def test_a_network_that_was_changed_since_is_refused(build, change, tmp_path):
     dense = build()

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from splinelib.hooks import Inputs, run, tensors_in
 from splinelib.layers.kinds import kind_of
+from splinelib.layers.picks import with_rivals
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ _DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bern
 
 
 class _Steady(TorchFunctionMode):
-    """Code between modules computes in float64, whatever it casts to, and what it draws at random is one number."""
+    """Code between modules computes in float64, whatever it casts to, and what it draws at random is one number.
+
+    What picks one of several numbers (a maximum, a sort) has a gradient for the others too: they might be picked.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -56,7 +60,7 @@ class _Steady(TorchFunctionMode):
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
         if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
             values.detach().fill_(0.5)
-        return values if inplace else _double(values)
+        return values if inplace else with_rivals(name, given, named, _double(values))
 
 
 def _double(value: Any) -> Any:

@@ -204,13 +204,14 @@ def _within(c: float, correlation: np.ndarray, degrees: int) -> float:
     """P(max |t| ≤ c) for t of this correlation [k, k]."""
     k = len(correlation)
     if np.allclose(correlation, (1 + np.eye(k)) / 2):
-        return _within_complete(c, k, degrees)
+        return _within_complete(float(c), k, degrees)
     return _by_lattice(float(c), correlation.tobytes(), k, degrees)
 
 
+# Both are kept, since a chapter asks for the same intervals in its marks and in its sentences.
 @cache
 def _by_lattice(c: float, correlation: bytes, k: int, degrees: int) -> float:
-    """The slow one: a chapter asks for the same intervals in its marks and in its sentences."""
+    """The slow one."""
     limit = np.full(k, c)
     probability = stats.multivariate_t.cdf(
         limit,
@@ -223,6 +224,7 @@ def _by_lattice(c: float, correlation: bytes, k: int, degrees: int) -> float:
     return float(probability)
 
 
+@cache
 def _within_complete(c: float, k: int, degrees: int) -> float:
     """P(max |t| ≤ c) where t = (zᵢ − z₀) / (√2 s): given z₀ and s the k are independent (Dunnett 1955)."""
     control, density, share, weight = _gauss_rules()
