@@ -70,7 +70,10 @@ def all_open_at_seven_tenths():
     return set(part["verdict"]) == {"open"} and (part["difference"] < 0).mean() > 0.5
 
 
-@says("04", "one norm scatters more than the rest, so the rule compares pair by pair, and two seeds decide no pair")
+@says(
+    "04",
+    "one norm scatters more than the rest, so the rule compares pair by pair, and two seeds decide no pair",
+)
 def half_width_is_open():
     part = layerwise("half", 0.5)
     pair_by_pair = set(part["unequal"]) == {"filter L1 norm"} and set(part["intervals"]) == {"Bonferroni"}
