@@ -65,7 +65,8 @@ $(STAMP): requirements.lock pyproject.toml
 	    $$found -m venv --clear $(VENV); \
 	fi
 	@echo "installing the locked requirements (on Linux about 5 GB, some minutes the first time)"
-	@$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@# Python compiles a module when it is first imported; most of them never are.
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@echo "compiling the search for partitions (20 s)"
 	@$(PY) -c 'from splinelib.partition import warm_up; warm_up()'

@@ -263,10 +263,10 @@ def test_resnet_stream_is_one_layer_of_all_its_writers(generator):
 
 
 def test_a_network_of_one_width_is_named_before_any_run():
-    with pytest.raises(SettingError, match=r"arch is 'resnet18' and width 0.0625.*set width=1 .*-p width 1"):
+    with pytest.raises(SettingError, match=r"arch is 'resnet18' and width 0.25.*set width=1 .*-p width 1"):
         get_profile("smoke", arch="resnet18")
     assert get_profile("smoke", arch="resnet18", width=1).width == 1
-    assert get_profile("smoke", arch="resnet50").width == 1 / 16
+    assert get_profile("smoke", arch="resnet50").width == 1 / 4
 
 
 def test_coupled_expansion_and_depthwise_convolution_stand_side_by_side(generator):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
@@ -219,6 +220,6 @@ def _set_width(module: Any, writes: bool, coupled: bool, width: int) -> None:
 
 def complement(lost: Sequence[int], count: int) -> Tensor:
     """The numbers from 0 to ``count - 1`` that are not among ``lost``, int64."""
-    kept = torch.ones(count, dtype=torch.bool)
+    kept = np.ones(count, dtype=bool)
     kept[list(lost)] = False
-    return kept.nonzero().flatten()
+    return torch.from_numpy(np.flatnonzero(kept))

@@ -1,9 +1,11 @@
 """What is observed of a model: its channels, numbered, and which of them go together."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from splinelib.layers.kinds import Kind, axis_of, kind_of
@@ -80,4 +82,9 @@ def by_channel(values: Tensor, axis: int) -> Tensor:
 def fingerprint(values: Tensor, axis: int) -> Tensor:
     """A number for each channel [channels] that tells its values, in their order."""
     rows = by_channel(values.detach().double(), axis)
-    return rows @ noise("fingerprint", rows.shape[1:], rows.device)
+    return rows @ _weights(rows.shape[1], rows.device)
+
+
+@lru_cache(maxsize=256)
+def _weights(count: int, device: torch.device) -> Tensor:
+    return noise("fingerprint", (count,), device)

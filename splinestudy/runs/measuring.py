@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import check
 from splinelib.errors import SettingError
-from splinelib.layers.network import read_layers
+from splinelib.pruning.cut import cut_of
 from splinelib.pruning.flops import cost
 from splinelib.pruning.least_squares import reestimate_norms
 from splinelib.pruning.selection import RatioOf
@@ -28,12 +28,12 @@ def check_share(ratio_of: str, criterion: str) -> None:
 
 def measured(dense: nn.Module, pruned: nn.Module, data: Dataset, images: Tensor) -> dict[str, Any]:
     """A pruned network before any training: accuracy as it is and with batch norms re-estimated; cost and widths."""
-    example = images[:2]
+    example, cut = images[:2], cut_of(pruned)
     return {
         "pruned_accuracy": evaluate(pruned, data),
         "reestimated_accuracy": evaluate(reestimate_norms(pruned, images), data),
         "dense_cost": dataclasses.asdict(cost(dense, example)),
         "cost": dataclasses.asdict(cost(pruned, example)),
-        "widths": {layer.name: layer.units for layer in read_layers(pruned, example)},
-        "dense_widths": {layer.name: layer.units for layer in read_layers(dense, example)},
+        "widths": {name: units - len(cut.selection.get(name, ())) for name, units in cut.units.items()},
+        "dense_widths": cut.units,
     }

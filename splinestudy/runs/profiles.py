@@ -108,8 +108,8 @@ PROFILES = {
     "smoke": Profile(
         dataset="digits",
         images=256,
-        arch="vgg16_bn",
-        width=1 / 16,
+        arch="simple_cnn",
+        width=1 / 4,
         seeds=(0, 1),
         epochs=4,
         finetune_epochs=1,
