@@ -101,3 +101,14 @@ def test_regions_that_do_not_exist_have_no_polygon(region):
     partition = compute_partition(mlp(2, 6, 2), PLANE)
     with pytest.raises(SettingError, match=f"region {region} does not exist"):
         partition.polygon(region)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.5, -0.5)])
+def test_a_clamp_to_a_point_cuts_nothing(low, high):
+    """Torch gives the upper bound where the lower is above it."""
+
+    class Flat(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x).clamp(low, high))
+
+    assert len(compute_partition(Flat(nn.Linear(2, 3), nn.Linear(3, 2)), PLANE)) == 1

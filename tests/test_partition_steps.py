@@ -83,6 +83,11 @@ FUNCTIONS = {
     "clamp from below": (VECTOR, lambda x: torch.clamp(x, min=-0.1)),
     "clamp from above": (VECTOR, lambda x: x.clamp(max=0.1)),
     "clamp by tensors": (ROWS, lambda x: torch.clip(x, constant(3, 1), constant(8, seed=1))),
+    "clamp with crossed bounds": (VECTOR, lambda x: x.clamp(0.3, -0.2) + x),
+    "clamp to a point in some places": (
+        ROWS,
+        lambda x: x.clamp(constant(3, 1), constant(3, 1).clamp(min=0)) + x,
+    ),
     "clamp in place": (VECTOR, lambda x: (x + 0.1).clamp_(-0.1, 0.1)),
     "maximum": (VECTOR, lambda x: torch.maximum(x, x.flip(1) - 0.1)),
     "minimum": (VECTOR, lambda x: torch.min(x, 0.5 * x.roll(1, 1))),

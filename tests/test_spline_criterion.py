@@ -235,3 +235,12 @@ def test_criteria_score_every_layer_of_a_network(generator):
 def test_unknown_settings_are_named(call, named):
     with pytest.raises(SettingError, match=named):
         call(torch.ones(2, 2), torch.ones(2))
+
+
+@pytest.mark.parametrize(("place", "values"), [("weight", "weights"), ("bias", "offsets")])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_named_with_their_layer(place, values, number):
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    getattr(model[2], place).data[1] = number
+    with pytest.raises(SettingError, match=f"{values} of layer '2' of shape .* not finite: .*diverged"):
+        Spline()(model, read_layers(model, torch.zeros(2, 3)))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import checked
+from splinelib.checks import check_finite, checked
 from splinelib.errors import UnsupportedModuleError
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.fit import check_layers
@@ -20,7 +20,7 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     ``w = γ/σ · W`` and ``b = β + γ/σ · (bias − μ)``. A convolution's row is its flattened filter. Several writers
     are one hyperplane in the product of their input spaces: their rows stand side by side and their offsets add up
     (our reading; exact where the unit's pre-activation is the sum of its writers). ``norms=False`` leaves batch
-    norm out.
+    norm out. Raises :class:`SettingError` for numbers that are not finite.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).eval()
     >>> (layer,) = splinelib.read_layers(model, torch.zeros(1, 2))
@@ -40,7 +40,12 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     weight, bias = _joined(layer, rows), torch.stack(offsets).sum(0)
     if norms and layer.norm is not None:
         weight, bias = _fold(model, layer.norm, weight, bias)
-    return _selected(model, layer, weight), _selected(model, layer, bias)
+    weight, bias = _selected(model, layer, weight), _selected(model, layer, bias)
+    for name, values in (("weights", weight), ("offsets", bias)):
+        check_finite(
+            f"{name} of layer {layer.name!r}", values, "the network has diverged, lower its learning rate"
+        )
+    return weight, bias
 
 
 def raw_rows(model: nn.Module, layer: Layer) -> Tensor:

@@ -53,8 +53,7 @@ def paired_differences(
             pairs = wide.reindex(columns=[way, other]).dropna()
             if pairs.empty:
                 continue
-            low, high = _interval((pairs[way] - pairs[other]).to_numpy())
-            difference = float((pairs[way] - pairs[other]).mean())
+            difference, low, high = _interval((pairs[way] - pairs[other]).to_numpy())
             rows.append(
                 {
                     "ratio": ratio,
@@ -70,14 +69,16 @@ def paired_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float]:
+def _interval(differences: np.ndarray) -> tuple[float, float, float]:
+    """Mean and bounds."""
+    mean = float(differences.mean())
     if len(differences) < 2:
-        return float("nan"), float("nan")
+        return mean, float("nan"), float("nan")
     # Without a spread, but for rounding, the interval is the point; scipy would divide by zero.
     if np.ptp(differences) < 1e-12:
-        return float(differences[0]), float(differences[0])
+        return mean, mean, mean
     interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-    return float(interval.low), float(interval.high)
+    return mean, float(interval.low), float(interval.high)
 
 
 def verdict(low: float, high: float, margin: float = MARGIN) -> str:

@@ -9,6 +9,7 @@ from splinelib.partition.engine import pieces
 from splinelib.partition.engine.handlers.arithmetic import fixed, spread
 from splinelib.partition.engine.handlers.call import Call, NotHandled, array
 from splinelib.partition.engine.layout import Value
+from splinelib.partition.engine.linear_ops import affine
 
 
 def relu(call: Call, value: Value, inplace: bool = False) -> Value:
@@ -74,7 +75,9 @@ def clamp(call: Call, value: Value, min: Any = None, max: Any = None) -> Value:
         bound, slopes = (low, (0.0, 1.0)) if high is None else (high, (1.0, 0.0))
         assert bound is not None
         return pieces.piecewise(call.layout, value, [bound], slopes, bound, call.path)
-    low = np.minimum(low, high)
+    low = np.minimum(low, high)  # torch gives ``max`` where ``min`` is above it
+    if (low == high).any():  # no kink there, so nothing that depends on the input comes in
+        value = affine(value, 1.0 * (low < high), np.where(low < high, 0.0, low - 1))
     return pieces.piecewise(call.layout, value, [low, high], (0.0, 1.0, 0.0), low, call.path)
 
 
