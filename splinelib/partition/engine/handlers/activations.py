@@ -77,7 +77,7 @@ def clamp(call: Call, value: Value, min: Any = None, max: Any = None) -> Value:
         return pieces.piecewise(call.layout, value, [bound], slopes, bound, call.path)
     low = np.minimum(low, high)  # torch gives ``max`` where ``min`` is above it
     if (low == high).any():  # no kink there, so nothing that depends on the input comes in
-        value = affine(value, 1.0 * (low < high), np.where(low < high, 0.0, low - 1))
+        value = affine(value, np.where(low < high, 1.0, 0.0), np.where(low < high, 0.0, low - 1))
     return pieces.piecewise(call.layout, value, [low, high], (0.0, 1.0, 0.0), low, call.path)
 
 
