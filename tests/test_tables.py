@@ -346,3 +346,18 @@ def test_differences_that_differ_by_rounding_alone_have_no_spread(recwarn):
     # To the last digit, since a plot takes no whisker of a negative length.
     assert difference["low"] == difference["difference"] == difference["high"] == pytest.approx(0.3)
     assert not recwarn.list
+
+
+def test_networks_share_a_scale_that_no_wide_interval_sets():
+    columns = ["ratio", "against", "difference", "low", "high"]
+    ways = [tables.Way("l1"), tables.Way("fpgm")]
+    narrow = pd.DataFrame([(0.5, way, 0.002, -0.01, 0.014) for way in ways], columns=columns)
+    wide = pd.DataFrame(
+        [(0.5, ways[0], 0.002, -0.2, 0.2), (0.5, ways[1], 0.001, -0.01, 0.3)], columns=columns
+    )
+    unknown = narrow.assign(low=np.nan, high=np.nan)  # of a single seed
+    figure = plots.forest_by_network({"wide": wide, "narrow": narrow, "one": unknown}, 0.01, ways)
+    arrows = [[line.get_marker() for line in ax.lines if line.get_marker() in "<>"] for ax in figure.axes]
+    assert arrows == [["<", ">", ">"], [], []]
+    assert ["arrows" in ax.get_xlabel() for ax in figure.axes] == [True, False, False]
+    assert {ax.get_xlim() for ax in figure.axes} == {(-6.0, 6.0)}

@@ -8,7 +8,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from splinestudy.plots.style import columns, family_colour, mean_and_spread, style_of, whole_ticks
+from splinestudy.plots.style import (
+    columns,
+    end_before,
+    family_colour,
+    farthest,
+    mean_and_spread,
+    style_of,
+    whole_ticks,
+)
 from splinestudy.results.ways import SPLINE, Way
 
 
@@ -39,14 +47,16 @@ def difference_forest(
     title: str = "",
     way: Way = SPLINE,
     order: Sequence[Way] | None = None,
+    end: float | None = None,
 ) -> Axes:
     """Paired differences of ``way`` with their intervals (``tables.paired_differences``) in points, and the margin.
 
-    The differences of one ratio may be put in a given ``order`` of ways, for panels that share their rows.
+    The differences of one ratio may be put in a given ``order`` of ways, for panels that share their rows, and share
+    the ``end`` beyond which no interval is shown (:func:`.farthest`).
     """
     axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.25)
     axes.axvline(0, color="black", linewidth=1)
-    places = range(len(differences)) if order is None else map(order.index, differences["against"])
+    places = [*(range(len(differences)) if order is None else map(order.index, differences["against"]))]
     for position, row in zip(places, differences.itertuples(), strict=True):
         colour, marker, _ = style_of(row.against)
         reach = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
@@ -63,6 +73,8 @@ def difference_forest(
     names = [f"{row.against.label}, ratio {row.ratio:g}" for row in differences.itertuples()]
     _name_rows(axes, names if order is None else [other.label for other in order])
     axes.set(title=title, xlabel=f"{way.label} − other\n(points; grey: ±{100 * margin:g})")
+    end = farthest(differences["difference"], margin) if end is None else end
+    end_before(axes, 100 * end, places, 100 * differences["low"], 100 * differences["high"])
     return axes
 
 
@@ -154,8 +166,9 @@ def forest_by_ratio(
 def forest_by_network(judged: Mapping[str, pd.DataFrame], margin: float, order: Sequence[Way]) -> Figure:
     """:func:`difference_forest` of the ways in ``order``, one column for each network by its name, on one scale."""
     figure, axes = columns(len(judged), _height(order))
+    end = farthest((value for found in judged.values() for value in found["difference"]), margin)
     for ax, (name, found) in zip(axes, judged.items(), strict=False):
-        difference_forest(ax, found, margin, name.replace(", ", "\n", 1), order=order)
+        difference_forest(ax, found, margin, name.replace(", ", "\n", 1), order=order, end=end)
     limits = [ax.get_xlim() for ax in axes]
     plt.setp(axes, xlim=(min(low for low, _ in limits), max(high for _, high in limits)))
     return figure

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -32,6 +33,8 @@ _FILES: dict[str, tuple[int, dict[str, None]]] = {
     "png": (130, {}),
     "pdf": (110, {"CreationDate": None}),
 }
+WIDEST = 6.0
+"""An axis of differences ends so many times as far from zero as the largest of them, or the margin."""
 _RETRAINED = {"boundaries": "X", "weights": "P"}  # signs that no method of the family has
 
 
@@ -118,6 +121,28 @@ def columns(count: int, height: float) -> tuple[Figure, list[Axes]]:
     for unused in grid.flat[count:]:
         unused.remove()
     return figure, list(grid.flat[:count])
+
+
+def farthest(values: Iterable[float], margin: float) -> float:
+    """How far from zero an axis of these differences goes at most (:data:`WIDEST`), however wide the intervals."""
+    return WIDEST * max(margin, *(abs(value) for value in values), 0.0)
+
+
+def end_before(
+    axes: Axes, end: float, places: Iterable[float], low: Iterable[float], high: Iterable[float]
+) -> None:
+    """Let the axis end at ±``end`` if one of the intervals [low, high] goes farther; arrows stand for what is cut."""
+    bounds = [
+        (place, side)
+        for place, *both in zip(places, low, high, strict=True)
+        for side, bound in zip((-1, 1), both, strict=True)
+        if side * bound > end
+    ]
+    for place, side in bounds:
+        axes.plot(side * end, place, "<>"[side > 0], color="black", markersize=4, clip_on=False)
+    if bounds:
+        axes.set_xlim(-end, end)
+        axes.set_xlabel(f"{axes.get_xlabel()}\n(arrows: on beyond the panel)")
 
 
 def legend_below(figure: Figure, columns: int) -> None:

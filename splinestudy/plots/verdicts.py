@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from splinestudy.plots.style import columns, save_figure
+from splinestudy.plots.style import columns, end_before, farthest, save_figure
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.mark_pages import SIGNS, by_case, by_claim
 from splinestudy.results.marks import WORDS, Mark, Word
@@ -19,9 +19,6 @@ COLOURS: dict[Word, str] = {
     "undecided": "#5f6368",
     "contradicted": "#a83c00",
 }
-WIDEST = 4.0
-"""Intervals that reach so many times as far as the median one are not shown to their ends."""
-
 _MARKERS: dict[Word, str] = {"supported": "o", "in part": "s", "undecided": "D", "contradicted": "X"}
 
 
@@ -98,26 +95,8 @@ def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
     axes.set_title(f"{mark.at + ': ' if mark.at else ''}{mark.word}")
-    beyond = _leave_out_the_widest(axes, mark, labels)
-    axes.set_xlabel(mark.axis + ("\n(arrows: on beyond the panel)" if beyond else ""), fontsize="small")
-
-
-def _leave_out_the_widest(axes: Axes, mark: Mark, labels: Sequence[str]) -> bool:
-    """Where a few differences would press all others into a dot, end the axis before them; whether there are any."""
-    if mark.band[0] >= 0:  # the mark is of values that have no middle
-        return False
-    rows = mark.intervals.assign(low=mark.intervals["low"].fillna(mark.intervals["value"]))
-    rows = rows.assign(high=rows["high"].fillna(rows["value"]))
-    reach = np.maximum(rows["low"].abs(), rows["high"].abs())
-    shown = reach[reach <= max(WIDEST * reach.median(), *np.abs(mark.band))]
-    if len(shown) in (0, len(reach)):
-        return False
-    end = 1.15 * max(shown.max(), *np.abs(mark.band))
-    axes.set_xlim(-end, end)
-    for row in rows.itertuples():
-        for side, marker in ((-1, "<"), (1, ">")):
-            if side * (row.low if side < 0 else row.high) > end:
-                axes.plot(
-                    side * end, labels.index(row.label), marker, color="black", markersize=4, clip_on=False
-                )
-    return True
+    axes.set_xlabel(mark.axis, fontsize="small")
+    if mark.band[0] < 0:  # else the mark is of values that have no middle
+        found = mark.intervals
+        end = farthest(found["value"], max(np.abs(mark.band)))
+        end_before(axes, end, map(labels.index, found["label"]), found["low"], found["high"])
