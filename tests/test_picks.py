@@ -67,3 +67,22 @@ def test_channels_that_compete_in_pairs_go_in_pairs(name, batch):
             tensor.data[[1, 6]] = 0
     assert [smaller.a.out_features, smaller.b.out_features, smaller.o.in_features] == [6, 6, 6]
     torch.testing.assert_close(smaller(x), model(x))
+
+
+GRID = torch.linspace(0, 1, 5)
+CHOICES = {
+    "argmax": lambda one, two: torch.cat([two, one.gather(1, one.argmax(1, keepdim=True))], 1),
+    "argmin": lambda one, two: torch.cat([two, one[torch.arange(len(one)), one.argmin(dim=1)][:, None]], 1),
+    "argsort": lambda one, two: torch.cat([two, one.gather(1, torch.argsort(one)[:, :1])], 1),
+    "bucketize": lambda one, two: torch.cat([two, torch.bucketize(one, GRID).sum(1, keepdim=True)], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", CHOICES)
+def test_what_decides_on_a_place_stays(name, batch):
+    """The choice has no gradient, and with a single vector one channel is chosen."""
+    modules = {"a": nn.Linear(5, 8), "b": nn.Linear(5, 8), "o": nn.Linear(9, 3)}
+    model = Net(lambda net, x: net.o(CHOICES[name](net.a(x), net.b(x))), **modules)
+    with pytest.warns(UserWarning, match=f"'a'.*: {name} chooses by them"):
+        assert "a" not in [layer.name for layer in read_layers(model, torch.randn(batch, 5))]

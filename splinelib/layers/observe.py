@@ -245,6 +245,10 @@ class _Observer:
                 return f"at {name}"
         return f"behind {source.name!r}"
 
+    def chosen(self, values: Tensor, name: str) -> None:
+        """Let what decides on a place stay: the choice has no gradient that would tell what it is used for."""
+        self.touch(values, f"{name} chooses by them")
+
     def touch(self, values: Tensor, why: str) -> None:
         """Note that all channels that feed ``values`` stay."""
         if not values.requires_grad:
@@ -272,7 +276,7 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
         # Copies, since hooks of others (counters of operations) do not bear gradients of leaves.
         copies = tree_map_only(Tensor, torch.clone, inputs)
         try:
-            found.outputs, found.idle = probe(model, copies, observer.answer)
+            found.outputs, found.idle = probe(model, copies, observer.answer, observer.chosen)
         except Exception as error:
             last = next(reversed(found.met), ["its inputs"])[0]
             raise UnsupportedModuleError(

@@ -40,6 +40,7 @@ class Call:
 
 Answer = Callable[[Call], Any]
 _CASTS = {Tensor.float, Tensor.half, Tensor.bfloat16}
+_PLACES = {"argmax", "argmin", "argsort", "searchsorted", "bucketize"}
 _DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bernoulli", "exponential"}
 
 
@@ -47,7 +48,12 @@ class _Steady(TorchFunctionMode):
     """Code between modules computes in float64, whatever it casts to, and what it draws at random is one number.
 
     What picks one of several numbers (a maximum, a sort) has a gradient for the others too: they might be picked.
+    ``chosen`` is told of numbers that decide on a place (an argmax), which has no gradient, and of the function's name.
     """
+
+    def __init__(self, chosen: Callable[[Tensor, str], None]) -> None:
+        super().__init__()
+        self.chosen = chosen
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -60,6 +66,10 @@ class _Steady(TorchFunctionMode):
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
         if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
             values.detach().fill_(0.5)
+        if name in _PLACES:
+            for numbers in tensors_in([*given, *named.values()]):
+                if numbers.requires_grad:
+                    self.chosen(numbers, name)
         return values if inplace else with_rivals(name, given, named, _double(values))
 
 
@@ -141,9 +151,15 @@ def answers(call: Call, shapes: Any) -> Any:
     )
 
 
-def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], set[str]]:
+def probe(
+    model: nn.Module,
+    inputs: Inputs,
+    answer: Answer,
+    chosen: Callable[[Tensor, str], None] = lambda numbers, name: None,
+) -> tuple[list[Any], set[str]]:
     """Outputs of a pass in eval mode and, if some modules do not run there, one in train mode; and who never ran.
 
+    ``chosen`` is told what decides on places (see :class:`_Steady`).
     Auxiliary heads run in train mode alone. Where that pass fails (it may want targets), there is none.
     """
     names = {name for name, module in model.named_modules() if kind_of(module) is not None}
@@ -164,7 +180,7 @@ def probe(model: nn.Module, inputs: Inputs, answer: Answer) -> tuple[list[Any], 
         sdpa_kernel(SDPBackend.MATH),
         torch.random.fork_rng(devices=[]),
         _answering(model, noted),
-        _Steady(),
+        _Steady(chosen),
     ):
         torch.default_generator.manual_seed(0)  # for draws inside functions that the mode does not look into
         outputs = [run(model.eval(), inputs)]
