@@ -86,3 +86,22 @@ def test_what_decides_on_a_place_stays(name, batch):
     model = Net(lambda net, x: net.o(CHOICES[name](net.a(x), net.b(x))), **modules)
     with pytest.warns(UserWarning, match=f"'a'.*: {name} chooses by them"):
         assert "a" not in [layer.name for layer in read_layers(model, torch.randn(batch, 5))]
+
+
+@pytest.mark.filterwarnings("ignore:left whole. '[qk]'. each channel depends on all others")
+def test_what_a_mask_leaves_out_is_no_rival():
+    """A softmax by hand takes the largest score away, and minus infinity is among the scores."""
+
+    def attend(net, x):
+        queries, keys = net.q(x), net.k(x)
+        scores = (queries @ keys.mT).masked_fill(torch.ones(4, 4, dtype=torch.bool).triu(1), -torch.inf)
+        weights = (scores - scores.amax(-1, keepdim=True)).exp()
+        return net.o(weights / weights.sum(-1, keepdim=True) @ net.v(x).relu())
+
+    model = Net(attend, **{name: nn.Linear(5, 6) for name in "qkv"}, o=nn.Linear(6, 3))
+    x = torch.randn(2, 4, 5)
+    assert "v" in [layer.name for layer in read_layers(model, x)]
+    smaller = remove_units(model, x, {"v": [1, 4]})
+    for tensor in model.v.parameters():
+        tensor.data[[1, 4]] = 0
+    torch.testing.assert_close(smaller(x), model(x))

@@ -41,7 +41,7 @@ def with_rivals(name: str, args: list[Any], kwargs: dict[str, Any], values: Any)
     numbers, *rest = args or [named.pop("input", None)]
     if not isinstance(numbers, Tensor):
         return values
-    means = _means(name, numbers, rest, named)
+    means = _means(name, _slope(numbers), rest, named)
     if not means:
         return values
     if isinstance(values, Tensor):
@@ -49,11 +49,16 @@ def with_rivals(name: str, args: list[Any], kwargs: dict[str, Any], values: Any)
     return type(values)([_depending(one, means) for one in values])
 
 
+def _slope(numbers: Tensor) -> Tensor:
+    """Zeros with the gradient of ``numbers``; none where they are infinite, as what a mask leaves out."""
+    return (numbers - numbers.detach()).nan_to_num(0.0) if numbers.is_floating_point() else numbers
+
+
 def _means(name: str, numbers: Tensor, rest: list[Any], named: dict[str, Any]) -> list[Tensor]:
-    """The mean of all candidates, in the shapes that an operation's values may have."""
+    """The mean of all candidates' slopes, in the shapes that an operation's values may have."""
     other = rest[0] if rest else named.get("other")
     if name in _PAIRS and isinstance(other, Tensor):
-        return [numbers + other]
+        return [numbers + _slope(other)]
     if name in _AXIS and numbers.is_floating_point():
         place, default = _AXIS[name]
         axis = named.get("dim", named.get("axis", rest[place] if len(rest) > place else default))
@@ -78,7 +83,7 @@ def _pooled(name: str, numbers: Tensor, rest: list[Any], named: dict[str, Any]) 
 def _depending(values: Tensor, means: list[Tensor]) -> Tensor:
     for mean in means:
         if values.is_floating_point() and _fits(mean.shape, values.shape):
-            return values + (mean - mean.detach())
+            return values + mean
     return values
 
 
