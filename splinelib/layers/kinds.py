@@ -122,11 +122,6 @@ def channel_axis(module: Any, values: Tensor) -> int:
     return 1
 
 
-def stock(module: nn.Module) -> bool:
-    """Whether the module is PyTorch's own, so that cutting its weights is known to cut its function."""
-    return type(module).__module__.startswith("torch.nn.modules") or isinstance(module, ChannelSelection)
-
-
 def axis_of(module: Any, name: str, writes: bool) -> int | None:
     """Axis of the module's tensor ``name`` on which the channels lie that it writes, or reads; None where none do."""
     if isinstance(module, nn.RNNBase):

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from splinelib.hooks import Inputs, duplicate, tensors_in
+from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.cutting import Lost, cut_for_now
-from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, over_channels, stock
+from splinelib.layers.kinds import channel_axis, complement, kind_of
 from splinelib.layers.layer import Layer
 from splinelib.layers.observed import Observed, fingerprint
+from splinelib.layers.own import cut_as_known
 from splinelib.layers.probe import Call, answers, probe
 
 _ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands
@@ -113,7 +114,7 @@ class Trial:
         kept = complement(lost.get((call.name, kind.coupled, 0), ()), kind.reads or 0)
         for place, (tensor, seen, shape) in enumerate(zip(values, prints, shapes, strict=True)):
             whole = place > 0 or kind.reads is None
-            axis = channel_axis(dense, torch.empty(shape, device="meta"))
+            axis = channel_axis(dense, _like(shape))
             _check(tensor, axis, seen if whole else seen[kept.to(seen.device)], shape)
         if call.key not in self.given:
             self.given[call.key] = answers(call, answered)
@@ -122,8 +123,9 @@ class Trial:
             return tree_map_only(Tensor, torch.clone, given)
         staying = complement(lost.get((call.name, True, 0), ()), kind.writes).to(given.device)
         narrower = values and len(kept) + len(staying) < kind.reads + kind.writes
-        if narrower and not (stock(dense) or over_channels(dense) or isinstance(dense, nn.GroupNorm)):
-            _check_own(duplicate(self.model.get_submodule(call.name)).double(), values[0], kept, staying)
+        own = self.model.get_submodule(call.name)
+        if narrower and not cut_as_known(own, values, channel_axis(dense, _like(shapes[0])), kept, staying):
+            raise _Differs(f"({type(dense).__name__}) computes something else of what is left")
         return given.index_select(channel_axis(dense, given), staying)
 
 
@@ -145,6 +147,10 @@ def _close(one: Tensor, other: Tensor) -> bool:
     )
 
 
+def _like(shape: Iterable[int]) -> Tensor:
+    return torch.empty(tuple(shape), device="meta")
+
+
 def _check(values: Tensor, axis: int, wanted: Tensor, shape: Iterable[int]) -> None:
     before = list(shape)
     before[axis] = len(wanted)
@@ -152,18 +158,3 @@ def _check(values: Tensor, axis: int, wanted: Tensor, shape: Iterable[int]) -> N
         raise _Differs(f"would read {tuple(values.shape)} where {tuple(before)} is left")
     if not _close(fingerprint(values, axis), wanted):
         raise _Differs("would read other channels than before")
-
-
-def _check_own(dense: nn.Module, values: Tensor, kept: Tensor, staying: Tensor) -> None:
-    """Check that a module of somebody's own computes, cut, what it computes of zeros in the place of what has gone."""
-    kind: Any = kind_of(dense)
-    axis = channel_axis(dense, values)
-    whole = values.new_zeros([kind.reads if at == axis else size for at, size in enumerate(values.shape)])
-    with torch.no_grad():
-        wanted = dense(whole.index_copy(axis, kept.to(values.device), values.detach()))
-        wanted = wanted.index_select(channel_axis(dense, wanted), staying)
-        for writes, left, count in ((False, kept, kind.reads), (True, staying, kind.writes)):
-            if len(left) < count and (writes or not kind.coupled):
-                cut_module(dense, writes, complement(left.tolist(), count).tolist())
-        if not _close(dense(values.detach()), wanted):
-            raise _Differs(f"({type(dense).__name__}) computes something else of what is left")

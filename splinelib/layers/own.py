@@ -1,0 +1,81 @@
+"""Modules that are not PyTorch's own: whether cutting their weights cuts their function is tried out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splinelib.hooks import duplicate
+from splinelib.layers.channel_selection import ChannelSelection
+from splinelib.layers.groups import channel_groups, one_each
+from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, over_channels
+
+_ROUNDING = 1e-8  # relative error of float64 sums whose order may differ
+_SINGLE = 4e-4  # the same of a module that may compute in float32: the root of its precision
+
+
+def cut_as_known(
+    dense: nn.Module, values: Sequence[Tensor], axis: int, kept: Tensor, staying: Tensor
+) -> bool:
+    """Whether a module, cut to read ``kept`` and write ``staying``, does what its kind promises.
+
+    It must compute of ``values``, the first of which it reads on ``axis``, what it computed with zeros in the place of
+    what has gone. A norm over channels need not; it may treat what stays as it did beside channels of the same mean
+    and spread. So its output does not scale with its width.
+    """
+    if type(dense).__module__.startswith("torch.nn.modules") or isinstance(dense, ChannelSelection):
+        return True
+    kind: Any = kind_of(dense)
+    first, *others = (tensor.detach() for tensor in values)
+    shape = [kind.reads if at == axis else size for at, size in enumerate(first.shape)]
+    zeros = first.new_zeros(shape).index_copy(axis, kept.to(first.device), first)
+    with torch.no_grad():
+        if not (over_channels(dense) or (isinstance(dense, nn.GroupNorm) and not one_each(dense))):
+            return _same(duplicate(dense).double(), [zeros, *others], axis, kept, staying, _ROUNDING)
+        # such norms often compute in float32 whatever they are given, and some take nothing else
+        like: Any = next(dense.parameters(), torch.zeros(()))
+        precision = max(_SINGLE, torch.finfo(like.dtype).eps ** 0.5)
+        groups, stays = torch.arange(shape[axis]).chunk(channel_groups(dense)), kept.cpu()
+        if any(len(part) == 1 for part in _parts(groups, stays)):  # one number has no spread
+            stays = torch.cat([group[::2] for group in groups])
+        likes = (_likes(shape, axis, over, _parts(groups, stays)).to(zeros) for over in _extents(shape, axis))
+        return any(
+            _same(duplicate(dense), [t.to(like.dtype) for t in (whole, *others)], axis, left, left, precision)
+            for whole, left in ((zeros, kept), *((whole, stays) for whole in likes))
+        )
+
+
+def _same(
+    module: nn.Module, values: list[Tensor], axis: int, kept: Tensor, staying: Tensor, precision: float
+) -> bool:
+    """Whether a module computes of ``values``, for what stays, what it does of what stays once it is cut, in place."""
+    kind: Any = kind_of(module.eval())
+    wanted = module(*values)
+    wanted = wanted.index_select(channel_axis(module, wanted), staying.to(wanted.device))
+    for writes, left, count in ((False, kept, kind.reads), (True, staying, kind.writes)):
+        if len(left) < count and (writes or not kind.coupled):
+            cut_module(module, writes, complement(left.tolist(), count).tolist())
+    cut = module(values[0].index_select(axis, kept.to(values[0].device)), *values[1:])
+    return torch.allclose(cut, wanted, precision, precision)
+
+
+def _extents(shape: Sequence[int], axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes over which norms take means: the channels at each place, or all of an example."""
+    return (axis,), tuple(range(1, len(shape)))
+
+
+def _parts(groups: Sequence[Tensor], kept: Tensor) -> list[Tensor]:
+    """What stays of each group of channels, and what has gone, where there is some."""
+    parts = [group[torch.isin(group, kept, invert=gone)] for group in groups for gone in (False, True)]
+    return [part for part in parts if len(part)]
+
+
+def _likes(shape: Sequence[int], axis: int, over: tuple[int, ...], parts: Sequence[Tensor]) -> Tensor:
+    """Noise that has mean 0 and spread 1 over each of ``parts`` of the channels."""
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for part in parts:
+        some = noise.index_select(axis, part)
+        spread, mean = torch.std_mean(some, over, correction=0, keepdim=True)
+        noise.index_copy_(axis, part, (some - mean) / spread)
+    return noise

@@ -1,0 +1,142 @@
+"""Norms that are not PyTorch's own: cut where their function is known to follow their weights, left whole elsewhere."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from splinelib import read_layers, remove_units
+from splinelib.errors import UnsupportedModuleError
+
+ROWS, IMAGES = (4, 7), (4, 3, 6, 6)
+
+
+def layer_norm(forward, **more):
+    return type("Own", (nn.LayerNorm,), {"forward": forward, **more})
+
+
+def group_norm(forward):
+    return type("Own", (nn.GroupNorm,), {"forward": forward})
+
+
+class Unrelated(nn.Module):
+    """A norm of images or rows that inherits from none, told where its channels lie."""
+
+    def __init__(self, width, last):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.rand(width)), nn.Parameter(torch.rand(width))
+        self.normalized_shape, self.last = (width,), last
+
+    def forward(self, x):
+        if self.last:
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias)
+        spread, mean = torch.std_mean(x, 1, keepdim=True, correction=0)
+        return ((x - mean) / spread) * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def rms(s, x):
+    return x * (x.square().mean(-1, keepdim=True) + s.eps).rsqrt() * s.weight
+
+
+def per_image(s, x):
+    return F.layer_norm(x.movedim(1, -1), s.normalized_shape, s.weight, s.bias).movedim(-1, 1)
+
+
+def grouped(s, x, power):
+    parts = x.unflatten(1, (s.num_groups, -1))
+    size = parts[0, 0].numel() ** power
+    y = (parts / parts.flatten(2).norm(dim=2)[:, :, None, None, None]).flatten(1, 2) * size
+    return y * s.weight[:, None, None]
+
+
+def activated(s, x):
+    return F.group_norm(x, s.num_groups, s.weight, s.bias, s.eps).sigmoid()
+
+
+def single(s, x):
+    return F.layer_norm(x.float(), s.normalized_shape, s.weight.float(), s.bias.float(), s.eps).type_as(x)
+
+
+def single_only(s, x):
+    return F.layer_norm(x.float(), s.normalized_shape, s.weight, s.bias, s.eps)
+
+
+def unit_length(s, x):
+    return F.normalize(x, dim=-1) * s.weight
+
+
+def of_its_width(power):
+    return lambda s, x: F.layer_norm(x, s.normalized_shape, s.weight, s.bias) * s.weight.numel() ** power
+
+
+def spread_of_one(s, x):
+    return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + s.eps) * s.weight
+
+
+FOLLOW = {
+    "root mean square": (layer_norm(rms)(8), ROWS),
+    "float32 inside": (layer_norm(single)(8), ROWS),
+    "nothing but float32": (layer_norm(single_only)(8), ROWS),
+    "zeros are nothing": (layer_norm(unit_length)(8), ROWS),
+    "images": (layer_norm(per_image)(8), IMAGES),
+    "inherits from none, rows": (Unrelated(8, True), ROWS),
+    "inherits from none, images": (Unrelated(8, False), IMAGES),
+    "groups and what is behind": (group_norm(activated)(2, 8), IMAGES),
+    "groups of two": (group_norm(activated)(4, 8), IMAGES),
+    "groups, root of their size": (group_norm(lambda s, x: grouped(s, x, 0.5))(2, 8), IMAGES),
+    "one channel each": (group_norm(activated)(8, 8), IMAGES),
+}
+SCALE = {
+    "times its width": (layer_norm(of_its_width(1))(8), ROWS),
+    "by its root": (layer_norm(of_its_width(-0.5))(8), ROWS),
+    "a spread that misses one": (layer_norm(spread_of_one)(8), ROWS),
+    "groups, times their size": (group_norm(lambda s, x: grouped(s, x, 1))(2, 8), IMAGES),
+    "groups, by the width": (group_norm(lambda s, x: activated(s, x) / s.num_channels)(2, 8), IMAGES),
+    "images": (layer_norm(lambda s, x: per_image(s, x) * s.weight.numel())(8), IMAGES),
+}
+
+
+def network(norm, shape):
+    """A norm between two modules whose channels can go."""
+    torch.manual_seed(0)
+    torch.nn.init.uniform_(norm.weight)
+    write, read = (
+        (nn.Linear(7, 8), nn.Linear(8, 3)) if shape == ROWS else (nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1))
+    )
+    return nn.Sequential(write, norm, read), torch.randn(shape)
+
+
+@pytest.mark.parametrize("name", FOLLOW)
+def test_a_norm_whose_function_follows_its_weights_is_cut(name):
+    model, inputs = network(*FOLLOW[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (layer,) = read_layers(model, inputs)
+    assert layer.units == 8
+    pair = [1, 2 + 8 // layer.groups] if layer.groups > 1 else [1, 2]
+    pair = [0, 2, 4, 6] if layer.groups == 4 else pair
+    smaller = remove_units(model, inputs, {"0": pair})
+    kept = [unit for unit in range(8) if unit not in pair]
+    write, norm, read = smaller
+    torch.testing.assert_close(
+        read(norm(model[0](inputs).movedim(1, -1)[..., kept].movedim(-1, 1))), smaller(inputs)
+    )
+    assert write.weight.shape[0] == read.weight.shape[1] == norm.weight.numel() == len(kept)
+
+
+@pytest.mark.parametrize("name", SCALE)
+def test_a_norm_that_scales_with_its_width_is_left_whole(name):
+    model, inputs = network(*SCALE[name])
+    with pytest.warns(UserWarning, match="left whole"), pytest.raises(UnsupportedModuleError) as raised:
+        read_layers(model, inputs)
+    assert "(Own) computes something else of what is left" in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_precision_of_the_weights_is_enough(dtype):
+    norm, shape = layer_norm(single)(8), ROWS
+    model, inputs = network(norm, shape)
+    (layer,) = read_layers(model.to(dtype), inputs.to(dtype))
+    assert layer.units == 8
