@@ -113,6 +113,28 @@ def test_tied_weights_are_saved_once_and_stay_tied(tmp_path):
     assert found.last.in_features == 3
 
 
+def pair(share):
+    """Two tensors of their own, one under two names, or one of which the second is a view."""
+    module = nn.Module()
+    module.register_buffer("one", torch.rand(3, 3))
+    module.register_buffer(
+        "two", {"apart": torch.rand(3, 3), "tied": module.one, "turned": module.one.T}[share]
+    )
+    return module
+
+
+@pytest.mark.parametrize("share", ["tied", "turned"])
+def test_what_two_names_share_cannot_hold_two_tensors(share, tmp_path):
+    splinelib.save(pair("apart"), tmp_path / "net")
+    with pytest.raises(SettingError, match=r"different numbers as 'one' and 'two'"):
+        splinelib.load(tmp_path / "net", into=pair(share))
+    broken = pair(share)
+    broken.one[0] = torch.nan  # what is no number is equal to itself here
+    splinelib.save(broken, tmp_path / "net")
+    loaded = splinelib.load(tmp_path / "net", into=pair(share))
+    torch.testing.assert_close(loaded.two, broken.two, rtol=0, atol=0, equal_nan=True)
+
+
 def test_a_whole_network_is_saved_as_well(tmp_path):
     splinelib.save(plain(0), tmp_path / "net")
     assert alike(splinelib.load(tmp_path / "net", into=plain(1)), plain(0))
@@ -143,6 +165,17 @@ def wider():
 def test_another_architecture_is_named(file, into, message):
     with pytest.raises(SettingError, match=message):
         splinelib.load(file, into=into())
+
+
+@pytest.mark.parametrize("dtypes", [(torch.complex64, torch.float32), (torch.float32, torch.int64)])
+def test_numbers_that_would_lose_more_than_digits_are_refused(dtypes, tmp_path):
+    held, wanted = (nn.Module() for _ in dtypes)
+    for module, dtype in zip((held, wanted), dtypes, strict=True):
+        module.register_buffer("values", torch.ones(2, dtype=dtype))
+    splinelib.save(held, tmp_path / "net")
+    with pytest.raises(SettingError, match=f"'values' in {dtypes[0]}, this Module in {dtypes[1]}"):
+        splinelib.load(tmp_path / "net", into=wanted)
+    assert splinelib.load(tmp_path / "net", into=held).values.dtype == dtypes[0]
 
 
 def test_every_damaged_byte_is_noticed(file):

@@ -85,7 +85,8 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
         into: a dense network of the architecture that was pruned, with any weights; device and dtype are its own.
 
     Raises:
-        SettingError: where ``into`` is another network, or pruned already.
+        SettingError: where ``into`` is another network, or pruned already, or cannot hold the numbers: complex ones
+            where it has real ones, different ones where it has one tensor under two names.
         DamagedError: where the file does not hold what was written.
         RecordError: for a file that a newer splinelib, or something else, has written.
         FileNotFoundError, FileError: where the file is not there, or cannot be read.
@@ -102,6 +103,7 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
     with file_errors(path, "read"):
         cut, told, tensors = _read(path)
     smaller = duplicate(into) if cut is None else cut.apply_to(into)
+    _check_kinds(path, smaller, tensors)
     try:
         smaller.load_state_dict(tensors)
     except RuntimeError as error:
@@ -109,7 +111,34 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
             f"{path} is of another network than this {type(into).__name__} ({' '.join(str(error).split())}): give a "
             "dense network of the same architecture"
         ) from error
+    _check_shared(path, smaller, tensors)
     return smaller if told is None else attach(smaller, told)
+
+
+def _check_kinds(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raise :class:`SettingError` where a cast would lose more than digits."""
+    for name, value in network.state_dict().items():
+        held = tensors.get(name, value)
+        if isinstance(value, Tensor) and not torch.can_cast(held.dtype, value.dtype):
+            raise SettingError(
+                f"{path} holds {name!r} in {held.dtype}, this {type(network).__name__} in {value.dtype}: give a "
+                "network of the same kind of numbers"
+            )
+
+
+def _check_shared(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raise :class:`SettingError` where what was read under one name was overwritten by what was under another."""
+    places: dict[int, list[str]] = {}
+    state = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+    for name, value in state.items():
+        places.setdefault(value.untyped_storage().data_ptr(), []).append(name)
+    for names in places.values():
+        for name in names if len(names) > 1 else ():
+            if not torch.equal(_bytes(state[name].cpu()), _bytes(tensors[name].to(state[name].dtype))):
+                raise SettingError(
+                    f"{path} holds different numbers as {' and '.join(map(repr, names))}, which share them in this "
+                    f"{type(network).__name__}: give one that does not"
+                )
 
 
 def _file(path: str | Path) -> Path:
@@ -167,5 +196,9 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     parts = [text.encode()]
     for name in sorted(tensors):
         parts += [f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode()]
-        parts += [tensors[name].flatten().view(torch.uint8).numpy().data]  # type: ignore[list-item]
+        parts += [_bytes(tensors[name]).numpy().data]  # type: ignore[list-item]
     return sha256_of(*parts)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return values.contiguous().flatten().view(torch.uint8)
