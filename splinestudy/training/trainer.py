@@ -21,6 +21,7 @@ from splinestudy.training import distributed
 from splinestudy.training.cuda_graphs import captured
 from splinestudy.training.energy import EnergyMeter
 from splinestudy.training.settings import TrainSettings
+from splinestudy.training.small_maps import SmallMapsAsProducts, has_matrix_units
 
 _LOG = logging.getLogger(__name__)
 _Below1 = Annotated[float, Within("[0, 1)")]
@@ -66,6 +67,8 @@ class Trainer:
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last)
         self.forward = torch.compile(model) if settings.compile else model
+        products = has_matrix_units() and not settings.compile
+        self.faster: Any = SmallMapsAsProducts() if products else contextlib.nullcontext()
         self.recorded: tuple[torch.Size, Callable[[Tensor], Tensor]] | None = None
         self.settings, self.seed, self.callbacks = settings, seed, callbacks
         self.checkpoint, self.every, self.saved = checkpoint, every, time.monotonic()
@@ -134,7 +137,7 @@ class Trainer:
         """One step of SGD; the mean loss, detached, of the batch, which has ``count`` images in all processes."""
         images = images.contiguous(memory_format=torch.channels_last)
         low, forward = self.settings.precision == "bfloat16", self._passes(images)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+        with self.faster, torch.autocast(images.device.type, torch.bfloat16, enabled=low):
             loss = F.cross_entropy(forward(images), labels, label_smoothing=self.settings.label_smoothing)
         if count is not None and not distributed.alone():  # of the mean over all parts, the share of this one
             loss = loss * (len(labels) / count) if len(labels) else forward(images).sum()
