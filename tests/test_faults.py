@@ -184,7 +184,12 @@ def test_a_checkpoint_of_a_finished_run_goes_with_its_dead_lease(store):
         with ThreadPoolExecutor(1) as other:
             assert other.submit(RecordStore(store.root).load, DENSE).result()
         assert checkpoint.exists()  # its process lives
-    lease.write_text(re.sub(r"pid=\d+", "pid=999999999", marker))
+    dead = re.sub(r"pid=\d+", "pid=999999999", marker)
+    lease.write_text(dead)
+    assert store.load(DENSE)
+    assert checkpoint.exists()  # without weights: a process was killed that trained it again for them
+    save_tensors(store.weights_path(DENSE), {})
+    lease.write_text(dead)
     assert store.load(DENSE)
     assert not checkpoint.exists()
 
