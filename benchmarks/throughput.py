@@ -3,10 +3,13 @@
 For every network of the study, dense and without half of each layer's units: images a second of a training step
 (forward, loss, backward, SGD; batch 128, bfloat16 autocast, channels last), operations a second by torch's counter, and
 their share of the better of two rates of the same machine in the same run: a product of two square matrices, and a
-3×3 convolution of 256 channels, forward, both in bfloat16. Beside it the share of a step that augmentation takes.
+3×3 convolution of 256 channels, forward, both in bfloat16. Beside it the share of a step that augmentation takes, and
+how many times as long the step takes, in turn with it, where convolutions of small maps are left to the library
+(:mod:`splinestudy.training.small_maps`): 1 on a machine without matrix units.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -50,9 +53,12 @@ def augmentation():
 
 
 def row(arch, width, ratio, model, best):
-    trainer, data, times = trainer_of(model, "bfloat16", CPU), noise(BATCH, CPU), {}
+    trainer, data, times, library = trainer_of(model, "bfloat16", CPU), noise(BATCH, CPU), {}, {}
     for _ in range(ROUNDS):
         least(times, timed(lambda: step(trainer, *data))[1:])
+        faster, trainer.faster = trainer.faster, contextlib.nullcontext()
+        least(library, timed(lambda: step(trainer, *data))[1:])
+        trainer.faster = faster
     operations = BATCH * training_flops(model, torch.zeros(1, 3, 32, 32))
     return {
         "arch": arch,
@@ -63,17 +69,19 @@ def row(arch, width, ratio, model, best):
         "operations": operations / times["wall"],
         "share": operations / times["wall"] / best,
         "augmentation": augmentation() / times["wall"],
+        "library": library["wall"] / times["wall"],
     }
 
 
 def table(rows):
     lines = [
         f"{'network':14}{'width':>7}{'ratio':>7}{'images/s':>10}{'GFLOP/s':>9}{'of best':>9}{'augmenting':>12}"
+        f"{'library':>9}"
     ]
     for each in rows:
         lines.append(
             f"{each['arch']:14}{each['width']:>7g}{each['ratio']:>7g}{each['images']:>10,.0f}"
-            f"{each['operations'] / 1e9:>9.0f}{each['share']:>9.2f}{each['augmentation']:>12.3f}"
+            f"{each['operations'] / 1e9:>9.0f}{each['share']:>9.2f}{each['augmentation']:>12.3f}{each['library']:>9.2f}"
         )
     return "\n".join(lines)
 

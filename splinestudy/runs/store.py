@@ -102,7 +102,9 @@ class RecordStore:
             contextlib.suppress(FileError),
             self.claim(run) as mine,
         ):  # in a folder that may not be written, it stays
-            again = run.kind == "dense" and not self.holds(self.weights_path(run))  # trained once more for them
+            again = run.kind == "dense" and not self.holds(
+                self.weights_path(run)
+            )  # trained once more for them
             if mine and not again:
                 self.checkpoint_path(run).unlink(missing_ok=True)
 

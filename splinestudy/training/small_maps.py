@@ -1,7 +1,7 @@
 """Convolutions of small maps as matrix products, on a CPU that multiplies matrices in bfloat16.
 
 oneDNN's kernels go along the rows of each image. Where these are 4 pixels or fewer, gathering what every filter reads
-and multiplying once is up to nine times faster; the sums are the same. ``benchmarks/step_time.py`` measures it.
+and multiplying once is up to nine times faster; the sums are the same. ``benchmarks/throughput.py`` measures it.
 """
 
 from typing import Any
