@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_nets import built
 from torch import nn
 
 from splinelib import read_layers, remove_units
@@ -140,3 +141,35 @@ def test_the_precision_of_the_weights_is_enough(dtype):
     model, inputs = network(norm, shape)
     (layer,) = read_layers(model.to(dtype), inputs.to(dtype))
     assert layer.units == 8
+
+
+class Activated(nn.GroupNorm):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def test_group_norms_of_ones_own_lose_equally_many_of_each_group():
+    model, inputs = built(
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3), Activated(2, 6), nn.Conv2d(6, 2, 1)), (2, 3, 8, 8)
+    )
+    (layer,) = read_layers(model, inputs)
+    assert (layer.units, layer.groups) == (6, 2)
+    kept = [0, 2, 4, 5]
+    maps = F.conv2d(inputs, model[0].weight[kept], model[0].bias[kept])
+    wanted = F.group_norm(maps, 2, model[1].weight[kept], model[1].bias[kept]).relu()
+    wanted = F.conv2d(wanted, model[2].weight[:, kept], model[2].bias)
+    torch.testing.assert_close(remove_units(model, inputs, {"0": [1, 3]})(inputs), wanted)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+def test_where_nothing_can_go_three_reasons_are_enough():
+    blocks = [layer for _ in range(6) for layer in (Standardised(8, 8, 1), nn.ReLU())]
+    model, inputs = built(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), *blocks), (2, 3, 8, 8))
+    with pytest.warns(UserWarning, match="left whole"), pytest.raises(UnsupportedModuleError) as raised:
+        read_layers(model, inputs)
+    assert str(raised.value).count("(Standardised) computes something else of what is left") == 3
+    assert str(raised.value).endswith("; and 3 more, each in a warning")

@@ -32,6 +32,18 @@ class Net(nn.Module):
         return self._forward(self, *args, **kwargs)
 
 
+def built(make, shape):
+    """What ``make`` makes, in float64 and eval mode, and inputs of a shape; the same whenever it is called."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return make().double().eval(), torch.randn(shape, dtype=torch.float64)
+
+
+def normed(module, dim=0):
+    """The module with its weights as directions and lengths."""
+    return nn.utils.parametrizations.weight_norm(module, dim=dim)
+
+
 def sharing_weights():
     """Two modules that write with one weight, and two that read with one."""
     model = Net(
