@@ -389,7 +389,8 @@ def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):
         runs = [run for run in Study("core", profile).runs() if run.kind == "dense"]
         plain = [run for run in runs if not run.train.norm_l1]
         for run, accuracy in zip(plain, reached, strict=False):
-            store.save(run, {"epochs": [{"accuracy": 0.1}, {"accuracy": accuracy}]}, {})
+            rows = [{"accuracy": 0.1, "loss": 2.0}, {"accuracy": accuracy, "loss": accuracy - 0.6}]
+            store.save(run, {"epochs": rows}, {})
         slim = next(run for run in runs if run.train.norm_l1)
         store.save(slim, {"epochs": [{"accuracy": 0.2}]}, {})
     half, residual = recipe_rows(store)
@@ -399,6 +400,7 @@ def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):
         "accuracy": "90.5 ± 0.7 %",
         "asked": "91 %",
         "short by": "0.5 points",
+        "training loss": "0.31",
     }
     assert (residual["seeds"], residual["short by"]) == ("1", "reached")
 

@@ -10,11 +10,18 @@ from splinestudy.runs.store import RecordStore
 ASKED = {"full": 0.925, "half": 0.91, "full_residual": 0.90}
 """By the profile of the network, as ``book/protocol.md`` says it."""
 
-_COLUMNS = {"network": "---", "seeds": "---:", "accuracy": "---:", "asked": "---:", "short by": "---:"}
+_COLUMNS = {
+    "network": "---",
+    "seeds": "---:",
+    "accuracy": "---:",
+    "asked": "---:",
+    "short by": "---:",
+    "training loss": "---:",
+}
 
 
 def recipe_rows(store: RecordStore) -> list[dict[str, str]]:
-    """One row for each network of the protocol that has dense records: mean accuracy, and the points it lacks."""
+    """One row for each network of the protocol that has dense records: mean accuracy, the points it lacks, last loss."""
     rows = []
     for profile, asked in ASKED.items():
         studies = [study for study in STUDIES if study.profile == profile]
@@ -24,6 +31,7 @@ def recipe_rows(store: RecordStore) -> list[dict[str, str]]:
             reached = [record.results["epochs"][-1]["accuracy"] for record in plain]
             spread = f" ± {100 * np.std(reached, ddof=1):.1f}" if len(plain) > 1 else ""
             short = 100 * (asked - np.mean(reached))
+            loss = np.mean([record.results["epochs"][-1]["loss"] for record in plain])
             rows.append(
                 {
                     "network": network_name(plain[0]),
@@ -31,6 +39,7 @@ def recipe_rows(store: RecordStore) -> list[dict[str, str]]:
                     "accuracy": f"{100 * np.mean(reached):.1f}{spread} %",
                     "asked": f"{100 * asked:g} %",
                     "short by": f"{short:.1f} points" if short > 0 else "reached",
+                    "training loss": f"{loss:.2f}",
                 }
             )
     return rows
