@@ -21,7 +21,7 @@ _COLUMNS = {
 
 
 def recipe_rows(store: RecordStore) -> list[dict[str, str]]:
-    """One row for each network of the protocol that has dense records: mean accuracy, the points it lacks, last loss."""
+    """One row for each network of the protocol that has dense records: mean accuracy, what it lacks, last loss."""
     rows = []
     for profile, asked in ASKED.items():
         studies = [study for study in STUDIES if study.profile == profile]
