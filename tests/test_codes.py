@@ -302,7 +302,7 @@ def test_memory_format_does_not_matter(bits, generator):
     )
     assert same(code, sign_codes(last, canvas.contiguous(memory_format=torch.channels_last), bits))
     hook.remove()
-    assert seen == [True]
+    assert seen == [True, True]  # at the first look, and for the code
 
 
 LAYOUTS = {
@@ -380,7 +380,7 @@ def test_layers_that_only_some_points_meet_are_named(generator):
             return F.relu(F.relu(x) - 1) if len(x) == 256 else F.relu(x)
 
     with pytest.raises(
-        UnsupportedModuleError, match="Fickle has 1 non-linearities on a part .* and 2 on another"
+        UnsupportedModuleError, match="Fickle has 1 non-linearities on a few points .* and 2 on 256"
     ):
         sign_codes(Fickle(), torch.randn(300, 4, generator=generator))
 
@@ -495,3 +495,56 @@ def test_a_canvas_point_that_is_not_finite_is_named():
     canvas[7, 1] = torch.nan  # unseen by a sample of few signs
     with pytest.raises(SettingError, match="canvas .*not finite"):
         sign_codes(nn.Sequential(nn.Linear(2, 9), nn.ReLU()), canvas, bits=3)
+
+
+class Rescaled(nn.Module):
+    """A weight that is rescaled by absolute values of its own, as where it is quantised."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.inner = nn.Linear(2, rows)
+
+    def forward(self, x):
+        weight = self.inner.weight * 2
+        return F.relu(F.linear(x, weight.sign() * (weight.abs() - 0.1).abs(), self.inner.bias))
+
+
+@pytest.mark.parametrize(("rows", "points"), [(256, 1024), (256, 256), (20, 276), (2, 2), (3, 3), (2, 258)])
+def test_a_weight_with_as_many_rows_as_there_are_points_is_no_layer(rows, points, generator):
+    code = sign_codes(Rescaled(rows), torch.randn(points, 2, generator=generator), bits=10**6)
+    assert code.bits == (rows * points,)
+
+
+class Rows(nn.Module):
+    """Several rows for each point, as of a sequence that is flattened; then one."""
+
+    def forward(self, x):
+        return F.relu(F.relu(x.flatten(0, 1)).unflatten(0, (len(x), -1)) - 1)
+
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return F.relu(torch.fft.rfft(x).abs())
+
+
+@pytest.mark.parametrize(
+    ("model", "bits", "said"), [(Rows(), 60, "5 rows for each point"), (Spectrum(), 40, "complex numbers")]
+)
+def test_layers_that_codes_cannot_hold_are_told(model, bits, said, generator):
+    with pytest.warns(UserWarning, match=f"may bend at .*{said}"):
+        code = sign_codes(model, torch.randn(4, 5, 3, generator=generator))
+    assert code.bits == (bits,)
+
+
+@pytest.mark.parametrize(
+    ("model", "canvas"),
+    [
+        (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()), torch.rand(3, 6, 6)),
+        (nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()), torch.rand(5, 4, 2, 2)),
+        (nn.Sequential(nn.Embedding(3, 2), nn.ReLU()), torch.full((3, 2), 7)),
+        (nn.ReLU(), torch.empty(3, 2, device="meta")),
+    ],
+)
+def test_whatever_the_network_says_of_the_canvas_is_one_error(model, canvas):
+    with pytest.raises(SettingError, match="cannot take the canvas"):
+        sign_codes(model, canvas)

@@ -144,3 +144,61 @@ def test_numbers_that_a_network_wants_are_there_and_its_own_stay():
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, state[name])
     torch.testing.assert_close(model(inputs), kept)
+
+
+def passed(net, x):
+    found = net.inner(x, x, x) if isinstance(net.inner, nn.MultiheadAttention) else net.inner(x)
+    return found[0] if isinstance(found, tuple) else found
+
+
+class Needy(nn.Module):
+    """Wants a number of its inputs, so that it is counted as it computes."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        assert float(x.sum()) == 0
+        return passed(self, x)
+
+
+class Dotted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.vector = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        return x @ self.vector
+
+
+class Attending(nn.Module):
+    def forward(self, x):
+        return nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])
+
+
+@pytest.mark.parametrize(
+    ("inner", "shape", "operations"),
+    [
+        (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (2, 5, 8), None),
+        (lambda: nn.MultiheadAttention(8, 2, batch_first=True), (2, 5, 8), None),
+        (lambda: nn.LSTM(8, 6, batch_first=True), (2, 5, 8), 2 * 5 * 24 * (8 + 6)),
+        (lambda: nn.GRU(8, 6, batch_first=True), (2, 5, 8), 2 * 5 * 18 * (8 + 6)),
+        (Attending, (2, 5, 8), 2 * 2 * 5 * 5 * 8),
+        (Dotted, (2, 5, 8), 2 * 5 * 8),
+    ],
+)
+def test_what_libraries_do_in_one_step_is_counted(inner, shape, operations):
+    torch.manual_seed(0)
+    model, images = inner(), torch.zeros(shape)
+    switches = (
+        lambda: torch.backends.mkldnn.enabled,
+        lambda: torch.backends.cudnn.enabled,
+        torch.backends.mha.get_fastpath_enabled,
+    )
+    before = [switch() for switch in switches]
+    found = count_flops(Needy(model), images)
+    assert [switch() for switch in switches] == before
+    if operations is None:  # by shapes alone, where the counter knows every step
+        operations = count_flops(Net(passed, inner=model), images)
+    assert found == operations > 0

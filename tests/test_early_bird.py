@@ -453,3 +453,29 @@ def test_no_mask_is_drawn_of_a_network_of_nans():
     model[1].weight.data[2] = torch.nan
     with pytest.raises(TrainingError, match="batch-norm scales are NaN"):
         detector.update(model)
+
+
+def test_a_canvas_of_any_strides_is_taken():
+    canvas = torch.rand(8, 2)[:, :1]
+    assert SplineEarlyBird(canvas)._made_with == SplineEarlyBird(canvas.contiguous())._made_with
+
+
+def test_a_state_that_was_drawn_at_no_update_is_named():
+    detector = SplineEarlyBird(CANVAS)
+    with pytest.raises(RecordError, match="drawn at update 99 of 0"):
+        detector.load_state_dict(detector.state_dict() | {"epoch": 99})
+
+
+def test_scales_that_differ_in_float64_alone_are_told_apart():
+    model = nn.BatchNorm1d(4).double()
+    model.weight.data = 1 + 1e-9 * torch.tensor([3.0, 2, 1, 0]).double()
+    detector = MaskEarlyBird(ratio=0.5)
+    detector.update(model)
+    assert np.unpackbits(detector.codes[0].layers[0], count=4).tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("ratio", "gone"), [(0.29, 29), (0.57, 57), (0.585, 58)])
+def test_a_share_of_the_scales_is_counted_in_decimals(ratio, gone):
+    detector = MaskEarlyBird(ratio=ratio)
+    detector.update(nn.BatchNorm1d(100))
+    assert np.unpackbits(detector.codes[0].layers[0], count=100).sum() == 100 - gone

@@ -162,3 +162,61 @@ def test_channels_are_selected_as_by_indexing(dtype, channels):
             wanted.backward(weight)
             assert torch.equal(one.grad, other.grad)
             assert found.is_contiguous(memory_format=torch.channels_last) or values is not x
+
+
+class Skipping(nn.Module):
+    """What a norm reads is read beside it: added to its output, or given out."""
+
+    def __init__(self, add):
+        super().__init__()
+        self.conv, self.norm, self.add = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), add
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.norm(y) + y if self.add else (y, self.norm(y))
+
+
+@pytest.mark.parametrize("add", [True, False])
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_an_example_of_zeros_hides_no_use(add, scale):
+    model = Skipping(add).eval()
+    nn.init.constant_(model.norm.weight, scale)
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    for found, wanted in zip(fuse_norms(model, torch.zeros(1, 3, 5, 5))(x), model(x), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+class Rescaling(Skipping):
+    """The norm's own weight is read outside of it."""
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) * self.norm.weight[:, None, None]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(4)), (2, 4, 3)),
+        (lambda: nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)), (2, 3, 5, 5)),
+        (lambda: Rescaling(True), (2, 3, 5, 5)),
+    ],
+)
+def test_norms_that_no_module_can_take_over_stay(build, shape):
+    model = alive(build())
+    x = torch.randn(shape, dtype=torch.float64)
+    fused = fuse_norms(model, x)
+    assert len(norms(fused)) == 1
+    torch.testing.assert_close(fused(x), model(x))
+
+
+@pytest.mark.parametrize("one", [nn.Linear(3, 4), nn.Linear(3, 4, bias=False), nn.Conv1d(3, 4, 1)])
+def test_norms_without_scales_are_taken_over(one):
+    convolution = isinstance(one, nn.Conv1d)
+    model = nn.Sequential(one, nn.BatchNorm1d(4, affine=False)).double().eval()
+    model[1].running_mean.normal_()
+    model[1].running_var.uniform_(0.5, 2)
+    x = torch.randn((5, 3, 2) if convolution else (5, 3), dtype=torch.float64)
+    fused = fuse_norms(model, x)
+    assert norms(fused) == []
+    torch.testing.assert_close(fused(x), model(x))

@@ -87,10 +87,10 @@ def test_gaussian_shares_are_those_of_draws(partition, centre, sigma):
     )
 
 
-@pytest.mark.parametrize("sigma", [0.001, 0.5, 30.0])
+@pytest.mark.parametrize("sigma", [1e-8, 1e-6, 0.001, 0.5, 30.0])
 def test_gaussian_shares_of_a_square_are_products_of_error_functions(sigma):
     square = compute_partition(nn.Sequential(nn.Linear(2, 1)), Slice2D.axis_aligned())
-    for centre in ((0.0, 0.0), (0.97, -0.4), (1.0, 1.0)):
+    for centre in ((0.0, 0.0), (0.97, -0.4), (1.0, 1.0), (1 - 0.7 * sigma, -1 + 0.1 * sigma)):
         ends = (
             (torch.tensor([[-1.0, 1.0]], dtype=torch.float64).T - torch.tensor(centre, dtype=torch.float64))
             / sigma

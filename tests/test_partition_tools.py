@@ -25,6 +25,7 @@ from splinelib.partition import (
     compute_segment,
     load_partition,
     raster,
+    raster_distance,
     save_partition,
     separated_pairs,
     share_of_units_touching,
@@ -221,9 +222,31 @@ def test_the_raster_shows_the_region_under_each_pixel():
     np.testing.assert_array_equal(
         partition.code_bits()[image.reshape(-1)], oracles.unit_signs(model, where.at(centres))
     )
+    with pytest.raises(SettingError, match=r"layers of \[16, 16\] and of \[3\] bits cannot be compared"):
+        raster_distance(partition, compute_partition(mlp(2, 3, 1), where, codes=True))
     triangle = compute_partition(model, where.within([[0, 0], [1, 0], [0, 1]]))
     columns, rows = np.meshgrid((np.arange(20) + 0.5) / 20, (np.arange(10) + 0.5) / 10)
     np.testing.assert_array_equal(raster(triangle, 20, 10) == -1, columns + rows > 1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_no_pixel_on_an_edge_falls_between_its_regions(scale):
+    """Lines of small integers go through many pixels' centres: each is in a region that it touches."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        model = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).double()
+        model[0].weight.data = torch.randint(-3, 4, (3, 2), generator=generator).double() / scale
+        model[0].bias.data = torch.randint(-2, 3, (3,), generator=generator).double()
+        where = PLANE.within(scale * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
+        partition = compute_partition(model, where, codes=True)
+        image = raster(partition, 6, 6)
+        assert image.min() >= 0
+        steps = scale * ((np.arange(6) + 0.5) / 3 - 1)
+        centres = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        with torch.no_grad():
+            z = model[0](where.at(centres)).numpy()
+        away = np.abs(z) > 1e-9
+        assert (partition.code_bits()[image.reshape(-1)] == (z > 0))[away].all()
 
 
 def test_saved_partitions_come_back(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from splinelib.errors import LimitError, SettingError
-from splinelib.partition import Slice2D, compute_partition, zoom, zoom_to
+from splinelib.partition import Slice2D, compute_partition, count_regions, zoom, zoom_to
 from splinelib.partition.engine.program import compile_network
 
 WHERE = Slice2D.axis_aligned()
@@ -71,6 +71,8 @@ def test_a_point_outside_or_where_too_many_regions_meet():
     star = nn.Sequential(nn.Linear(2, 40, bias=False), nn.ReLU())
     with pytest.raises(SettingError, match="regions meet in the point"):
         zoom_to(star, WHERE, (0.0, 0.0), 10)
+    assert zoom_to(star, WHERE, (0.0, 0.0), 1000).area == WHERE.area
+    assert zoom_to(star, WHERE, (0.0, 0.0), count_regions(star, WHERE)).area == WHERE.area
 
 
 def test_memory_and_time_are_said_before_the_first_look(monkeypatch):

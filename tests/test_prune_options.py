@@ -356,3 +356,41 @@ def test_factored_moments_are_cut_and_what_cannot_be_is_named():
         carry_optimizer(stepped(torch.optim.LBFGS), dense, smaller)
     with pytest.raises(SettingError, match="nothing was cut from this Sequential"):
         carry_optimizer(torch.optim.SGD(smaller.parameters(), lr=0.1), smaller, dense)
+
+
+class Counting(torch.optim.SGD):
+    """An optimiser with a number of its own."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.1)
+        self.count = 0
+
+    def step(self, closure=None):
+        self.count += 1
+        return super().step(closure)
+
+
+def test_an_optimiser_of_ones_own_keeps_its_attributes():
+    dense = mlp(5, 6, 3)
+    optimizer = Counting(dense.parameters())
+    optimizer.step()
+    smaller = splinelib.remove_units(dense, X, {"0": [1]})
+    moved = carry_optimizer(optimizer, dense, smaller)
+    moved.step()
+    assert (moved.count, optimizer.count) == (2, 1)
+
+
+def test_a_learning_rate_in_a_tensor_is_not_shared():
+    dense = mlp(5, 6, 3)
+    optimizer = torch.optim.Adam(dense.parameters(), lr=torch.tensor(0.1))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    optimizer.step()
+    scheduler.step()
+    scheduler.optimizer = moved = carry_optimizer(
+        optimizer, dense, splinelib.remove_units(dense, X, {"0": [1]})
+    )
+    moved.step()
+    scheduler.step()
+    assert (float(moved.param_groups[0]["lr"]), float(optimizer.param_groups[0]["lr"])) == pytest.approx(
+        (0.025, 0.05)
+    )

@@ -167,6 +167,43 @@ def test_another_architecture_is_named(file, into, message):
         splinelib.load(file, into=into())
 
 
+def holding(values, dtype=None):
+    module = nn.Module()
+    module.register_buffer("values", torch.as_tensor(values, dtype=dtype))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "kept"),
+    [
+        ([1e5], torch.half, False),
+        ([1e4], torch.half, True),
+        ([1e39], torch.float32, False),
+        ([300], torch.int8, False),
+        ([-7], torch.int8, True),
+        ([2**24 + 1], torch.float32, True),
+        ([torch.inf, torch.nan], torch.half, True),
+    ],
+)
+def test_numbers_that_a_dtype_cannot_take_are_refused(values, dtype, kept, tmp_path):
+    wide = torch.int64 if isinstance(values[0], int) else torch.float64
+    splinelib.save(holding(values, wide), tmp_path / "net")
+    into = holding(torch.zeros(len(values)), dtype)
+    if kept:
+        loaded = splinelib.load(tmp_path / "net", into=into).values
+        torch.testing.assert_close(loaded, torch.tensor(values, dtype=wide).to(dtype), equal_nan=True)
+    else:
+        with pytest.raises(SettingError, match="'values' in torch"):
+            splinelib.load(tmp_path / "net", into=into)
+
+
+def test_a_mask_may_be_infinite_where_the_network_has_it_so(tmp_path):
+    lowest = torch.finfo(torch.float32).min
+    splinelib.save(holding([0.0, lowest]), tmp_path / "net")
+    loaded = splinelib.load(tmp_path / "net", into=holding([0.0, lowest]).half())
+    assert loaded.values.tolist() == [0.0, -torch.inf]
+
+
 @pytest.mark.parametrize("dtypes", [(torch.complex64, torch.float32), (torch.float32, torch.int64)])
 def test_numbers_that_would_lose_more_than_digits_are_refused(dtypes, tmp_path):
     held, wanted = (nn.Module() for _ in dtypes)

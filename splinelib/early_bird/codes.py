@@ -6,6 +6,7 @@ inactive). Codes are bit-packed (:mod:`splinelib.early_bird.distances` compares 
 
 import contextlib
 import functools
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -69,9 +70,10 @@ def sign_codes(
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
-    check_finite("canvas", canvas)
     reader = _Reader(len(canvas), bits, {} if places is None else places)
     with evaluating(model), _naming_the_canvas(model, canvas):
+        check_finite("canvas", canvas)
+        reader.look(model, canvas)
         pieces = [
             reader.read(model, canvas[first : first + _CHUNK], first)
             for first in range(0, len(canvas), _CHUNK)
@@ -103,15 +105,36 @@ class _Reader:
     def __init__(self, points: int, bits: int, places: Places) -> None:
         self._points, self._bits, self._places = points, bits, places
         self.unseen: set[str] = set()
+        self._rows: list[float] = []  # of every non-linearity's input, for each point
         self._sample = functools.cache(_sample)  # all pieces share the sample of a layer
+
+    def look(self, model: nn.Module, canvas: Tensor) -> None:
+        """See which non-linearities run over the points: a weight may have as many rows as a piece of the canvas."""
+        few = 2 if len(canvas) % _CHUNK != 2 else 3
+        points = canvas[:1].repeat_interleave(few, 0)
+
+        def observe(_: int, z: Tensor) -> None:
+            self._rows.append(len(z) / few if z.ndim else 0.0)
+
+        with tapped(observe, lambda name, z: None):
+            model(points)
 
     def read(self, model: nn.Module, points: Tensor, first: int) -> list[Tensor]:
         """Signs of every layer on ``points``, which begin with number ``first`` of the canvas."""
         signs: list[Tensor] = []
+        met = itertools.count()
 
         def observe(_: int, z: Tensor) -> None:
-            if z.shape[:1] == points.shape[:1] and not isinstance(z, nn.Parameter):
+            number = next(met)
+            rows = self._rows[number] if number < len(self._rows) else 0.0
+            if isinstance(z, nn.Parameter) or not z.ndim or len(z) != rows * len(points):
+                return
+            if z.is_complex():
+                self.unseen.add("the absolute value of complex numbers")
+            elif rows == 1:
                 signs.append(self._signs(z, first, layer=len(signs)))
+            elif rows > 1:
+                self.unseen.add(f"a non-linearity of {rows:g} rows for each point")
 
         def unseen(name: str, z: Tensor) -> None:
             if z.shape[:1] == points.shape[:1] and z.is_floating_point():
@@ -119,6 +142,11 @@ class _Reader:
 
         with tapped(observe, unseen):
             model(points)
+        if (number := next(met)) != len(self._rows):
+            raise UnsupportedModuleError(
+                f"{type(model).__name__} has {len(self._rows)} non-linearities on a few points of the canvas and "
+                f"{number} on {len(points)}: codes need a network that does the same to every point"
+            )
         return signs
 
     def _signs(self, z: Tensor, first: int, layer: int) -> Tensor:
@@ -168,7 +196,7 @@ def _naming_the_canvas(model: nn.Module, canvas: Tensor) -> Iterator[None]:
     """Within the block, turn torch's errors of shape, dtype or device into one that names the canvas."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
         if isinstance(error, SplineError | torch.OutOfMemoryError):
             raise
         raise SettingError(

@@ -128,6 +128,10 @@ class _Detector(ABC):
             raise RecordError(
                 f"detector state is damaged ({error}): it was not made by state_dict()"
             ) from error
+        if state["epoch"] is not None and state["epoch"] >= len(history):
+            raise RecordError(
+                f"detector state is damaged: it was drawn at update {state['epoch']} of {len(history)}"
+            )
         self.epoch, self._history = state["epoch"], history
         self._distances = np.zeros((0, 0, 0))
 
@@ -173,7 +177,7 @@ class SplineEarlyBird(_Detector):
 
 def _fingerprint(canvas: Tensor) -> str:
     """Shape, dtype and a checksum of the values, on whatever device they are."""
-    content = canvas.detach().flatten().cpu().view(torch.uint8).numpy()
+    content = canvas.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
     return f"{canvas.dtype} of shape {tuple(canvas.shape)} with CRC-32 {zlib.crc32(content.tobytes()):08x}"
 
 
@@ -214,7 +218,7 @@ class MaskEarlyBird(_Detector):
     def _observe(self, model: nn.Module) -> PackedCode:
         check("model", model, nn.Module)
         scales = [
-            module.weight.detach().abs().flatten().float().cpu()
+            module.weight.detach().abs().flatten().cpu().double()
             for module in model.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None
         ]
@@ -228,7 +232,8 @@ class MaskEarlyBird(_Detector):
                 "batch-norm scales are NaN or infinite: the network has diverged, lower its lr"
             )
         kept = torch.ones_like(scale, dtype=torch.bool)
-        kept[scale.argsort(stable=True)[: int(self.ratio * len(scale))]] = False
+        gone = int(round(self.ratio * len(scale), 9))  # 0.29 · 100 is 28.99… here
+        kept[scale.argsort(stable=True)[:gone]] = False
         return PackedCode((pack_bits(kept),), (len(scale),))
 
     def _settled(self, recent: np.ndarray) -> bool:

@@ -25,7 +25,9 @@ def raster(partition: Partition, width: Count, height: Count) -> NDArray[np.int6
     low, high = partition.slice.polygon.min(axis=0), partition.slice.polygon.max(axis=0)
     image = np.full((height, width), -1, dtype=np.int64)
     step = (high - low) / (width, height)
-    _fill(partition.vertices, partition.offsets, low[0], low[1], step[0], step[1], image)
+    # A centre on an edge is rounded apart by both its regions: within so many pixels either may have it.
+    slack = 1e-9 + 8 * np.spacing(np.abs(partition.slice.polygon).max(axis=0)) / step
+    _fill(partition.vertices, partition.offsets, *low, *step, *slack, image)
     return image
 
 
@@ -34,7 +36,7 @@ def raster_distance(first: Partition, second: Partition, side: Count = 200) -> f
     """Share of code bits that differ between two partitions of one slice, on a grid of ``side * side`` points.
 
     Raises:
-        SettingError: a partition was computed without ``codes=True``, or the slices differ.
+        SettingError: a partition was computed without ``codes=True``, or slices or layers differ.
 
     >>> from splinelib.partition import Slice2D, compute_partition
     >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned(), codes=True)
@@ -45,6 +47,12 @@ def raster_distance(first: Partition, second: Partition, side: Count = 200) -> f
         raise SettingError(
             "raster_distance: the partitions are those of different slices; compute both on one Slice2D"
         )
+    widths = [[layer.units * layer.pieces for layer in partition.layers] for partition in (first, second)]
+    if widths[0] != widths[1]:
+        raise SettingError(
+            f"raster_distance: layers of {widths[0]} and of {widths[1]} bits cannot be compared; give two "
+            "partitions of one architecture"
+        )
     seen = [raster(partition, side, side).reshape(-1) for partition in (first, second)]
     inside = (seen[0] >= 0) & (seen[1] >= 0)
     codes = [p.code_bits()[image[inside]] for p, image in zip((first, second), seen, strict=True)]
@@ -52,18 +60,18 @@ def raster_distance(first: Partition, second: Partition, side: Count = 200) -> f
 
 
 @njit(**OPTIONS)
-def _fill(vertices, offsets, low_x, low_y, step_x, step_y, image):  # type: ignore[no-untyped-def]
-    """Row by row the interval of pixel centres inside each polygon."""
+def _fill(vertices, offsets, low_x, low_y, step_x, step_y, slack_x, slack_y, image):  # type: ignore[no-untyped-def]
+    """Row by row the interval of pixel centres inside each polygon; the first region keeps what several touch."""
     height, width = image.shape
     for region in range(len(offsets) - 1):
         begin, end = offsets[region], offsets[region + 1]
         bottom, top = vertices[begin, 1], vertices[begin, 1]
         for k in range(begin + 1, end):
             bottom, top = min(bottom, vertices[k, 1]), max(top, vertices[k, 1])
-        first = max(0, int(np.ceil((bottom - low_y) / step_y - 0.5)))
-        last = min(height - 1, int(np.floor((top - low_y) / step_y - 0.5)))
+        first = max(0, int(np.ceil((bottom - low_y) / step_y - 0.5 - slack_y)))
+        last = min(height - 1, int(np.floor((top - low_y) / step_y - 0.5 + slack_y)))
         for row in range(first, last + 1):
-            y = low_y + (row + 0.5) * step_y
+            y = min(max(low_y + (row + 0.5) * step_y, bottom), top)
             left, right = np.inf, -np.inf
             for k in range(begin, end):
                 j = k + 1 if k + 1 < end else begin
@@ -78,7 +86,8 @@ def _fill(vertices, offsets, low_x, low_y, step_x, step_y, image):  # type: igno
                     left, right = min(left, x), max(right, x)
             if left > right:
                 continue
-            from_column = max(0, int(np.ceil((left - low_x) / step_x - 0.5)))
-            to_column = min(width - 1, int(np.floor((right - low_x) / step_x - 0.5)))
+            from_column = max(0, int(np.ceil((left - low_x) / step_x - 0.5 - slack_x)))
+            to_column = min(width - 1, int(np.floor((right - low_x) / step_x - 0.5 + slack_x)))
             for column in range(from_column, to_column + 1):
-                image[row, column] = region
+                if image[row, column] < 0:
+                    image[row, column] = region

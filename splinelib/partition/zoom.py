@@ -78,6 +78,8 @@ def zoom_to(
 
     aim = min(int(_AIM * regions), len(gauges) - 2)
     guess = min(float(gauges[aim : aim + 2].mean()), 1.0)
+    if guess < _LEAST_SHARE:  # as many lines meet in the point; their crossings may be one corner
+        guess = min(float(gauges[gauges >= _LEAST_SHARE].min(initial=1.0)), 1.0)
     low, found, high = 0.0, 0, math.inf
     while 2 * found < regions and low < 1 and high > _CLOSE * low and guess >= _LEAST_SHARE:
         seen = sum(piece.regions for piece in search(network, part(guess), wanted, title))

@@ -6,6 +6,7 @@ All counts are for one input. They are taken on a copy on the meta device, where
 or, if the forward pass wants numbers, of one that computes.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
 
     Args:
         model: left as it was, training flags included.
-        example_inputs: ``[N, ...]``; neither N nor the values change the result.
+        example_inputs: ``[N, ...]``; the values do not change the result, and N only where the pass computes something
+            once for all inputs (a weight of two factors, say), of which one input has a share.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
 
@@ -46,11 +48,11 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
     if not batch:
         raise SettingError("the example inputs hold no image: give a batch [N, ...]")
     try:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(**_COUNTED) as counter:
             _forward(_on_meta(model), _to_meta(example_inputs))
     except Exception:  # code that wants values, or makes tensors on a device of its own choice
         check_inputs(model, example_inputs)
-        with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+        with torch.random.fork_rng(), _in_single_steps(), FlopCounterMode(**_COUNTED) as counter:
             _forward(duplicate(model), example_inputs)
     return counter.get_total_flops() // batch
 
@@ -69,8 +71,7 @@ def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
 
     copy = _on_meta(model)
     trained = [parameter for parameter in copy.parameters() if parameter.requires_grad]
-    formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
-    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    with torch.enable_grad(), FlopCounterMode(**_COUNTED) as counter:
         outputs = tensors_in(run(copy.eval(), _to_meta(example_inputs)))
         torch.autograd.grad(
             [part.sum() for part in outputs if part.requires_grad], trained, allow_unused=True
@@ -86,8 +87,7 @@ def counted_flops() -> Iterator[Callable[[], int]]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    formulas = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
-    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    with FlopCounterMode(**_COUNTED) as counter:
         yield counter.get_total_flops
 
 
@@ -123,6 +123,25 @@ def _forward(copy: nn.Module, inputs: Inputs) -> None:
         run(copy.eval(), inputs)
 
 
+@contextmanager
+def _in_single_steps() -> Iterator[None]:
+    """Within the block, modules compute by the operations that the counter knows, not by one that does all at once."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    libraries: Any = (torch.backends.mkldnn, torch.backends.cudnn)
+    fast, used = torch.backends.mha.get_fastpath_enabled(), [library.enabled for library in libraries]
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        for library in libraries:
+            library.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for library, enabled in zip(libraries, used, strict=True):
+            library.enabled = enabled
+
+
 def _convolution_backward_flops(
     grad_shape: Sequence[int],
     input_shape: Sequence[int],
@@ -144,3 +163,19 @@ def _convolution_backward_flops(
     transposed, wanted = settings[4], settings[7]
     forward = conv_flop_count(list(input_shape), list(weight_shape), list(grad_shape), transposed=transposed)
     return forward * (wanted[0] + wanted[1])
+
+
+def _product_flops(matrix: Sequence[int], vector: Sequence[int], *, out_shape: Any) -> int:
+    """Operations of a product of a matrix, or a vector, with a vector, which torch's counter does not know."""
+    return 2 * math.prod(matrix)
+
+
+_COUNTED: dict[str, Any] = {
+    "display": False,
+    "custom_mapping": {
+        torch.ops.aten.convolution_backward: _convolution_backward_flops,
+        torch.ops.aten.mv: _product_flops,
+        torch.ops.aten.dot: _product_flops,
+    },
+}
+"""How torch's counter is made."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -10,7 +11,7 @@ from splinelib.hooks import Inputs, duplicate
 from splinelib.layers.kinds import BATCH_NORM
 from splinelib.layers.network import as_double, follows
 from splinelib.pruning.cut import changed
-from splinelib.pruning.streams import Pairs, compact_streams, same
+from splinelib.pruning.streams import Pairs, compact_streams, disturbed, same
 
 
 @checked
@@ -37,7 +38,7 @@ def fuse_norms(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     """
     model = compact_streams(model, example_inputs)
     pairs = [pair for pair in follows(model, example_inputs).items() if _can_fuse(model, *pair)]
-    whole, inputs = duplicate(model).double(), as_double(example_inputs)
+    whole, inputs = duplicate(model).double(), disturbed(as_double(example_inputs))
     # An output of the network that a batch norm reads too is the one use that no module tells of.
     if not same(whole, _fused(whole, pairs), inputs):
         pairs = [pair for pair in pairs if same(whole, _fused(whole, [pair]), inputs)]
@@ -45,9 +46,13 @@ def fuse_norms(model: nn.Module, example_inputs: Inputs) -> nn.Module:
 
 
 def _can_fuse(model: nn.Module, first: str, second: str) -> bool:
-    one, other = model.get_submodule(first), model.get_submodule(second)
-    known = type(one) in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return known and isinstance(other, BATCH_NORM) and other.running_mean is not None
+    one: Any = model.get_submodule(first)
+    other: Any = model.get_submodule(second)
+    if type(one) not in (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear) or not isinstance(other, BATCH_NORM):
+        return False
+    width = one.out_features if isinstance(one, nn.Linear) else one.out_channels
+    plain = "weight" in one._parameters and not one._forward_pre_hooks  # which may compute it from others
+    return plain and other.running_mean is not None and width == other.num_features
 
 
 def _fused(model: nn.Module, pairs: Pairs) -> nn.Module:
@@ -55,6 +60,9 @@ def _fused(model: nn.Module, pairs: Pairs) -> nn.Module:
     for first, second in pairs:
         one: Any = fused.get_submodule(first)
         norm: Any = fused.get_submodule(second)
+        if norm.weight is None:
+            norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
+            norm.bias = nn.Parameter(torch.zeros_like(norm.running_var))
         fuse: Any = fuse_linear_bn_eval if isinstance(one, nn.Linear) else fuse_conv_bn_eval
         fused.set_submodule(first, fuse(one, norm))
         fused.set_submodule(second, nn.Identity())

@@ -22,7 +22,7 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     """An optimiser of ``pruned`` with the settings of one of ``dense``, and its state for what is left.
 
     Momenta, second moments and whatever else has the shape of a parameter lose what the parameter loses. A schedule of
-    learning rates goes on with ``scheduler.optimizer = carry_optimizer(...)``.
+    learning rates goes on with ``scheduler.optimizer = carry_optimizer(...)``. Hooks stay with the old optimiser.
 
     Args:
         optimizer: of parameters of ``dense``; left as it is.
@@ -58,8 +58,13 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
         )
     held = {names[id(parameter)]: state for parameter, state in optimizer.state.items()}
     moved = copy.copy(optimizer)
+    # which leaves out attributes of a kind of one's own; a schedule's ``step`` is of the optimiser that it was made for
+    for key, value in vars(optimizer).items():
+        if key not in vars(moved) and key != "step":
+            setattr(moved, key, copy.copy(value))
     moved.param_groups = [
-        {**group, "params": [new[names[id(parameter)]] for parameter in group["params"]]}
+        {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
+        | {"params": [new[names[id(parameter)]] for parameter in group["params"]]}
         for group in optimizer.param_groups
     ]
     moved.state = type(optimizer.state)(dict)

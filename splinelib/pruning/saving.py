@@ -86,7 +86,7 @@ def load(path: str | Path, into: nn.Module) -> nn.Module:
 
     Raises:
         SettingError: where ``into`` is another network, or pruned already, or cannot hold the numbers: complex ones
-            where it has real ones, different ones where it has one tensor under two names.
+            where it has real ones, larger ones than its dtype takes, two tensors where it has one under two names.
         DamagedError: where the file does not hold what was written.
         RecordError: for a file that a newer splinelib, or something else, has written.
         FileNotFoundError, FileError: where the file is not there, or cannot be read.
@@ -119,11 +119,25 @@ def _check_kinds(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> 
     """Raise :class:`SettingError` where a cast would lose more than digits."""
     for name, value in network.state_dict().items():
         held = tensors.get(name, value)
-        if isinstance(value, Tensor) and not torch.can_cast(held.dtype, value.dtype):
+        if isinstance(value, Tensor) and not _keeps(held, value):
             raise SettingError(
                 f"{path} holds {name!r} in {held.dtype}, this {type(network).__name__} in {value.dtype}: give a "
-                "network of the same kind of numbers"
+                "network that holds such numbers"
             )
+
+
+def _keeps(held: Tensor, value: Tensor) -> bool:
+    """Whether a cast to the dtype of ``value`` leaves the kind of number, integers as they are, and finite ones finite.
+
+    A mask's lowest number becomes infinite in half precision, as it has where the network was made so.
+    """
+    if held.dtype == value.dtype or not torch.can_cast(held.dtype, value.dtype):
+        return held.dtype == value.dtype
+    cast = held.to(value.dtype)
+    if not (value.is_floating_point() or value.is_complex()):
+        return torch.equal(cast.to(held.dtype), held)
+    wide, before, mine = (t if t.is_complex() else t.double() for t in (cast, held, value.detach().cpu()))
+    return bool((wide.isfinite() | ~before.isfinite() | (wide == mine)).all())
 
 
 def _check_shared(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
