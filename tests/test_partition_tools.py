@@ -16,6 +16,7 @@ from splinelib.errors import RecordError, SettingError
 from splinelib.partition import (
     Segment,
     Slice2D,
+    area_distance,
     axis_parallel_share,
     bordering_regions,
     boundary_length,
@@ -187,6 +188,15 @@ def test_boundary_measures_of_a_network_whose_answer_is_known():
     (line,) = partition.boundary.polylines()
     points = line.points[np.argsort(line.points[:, 1])]
     np.testing.assert_allclose(points, [[0.5, -1.0], [0.5, 0.0], [1.0, 0.5]], atol=1e-12)
+
+
+def test_a_network_without_units_has_measures_of_none():
+    model = nn.Sequential(nn.Linear(2, 2))
+    partition = compute_partition(model, PLANE, boundary=True)
+    assert np.isnan(share_of_units_touching(partition))
+    assert area_distance(model, model, PLANE).shape == (0,)
+    with pytest.raises(SettingError, match="layer is 0: the partition has no layers of units"):
+        axis_parallel_share(partition)
 
 
 def test_node_pruning_removes_a_boundary_and_weight_pruning_turns_it():

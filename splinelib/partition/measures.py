@@ -1,5 +1,6 @@
 """What each unit contributes to a partition, and what pruning does to it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,7 @@ def separated_pairs(partition: Partition, topology: Topology, unit: int) -> Ints
 
 @checked
 def share_of_units_touching(partition: Partition) -> float:
-    """Share of all units whose boundary meets the decision boundary within the slice (claim C3).
+    """Share of all units whose boundary meets the decision boundary within the slice (claim C3); NaN without units.
 
     Raises:
         SettingError: the partition was computed without ``boundary=True``.
@@ -100,7 +101,7 @@ def share_of_units_touching(partition: Partition) -> float:
     """
     if partition.boundary is None:
         raise SettingError("this partition holds no decision boundary; compute it with boundary=True")
-    return len(partition.boundary.touching) / partition.units
+    return len(partition.boundary.touching) / partition.units if partition.units else math.nan
 
 
 @checked
@@ -119,7 +120,8 @@ def axis_parallel_share(partition: Partition, layer: int = 0, tolerance: NonNega
     """
     unit = partition.edge_unit
     if not 0 <= layer < len(partition.layers):
-        raise SettingError(f"layer is {layer}: the partition has layers 0 … {len(partition.layers) - 1}")
+        has = f"layers 0 … {len(partition.layers) - 1}" if partition.layers else "no layers of units"
+        raise SettingError(f"layer is {layer}: the partition has {has}")
     first = partition.layers[layer].first
     chosen = (unit >= first) & (unit < first + partition.layers[layer].units)
     steps = np.abs(partition.vertices[partition.edge_end] - partition.vertices)[chosen]

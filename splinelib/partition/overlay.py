@@ -52,4 +52,5 @@ def area_distance(first: nn.Module, second: nn.Module, slice: Slice2D) -> Floats
         )
     differs = (bits[:, :half] != bits[:, half:]).astype(np.float64)
     by_unit = both.area @ differs / both.area.sum()
-    return np.array([part.mean() for part in np.split(by_unit, np.cumsum(widths[:count])[:-1])])
+    layers = np.split(by_unit, np.cumsum(widths[:count]))[:count]
+    return np.array([layer.mean() for layer in layers], dtype=np.float64)
