@@ -49,8 +49,8 @@ def sign_codes(
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
     The standard error of a distance d estimated so is at most sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default.
     Layers are the non-linearities in execution order, each read at its input [points, ...]; smooth ones (GELU) have no
-    code and are left out, as is what does not run over the points (the absolute value of a parameter, say), which a pass
-    of two points tells first. A sample holds the same entries in the same order whatever a layer's memory format.
+    code and are left out, as is what does not run over the points (the absolute value of a parameter, say), which a
+    pass of two points tells first. A sample holds the same entries in the same order whatever a layer's memory format.
 
     ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
     each: finding them takes longer than reading them. A detector has one of its own. With places known, codes add
@@ -60,8 +60,8 @@ def sign_codes(
     Raises :class:`SettingError` for a canvas that is empty or not finite, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones
     all over the canvas, and :class:`TrainingError` if a pre-activation is NaN. Warns of operations that may rectify
-    but are no known non-linearity (``torch.maximum``, ``torch.where``, ``x * (x > 0)``), and of layers that have several
-    rows for each point.
+    but are no known non-linearity (``torch.maximum``, ``torch.where``, ``x * (x > 0)``), and of layers with
+    several rows for each point.
 
     >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
     >>> model[0].weight.data = torch.tensor([[1.0], [-1.0]])
