@@ -197,6 +197,12 @@ def test_numbers_that_a_dtype_cannot_take_are_refused(values, dtype, kept, tmp_p
             splinelib.load(tmp_path / "net", into=into)
 
 
+def test_another_shape_is_another_network_in_any_precision(tmp_path):
+    splinelib.save(holding([0.0, 1.0, 2.0]), tmp_path / "net")
+    with pytest.raises(SettingError, match="is of another network than this Module.*size mismatch"):
+        splinelib.load(tmp_path / "net", into=holding([0.0, 1.0]).half())
+
+
 def test_a_mask_may_be_infinite_where_the_network_has_it_so(tmp_path):
     lowest = torch.finfo(torch.float32).min
     splinelib.save(holding([0.0, lowest]), tmp_path / "net")

@@ -119,7 +119,7 @@ def _check_kinds(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> 
     """Raise :class:`SettingError` where a cast would lose more than digits."""
     for name, value in network.state_dict().items():
         held = tensors.get(name, value)
-        if isinstance(value, Tensor) and not _keeps(held, value):
+        if isinstance(value, Tensor) and held.shape == value.shape and not _keeps(held, value):
             raise SettingError(
                 f"{path} holds {name!r} in {held.dtype}, this {type(network).__name__} in {value.dtype}: give a "
                 "network that holds such numbers"
