@@ -77,6 +77,11 @@ def over_channels(module: Any) -> bool:
     return isinstance(getattr(module, "normalized_shape", None), tuple | list | torch.Size)
 
 
+def mixes_channels(module: Any) -> bool:
+    """Whether what a norm does to one channel depends on others: over channels, or over groups of several."""
+    return over_channels(module) or (isinstance(module, nn.GroupNorm) and not one_each(module))
+
+
 def _computed(module: nn.Module, name: str = "weight") -> str:
     if name in module._parameters or f"{name}_mask" in module._buffers or weight_norm(module):
         return ""

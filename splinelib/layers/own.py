@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from splinelib.hooks import duplicate
 from splinelib.layers.channel_selection import ChannelSelection
-from splinelib.layers.groups import channel_groups, one_each
-from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, over_channels
+from splinelib.layers.groups import channel_groups
+from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, mixes_channels
 
-_ROUNDING = 1e-8  # relative error of float64 sums whose order may differ
+ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands
 _SINGLE = 4e-4  # the same of a module that may compute in float32: the root of its precision
 
 
@@ -31,8 +31,8 @@ def cut_as_known(
     shape = [kind.reads if at == axis else size for at, size in enumerate(first.shape)]
     zeros = first.new_zeros(shape).index_copy(axis, kept.to(first.device), first)
     with torch.no_grad():
-        if not (over_channels(dense) or (isinstance(dense, nn.GroupNorm) and not one_each(dense))):
-            return _same(duplicate(dense).double(), [zeros, *others], axis, kept, staying, _ROUNDING)
+        if not mixes_channels(dense):
+            return _same(duplicate(dense).double(), [zeros, *others], axis, kept, staying, ROUNDING)
         # such norms often compute in float32 whatever they are given, and some take nothing else
         like: Any = next(dense.parameters(), torch.zeros(()))
         precision = max(_SINGLE, torch.finfo(like.dtype).eps ** 0.5)

@@ -13,10 +13,8 @@ from splinelib.layers.cutting import Lost, cut_for_now
 from splinelib.layers.kinds import channel_axis, complement, kind_of
 from splinelib.layers.layer import Layer
 from splinelib.layers.observed import Observed, fingerprint
-from splinelib.layers.own import cut_as_known
+from splinelib.layers.own import ROUNDING, cut_as_known
 from splinelib.layers.probe import Call, answers, probe
-
-_ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands
 
 _SOME: tuple[Callable[[int], range], ...] = (
     lambda size: range(max(1, size - 1), size),
@@ -142,9 +140,7 @@ def _units(layer: Layer, some: Callable[[int], range]) -> list[int]:
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(
-        one.detach().double(), other.detach().double(), _ROUNDING, _ROUNDING, equal_nan=True
-    )
+    return torch.allclose(one.detach().double(), other.detach().double(), ROUNDING, ROUNDING, equal_nan=True)
 
 
 def _like(shape: Iterable[int]) -> Tensor:

@@ -16,9 +16,9 @@ from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import Inputs, duplicate, evaluating, run
 from splinelib.layers import cutting
 from splinelib.layers.fit import layers_of
-from splinelib.layers.groups import channel_groups, grouped, leaves_groups_equal, one_each
+from splinelib.layers.groups import channel_groups, grouped, leaves_groups_equal
 from splinelib.layers.images import check_inputs
-from splinelib.layers.kinds import axis_of, over_channels, redirect, weight_norm
+from splinelib.layers.kinds import axis_of, mixes_channels, redirect, weight_norm
 from splinelib.layers.layer import Layer, Part
 from splinelib.layers.network import eager
 from splinelib.pruning.cut import remove_channels
@@ -131,7 +131,7 @@ def mask_units(
 
 def _silence(module: Any, channels: list[int], writes: bool) -> None:
     """Zero the parameters with which ``module`` writes, or reads, these channels."""
-    if (isinstance(module, nn.GroupNorm) and not one_each(module)) or over_channels(module):
+    if mixes_channels(module):
         raise UnsupportedModuleError(
             f"{module} normalises over channels, so no mask computes what removal gives: use remove_units"
         )
