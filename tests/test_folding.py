@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_nets import Net, images, scatter, sharing_weights, small_network
+from tiny_nets import Net, batch, double, images, scatter, sharing_weights, small_network
 from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
@@ -70,3 +70,28 @@ def test_units_that_have_no_mean_are_named(generator):
     ):
         with pytest.raises(UnsupportedModuleError, match=named):
             fold_units(model, data, 0.5)
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_folding_duplicates_changes_nothing(computed, generator):
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3))
+    model, data = scatter(model, generator).eval(), batch(generator)
+    for unit in range(3):
+        double(model, 0, 1, unit, unit + 3)
+    if computed:  # weights that a forward pass makes from others
+        for place in (0, 4):
+            nn.utils.parametrizations.weight_norm(model[place])
+    merged = fold_units(model, data[:2], 0.5)
+    assert merged[0].out_channels == 3
+    torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-4)
+
+
+def test_folding_takes_means_and_sums(generator):
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    model[0].weight.data = torch.tensor([[1.0, 0.0], [0.0, 5.0], [1.2, 0.0]])
+    model[0].bias.data = torch.tensor([0.0, 1.0, 0.2])
+    model[2].weight.data = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    merged = fold_units(model, torch.zeros(2, 2), 0.4)
+    torch.testing.assert_close(merged[0].weight, torch.tensor([[1.1, 0.0], [0.0, 5.0]]))
+    torch.testing.assert_close(merged[0].bias, torch.tensor([0.1, 1.0]))
+    torch.testing.assert_close(merged[2].weight, torch.tensor([[4.0, 2.0], [10.0, 5.0]]))

@@ -4,11 +4,7 @@ from functools import partial
 import pytest
 import timm
 import torch
-import torch_pruning
 import torchvision
-from hypothesis import given
-from hypothesis import strategies as st
-from oracles import brute_force_selection
 from tiny_nets import images, scatter, small_network, tiny_cnn
 from torch import nn
 from torchvision.models.resnet import BasicBlock
@@ -16,21 +12,12 @@ from torchvision.models.vgg import VGG, make_layers
 
 from splinelib import Spline, prune, read_layers, remove_units
 from splinelib.criteria import FilterNorm, Random, ReconstructionCost
-from splinelib.criteria.interop import SplineImportance
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.layers import Layer, folded
+from splinelib.layers import Layer
 from splinelib.pruning import cost, mask_units, select_budget, select_units
 from splinestudy.models import ARCHITECTURES, ChannelSelection
 
 SCOPES = ("layerwise", "global")
-
-
-def layers_of(*sizes):
-    return [Layer(f"layer{place}", size, (), None, ()) for place, size in enumerate(sizes)]
-
-
-def chosen(selection, count):
-    return [set(selection.get(f"layer{place}", [])) for place in range(count)]
 
 
 def snapshot(model):
@@ -45,100 +32,6 @@ def assert_unchanged(model, before):
     assert modes == before[2]
     assert tensors.keys() == before[0].keys()
     assert all(torch.equal(tensor, before[0][name]) for name, tensor in tensors.items())
-
-
-# --- selection ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-@given(
-    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
-    ratio=st.floats(0.01, 0.99),
-    seed=st.integers(0, 10**6),
-)
-def test_selection_is_that_of_brute_force(scope, sizes, ratio, seed):
-    generator = torch.Generator().manual_seed(seed)
-    scores = [torch.rand(size, generator=generator, dtype=torch.float64) + 0.01 for size in sizes]
-    selection = select_units(layers_of(*sizes), scores, ratio, scope)
-    assert chosen(selection, len(sizes)) == brute_force_selection([s.tolist() for s in scores], ratio, scope)
-    assert all(units == sorted(units) and units for units in selection.values())
-
-
-def test_selection_by_hand():
-    scores = [torch.tensor([3.0, 1.0, 2.0, 6.0]), torch.tensor([40.0, 10.0, 50.0, 20.0])]
-    assert select_units(layers_of(4, 4), scores, 0.5) == {"layer0": [1, 2], "layer1": [1, 3]}
-    # Divided by the means 3 and 30: 1, 1/3, 2/3, 2 and 4/3, 1/3, 5/3, 2/3.
-    assert select_units(layers_of(4, 4), scores, 0.5, "global") == {"layer0": [1, 2], "layer1": [1, 3]}
-    scores[0] = torch.tensor([1.0, 1.0, 1.0, 97.0])
-    assert select_units(layers_of(4, 4), scores, 0.5, "global") == {"layer0": [0, 1, 2], "layer1": [1]}
-
-
-def test_global_scope_divides_by_the_mean():
-    # By means 8 and 6: 0.5, 0.5, 2 and 0.42, 1.6. By the largest of each layer the first would fall before the fourth.
-    scores = [torch.tensor([4.0, 4.0, 16.0]), torch.tensor([2.5, 9.5])]
-    assert select_units(layers_of(3, 2), scores, 0.2, "global") == {"layer1": [0]}
-
-
-def test_layers_compare_by_rank_or_as_they_are():
-    # Ranks 1, 1/3, 2/3 and 1/2, 1: the second falls, then the fourth. As they are, all of the first but its best.
-    scores = [torch.tensor([-1.0, -3.0, -2.0]), torch.tensor([5.0, 9.0])]
-    assert select_units(layers_of(3, 2), scores, 0.4, "global", normalize="rank") == {
-        "layer0": [1],
-        "layer1": [0],
-    }
-    assert select_units(layers_of(3, 2), scores, 0.4, "global", normalize="none") == {"layer0": [1, 2]}
-    with pytest.raises(SettingError, match="normalize='rank'"):
-        select_units(layers_of(3, 2), scores, 0.4, "global")
-
-
-def test_ties_fall_by_index():
-    scores = [torch.ones(4), torch.ones(2)]
-    assert select_units(layers_of(4, 2), scores, 0.5) == {"layer0": [0, 1], "layer1": [0]}
-    assert select_units(layers_of(4, 2), scores, 0.5, "global") == {"layer0": [0, 1, 2]}
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-def test_every_layer_keeps_its_best_unit(scope, generator):
-    scores = [torch.rand(size, generator=generator) for size in (1, 2, 9, 30)]
-    selection = select_units(layers_of(1, 2, 9, 30), scores, 0.999, scope)
-    kept = [set(range(len(s))) - units for s, units in zip(scores, chosen(selection, 4), strict=True)]
-    assert kept == [{score.argmax().item()} for score in scores]
-
-
-def test_scores_of_zero_are_no_trouble():
-    assert select_units(layers_of(3, 2), [torch.zeros(3), torch.ones(2)], 0.4, "global") == {"layer0": [0, 1]}
-
-
-@pytest.mark.parametrize("ratio", [0, 1, 1.5, -0.1, float("nan")])
-def test_ratios_outside_are_named_before_any_work(ratio, generator):
-    with pytest.raises(SettingError, match=f"ratio is {ratio}.*strictly between 0 and 1"):
-        select_units(layers_of(2), [torch.ones(2)], ratio)
-
-    class Untouchable(nn.Module):
-        def forward(self, x):
-            raise AssertionError("this is work")
-
-    with pytest.raises(SettingError, match=f"ratio is {ratio}"):
-        prune(Untouchable(), torch.zeros(1, 2), ratio)
-
-
-@pytest.mark.parametrize(
-    ("scores", "scope", "named"),
-    [
-        ([torch.ones(2)], "local", "scope is 'local'"),
-        ([torch.ones(3)], "layerwise", r"layer 'layer0' have shape \(3,\).* 2 finite numbers"),
-        ([torch.tensor([1.0, torch.nan])], "global", "finite: False"),
-        ([torch.ones(2), torch.ones(2)], "global", "2 tensors of scores for 1 layers"),
-        ([], "layerwise", "0 tensors of scores for 1 layers"),
-        ([torch.tensor([-1.0, 2.0])], "global", "go down to -1.0"),
-    ],
-)
-def test_scores_that_do_not_fit_are_named(scores, scope, named):
-    with pytest.raises(SettingError, match=named):
-        select_units(layers_of(2), scores, 0.5, scope)
-
-
-# --- surgery --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -524,56 +417,6 @@ def test_ratios_that_remove_nothing_are_named(scope, generator):
     single = nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
     with pytest.raises(SettingError, match="ratio is 0.9.*largest layer '0' with 1 .*wider network"):
         prune(single, torch.zeros(2, 3), 0.9, scope)
-
-
-# --- the criterion as an importance of Torch-Pruning ----------------------------------------------------------
-
-
-def vgg11_bn():
-    """torchvision's, with a short classifier: its own holds a hundred million weights."""
-    with torch.device("meta"):
-        model = torchvision.models.vgg11_bn()
-        model.classifier = nn.Linear(512 * 7 * 7, 10)
-    for module in model.to_empty(device="cpu").modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return model
-
-
-def resnet18():
-    return torchvision.models.resnet18(num_classes=10)
-
-
-@pytest.mark.parametrize(
-    ("build", "last", "everywhere"),
-    [(resnet18, "fc", False), (resnet18, "fc", True), (vgg11_bn, "classifier", True)],
-)
-def test_torch_pruning_takes_the_spline_criterion(build, last, everywhere, generator):
-    model, example = build().eval(), torch.randn(1, 3, 32, 32, generator=generator)
-    before = cost(model, example)
-    pruner = torch_pruning.pruner.BasePruner(
-        model, example, importance=SplineImportance(), pruning_ratio=0.5, global_pruning=everywhere
-    )
-    pruner.step()
-    after = cost(model, example)
-    assert after.parameters < 0.8 * before.parameters
-    assert after.flops < before.flops
-    assert model.get_submodule(last).out_features == 10
-    assert model(example).shape == (1, 10)
-
-
-def test_importance_is_the_normalised_score(generator):
-    model, example = tiny_cnn(generator), torch.zeros(1, 2, 6, 6)
-    graph = torch_pruning.DependencyGraph().build_dependency(model, example)
-    importance = SplineImportance(Spline(offset="geometric"))
-    scores = {layer.name: folded(model, layer) for layer in read_layers(model, example)}
-    for group in graph.get_all_groups():
-        name = graph._module2name[group[0].dep.target.module]
-        if name == "9":
-            assert importance(group) is None  # the network's outputs stay
-        else:
-            wanted = Spline(offset="geometric").layer_score(*scores[name])
-            torch.testing.assert_close(importance(group), wanted / wanted.mean())
 
 
 def test_frozen_parameters_stay_frozen():

@@ -100,3 +100,23 @@ def tiny_cnn(generator):
     for parameter in model.parameters():
         parameter.data.normal_(std=0.5, generator=generator)
     return scatter(model, generator).eval()
+
+
+INPUT = (2, 6, 6)
+"""What :func:`tiny_cnn` takes."""
+
+
+def batch(generator, count=40):
+    """Random images for :func:`tiny_cnn`."""
+    return torch.randn(count, *INPUT, generator=generator)
+
+
+def double(model, convolution, norm, unit, twin, scale=1.0):
+    """Make ``twin`` the same unit as ``unit`` up to a positive factor, by its batch norm."""
+    conv, norm = model[convolution], model[norm]
+    norm.bias.data[unit] = 1.0  # so that it is active
+    for tensor in (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        if tensor is not None:
+            tensor.data[twin] = tensor.data[unit]
+    norm.weight.data[twin] *= scale
+    norm.bias.data[twin] *= scale

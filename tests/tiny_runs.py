@@ -123,6 +123,13 @@ def sweep_tiny(folder, plan=None, **settings):
     return sweeps.sweep(tiny_plan() if plan is None else plan, RecordStore(folder), **settings)
 
 
+def without_clock(results):
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in results["epochs"]]
+    clocks = ("scoring_seconds", "dense_seconds")
+    kept = {name: value for name, value in results.items() if name not in clocks}
+    return {**kept, "epochs": rows}
+
+
 def _slowly(function, seconds):
     def slow(*arguments, **settings):
         time.sleep(seconds)

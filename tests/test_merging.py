@@ -1,0 +1,80 @@
+"""Twins are merged, and nothing else is."""
+
+import pytest
+import torch
+from tiny_nets import batch, scatter
+from torch import nn
+
+from splinelib import read_layers, remove_units
+from splinelib.criteria.spline import spline_distance
+from splinelib.layers.hyperplanes import folded
+from splinelib.pruning import merge_units
+
+
+def test_merging_is_that_of_a_double_loop(generator):
+    model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 4))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    inputs, lost = torch.randn(6, 5, generator=generator), [0, 3, 4, 8]
+    (layer,) = read_layers(model, inputs)
+    weight, bias = folded(model, layer)
+    distance = spline_distance(weight, bias, 0.05, "geometric")
+    reader, kept = model[2].weight.detach().clone(), [unit for unit in range(9) if unit not in lost]
+    for unit in lost:
+        cosine = [float(weight[unit] @ weight[k] / weight[unit].norm() / weight[k].norm()) for k in range(9)]
+        facing = [k for k in kept if cosine[k] > 0]
+        if facing:
+            twin = min(facing, key=lambda k: float(distance[unit, k]))
+            factor = cosine[twin] * float(weight[unit].norm() / weight[twin].norm())
+            reader[:, twin] += factor * model[2].weight.detach()[:, unit]
+    merged = merge_units(model, inputs, {"0": lost})
+    torch.testing.assert_close(merged[2].weight, reader[:, kept])
+    assert torch.equal(merged[0].weight, model[0].weight[kept])
+
+
+def test_units_facing_opposite_ways_are_not_merged(generator):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    model[0].weight.data = torch.tensor([[1.0, 2.0], [-1.0, -2.0]])
+    inputs = torch.randn(5, 2, generator=generator)
+    merged, removed = (f(model, inputs, {"0": [1]}) for f in (merge_units, remove_units))
+    assert torch.equal(merged(inputs), removed(inputs))
+
+
+def test_streams_that_are_normalised_again_are_not_merged(generator):
+    class Stream(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.second = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+            self.head = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.head((x + self.second(self.norm(x).relu())).relu())
+
+    model, inputs = scatter(Stream(), generator).eval(), torch.randn(3, 2, 5, 5, generator=generator)
+    (layer,) = read_layers(model, inputs)
+    merged, removed = (f(model, inputs, {layer.name: [1]}) for f in (merge_units, remove_units))
+    assert torch.equal(merged(inputs), removed(inputs))
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(4, 4)]
+)
+def test_units_that_are_normalised_each_by_itself_are_not_merged(norm, generator):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    for tensor in model[0].parameters():
+        tensor.data[1] = 3 * tensor.data[0]  # of which the norm makes the same
+    merged, removed = (f(model, batch(generator), {"0": [1]}) for f in (merge_units, remove_units))
+    data = batch(generator)
+    assert torch.equal(merged(data), removed(data))
+
+
+def test_groups_are_merged_within(generator):
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+    model, inputs = scatter(model, generator).eval(), torch.randn(3, 2, 5, 5, generator=generator)
+    for tensor in (model[0].weight, model[0].bias):
+        tensor.data[[1, 3]] = tensor.data[[0, 2]]
+    merged = merge_units(model, inputs, {"0": [1, 3]})
+    torch.testing.assert_close(merged(inputs), model(inputs), rtol=1e-5, atol=1e-5)
