@@ -192,7 +192,7 @@ def record(seed, share=0.9, slope=1.0):
 def test_touching_claim_follows_its_rule(share, said):
     claim = verdicts.touching_claim([record(0, share), record(1, share)])["ours"]
     assert claim.startswith(said)
-    assert "*holds* for single positions in one small window: 2.00% touch, which is 50%" in claim
+    assert "of the single positions 4.00% cross one small window, and 50% of those touch there" in claim
 
 
 @pytest.mark.parametrize(("slope", "said"), [(1.0, "*holds* as released"), (-1.0, "*fails* as released")])

@@ -336,6 +336,7 @@ def test_curves_and_rasters_draw_the_numbers_they_are_given():
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2, 5])
     axes = draw.draw_steps(figure.add_subplot(), [0, 1, 10], [5, 6, 7], [0.1, 0.2])
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [5, 6, 7])
+    np.testing.assert_allclose(figure.axes[-1].lines[0].get_ydata(), [0.1, 0.2 / 9])
     axes = draw.draw_points(figure.add_subplot(), np.arange(6.0).reshape(3, 2), np.array([0, 1, 1]))
     assert [len(c.get_offsets()) for c in axes.collections] == [1, 2]
     axes = draw.draw_seen(figure.add_subplot(), [10, 100], [0.1, 0.5])

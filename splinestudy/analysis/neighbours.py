@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,31 @@ def nearest_neighbours(model: nn.Module, layers: Sequence[Layer], seed: int = 0)
             )
         )
     return found
+
+
+QUANTILES = {"low": 0.1, "middle": 0.5, "high": 0.9}
+"""By which a layer's units are summed up."""
+
+
+def neighbour_rows(neighbours: Sequence[Neighbours]) -> list[dict[str, Any]]:
+    """One row for each layer: layer, units, dimension, opposed (the share of units), closest (the largest alignment),
+    and :data:`QUANTILES` of alignment and chance as ``alignment_low`` and so on.
+    """
+    return [
+        {
+            "layer": one.layer,
+            "units": one.units,
+            "dimension": one.dimension,
+            "opposed": one.opposed.double().mean().item(),
+            "closest": one.alignment.max().item(),
+        }
+        | {
+            f"{what}_{name}": getattr(one, what).quantile(share).item()
+            for what in ("alignment", "chance")
+            for name, share in QUANTILES.items()
+        }
+        for one in neighbours
+    ]
 
 
 def _cosines(weight: Tensor) -> Tensor:

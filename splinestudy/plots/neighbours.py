@@ -1,12 +1,10 @@
 """How redundant units are, layer by layer."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from splinestudy.analysis.neighbours import Neighbours
+from splinestudy.analysis.neighbours import QUANTILES
 from splinestudy.plots.style import mean_and_spread, whole_ticks
 
 
@@ -20,20 +18,23 @@ def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title:
     return axes
 
 
-def alignment_by_layer(axes: Axes, neighbours: Sequence[Neighbours]) -> Axes:
-    """|cos| to the nearest neighbour: median and range from 10 to 90 % of a layer's units, and of random directions."""
-    places = np.arange(1, len(neighbours) + 1)
+def alignment_by_layer(axes: Axes, layers: pd.DataFrame, title: str = "") -> Axes:
+    """|cos| to the nearest neighbour: median and range from 10 to 90 % of a layer's units, and of random directions.
+
+    ``layers`` has a row for each layer, with the columns of :func:`.neighbour_rows`.
+    """
+    places = np.arange(1, len(layers) + 1)
     for name, label, colour, dash in (
         ("alignment", "trained units", "#0072B2", "-"),
         ("chance", "random directions", "#666666", ":"),
     ):
-        low, middle, high = np.array(
-            [np.quantile(getattr(found, name).numpy(), [0.1, 0.5, 0.9]) for found in neighbours]
-        ).T
+        low, middle, high = (layers[f"{name}_{quantile}"] for quantile in QUANTILES)
         axes.plot(places, middle, color=colour, linestyle=dash, marker="o", label=label)
         axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.axhline(1.0, color="black", linewidth=1, linestyle=(0, (6, 3)), label="coinciding boundaries")
-    axes.set(xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05))
+    axes.set(
+        title=title, xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05)
+    )
     whole_ticks(axes.xaxis)
     axes.legend()
     return axes

@@ -1,6 +1,7 @@
 """Partitions as vector drawings on given axes; nothing is computed here."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -50,22 +51,26 @@ def draw_curves(axes: Axes, table: pd.DataFrame, value: str, by: str, label: str
 
 
 def draw_steps(axes: Axes, epochs: list[int], regions: list[int], distances: list[float]) -> Axes:
-    """Number of regions over epochs (left axis), and the code distance to the epoch kept before (right axis)."""
+    """Number of regions over epochs (left axis), and the code distance to the epoch kept before (right axis).
+
+    The distance is divided by the epochs between the two, which may be few at first and many later.
+    """
+    gaps = [later - earlier for earlier, later in pairwise(epochs)]
     other = axes.twinx()
     (count,) = axes.plot(epochs, regions, color=_COLOURS[0], marker="o", label="regions")
     (distance,) = other.plot(
         epochs[1:],
-        distances,
+        [distance / gap for distance, gap in zip(distances, gaps, strict=True)],
         color=_COLOURS[1],
         marker="s",
         linestyle="--",
-        label="code distance to the one before",
+        label="code distance to the one before, per epoch",
     )
     axes.set(xlabel="epoch", ylabel="regions", ylim=(0, 1.05 * max(regions)))
     if epochs[-1] > _LONG:
         axes.set(xlabel="epoch (symmetric log scale)", xscale="symlog", xlim=(-0.3, 1.2 * epochs[-1]))
     axes.set_xticks(epochs, [str(epoch) for epoch in epochs])
-    other.set(ylabel="code distance", ylim=(0, None))
+    other.set(ylabel="code distance per epoch", ylim=(0, None))
     other.grid(visible=False)
     axes.legend(handles=[count, distance], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return axes

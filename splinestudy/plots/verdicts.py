@@ -1,6 +1,7 @@
 """Verdicts: the matrix of all marks, and the intervals behind each."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from splinestudy.plots.style import columns, end_before, farthest, save_figure
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.mark_pages import SIGNS, by_case, by_claim
 from splinestudy.results.marks import WORDS, Mark, Word
+from splinestudy.results.names import signed
 
 COLOURS: dict[Word, str] = {
     "supported": "#00734f",
@@ -22,17 +24,20 @@ COLOURS: dict[Word, str] = {
 _MARKERS: dict[Word, str] = {"supported": "o", "in part": "s", "undecided": "D", "contradicted": "X"}
 
 
+_HEAD = 92  # characters of a claim on a line
+
+
 def mark_matrix(marks: Sequence[Mark]) -> Figure:
     """All marks: a row for each case, a sign for each ratio, with its number beside it."""
     cases = [(members[0].claim, case, members) for _, case, members in by_case(marks)]
-    heads = list(by_claim(marks))
-    figure, axes = plt.subplots(figsize=(8, 0.25 * (len(cases) + len(heads)) + 0.8))
-    row, ticks, names = 0, [], []
-    for claim in heads:
-        head = f"{claim}  {CLAIMS[claim].text}"
-        axes.text(
-            -0.62, row, head, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9
-        )
+    heads = {claim: fill(f"{claim}  {CLAIMS[claim].text}", _HEAD) for claim in by_claim(marks)}
+    rows = len(cases) + sum(1 + 0.6 * head.count("\n") for head in heads.values())
+    figure, axes = plt.subplots(figsize=(8, 0.25 * rows + 0.8))
+    row, ticks, names = 0.0, [], []
+    for claim, head in heads.items():
+        name = axes.text(-0.62, row - 0.4, head, transform=axes.get_yaxis_transform(), va="top", fontsize=9)
+        name.set(weight="bold", in_layout=False)  # or a long one would press the signs together
+        row += 0.6 * head.count("\n")
         for _, case, members in [entry for entry in cases if entry[0] == claim]:
             row += 1
             ticks.append(row)
@@ -40,7 +45,7 @@ def mark_matrix(marks: Sequence[Mark]) -> Figure:
             for place, mark in enumerate(members):
                 axes.plot(place, row, _MARKERS[mark.word], color=COLOURS[mark.word], markersize=8)
                 axes.annotate(
-                    mark.at, (place, row), (8, 0), textcoords="offset points", va="center", fontsize=8
+                    mark.at, (place, row), (6, 0), textcoords="offset points", va="center", fontsize=8
                 )
         row += 1
     for word in WORDS:
@@ -97,6 +102,22 @@ def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
     axes.set_title(f"{mark.at + ': ' if mark.at else ''}{mark.word}")
     axes.set_xlabel(mark.axis, fontsize="small")
     if mark.band[0] < 0:  # else the mark is of values that have no middle
-        found = mark.intervals
-        end = farthest(found["value"], max(np.abs(mark.band)))
-        end_before(axes, end, map(labels.index, found["label"]), found["low"], found["high"])
+        _cut_off(axes, mark, labels)
+
+
+def _cut_off(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
+    """End the axis where most differences can still be told apart; one that lies beyond is named at the edge."""
+    found = mark.intervals
+    end = farthest([found["value"].abs().median()], max(np.abs(mark.band)))
+    for row in found[found["value"].abs() > end].itertuples():
+        side = np.sign(row.value)
+        axes.annotate(
+            signed(row.value, 0),
+            (side * end, labels.index(row.label)),
+            (-6 * side, 0),
+            textcoords="offset points",
+            va="center",
+            ha="right" if side > 0 else "left",
+            fontsize=8,
+        )
+    end_before(axes, end, map(labels.index, found["label"]), found["low"], found["high"])

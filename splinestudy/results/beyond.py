@@ -1,11 +1,12 @@
 """Sentences of the chapter *Beyond the paper*, made from its tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from splinestudy.results.names import signed
 from splinestudy.results.ways import SPLINE, Way
+from splinestudy.runs.records import Record
 
 _ALIKE = 0.02  # of the dense network's FLOPs: up to here two cuts cost equally much
 
@@ -27,6 +28,24 @@ def without_training(summary: pd.DataFrame, ratio: float, dense: float) -> str:
         greedy: "Units chosen by what solving anew would cost keep {:.0%}.",
     }
     return " ".join(words.format(best[way]) for way, words in said.items() if way in best)
+
+
+def neighbours_by_layer(records: Sequence[Record]) -> pd.DataFrame:
+    """Rows of :func:`.neighbour_rows`, layer by layer in the network's order, means over ``records`` of one network."""
+    rows = pd.concat([pd.DataFrame(record.results["rows"]) for record in records])
+    return rows.groupby("layer", sort=False).mean().reset_index()
+
+
+def coincidence(layers: pd.DataFrame) -> str:
+    """How near the closest boundaries come, beside chance, and how many of them face opposite ways."""
+    middle, chance = layers["alignment_middle"], layers["chance_middle"]
+    opposed = 100 * layers["opposed"]
+    return (
+        f"median |cos| to the nearest unit {middle.min():.2f} to {middle.max():.2f} over the layers (random "
+        f"directions: {chance.min():.2f} to {chance.max():.2f}; coinciding boundaries: 1), of the closest pair of a "
+        f"layer up to {layers['closest'].max():.2f}; {opposed.min():.0f} to {opposed.max():.0f} % of nearest "
+        "neighbours face opposite ways"
+    )
 
 
 def kept_by_scope(table: pd.DataFrame, ratios: Iterable[float]) -> str:

@@ -133,6 +133,23 @@ def _pinpointed(store: RecordStore) -> Marks:
                     HERE,
                 )
             )
+    return marks + _told_by_the_partition(store)
+
+
+def _told_by_the_partition(store: RecordStore) -> Marks:
+    """Whether what a choice of units does to the partition tells the accuracy that is left."""
+    read = claims.readings(store)
+    marks = []
+    for value, name in (("regions", "regions"), ("length", "boundary length")) if read else ():
+        rho, low, high = interpretation.effect_correlation(interpretation.rows_table(read, "effects"), value)
+        word: Word = "supported" if high < 0 else "contradicted" if low > 0 else "undecided"
+        case, axis = (
+            f"{network_name(read[0])}: {name} gone",
+            "rank correlation with accuracy before retraining",
+        )
+        evidence = f"{axis} {signed(rho, 2)} over {len(read)} networks"
+        rows, keys = intervals([(case, rho, low, high)]), keys_of(read)
+        marks.append(Mark("C2", case, "", word, evidence, rows, axis, (-1, 0), keys, HERE))
     return marks
 
 
@@ -147,15 +164,13 @@ def _contributing(store: RecordStore) -> Marks:
                 _touching(f"{network_name(members[0])}: on slices", group["touching"], boundary.TINY, members)
             )
     if read := claims.readings(store):
-        sampled, windows = (interpretation.rows_table(read, name) for name in ("touching", "windows"))
+        sampled = interpretation.rows_table(read, "touching")
         shares = [
             float(np.average(part["units_touching"], weights=part["units"]))
             for _, part in sampled.groupby("seed")
         ]
-        inside = windows.loc[windows["layer"] == "all"].groupby("seed")["touching"].mean()
-        case = network_name(read[0])
-        marks.append(_touching(f"{case}: channels, whole space", shares, interpretation.TINY, read))
-        marks.append(_touching(f"{case}: positions, one small window", inside, interpretation.TINY, read))
+        case = f"{network_name(read[0])}: channels, whole space"
+        marks.append(_touching(case, shares, interpretation.TINY, read))
     return marks
 
 

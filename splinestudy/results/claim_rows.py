@@ -119,7 +119,7 @@ def _seeds(judged: pd.DataFrame) -> str:
         return ""
     seeds = seeds_needed(sd, len(judged), NEAR_MARGIN * MARGIN)
     many = f"about {seeds}" if seeds <= MANY else f"more than {MANY}"
-    return f" (to decide ties takes {many} seeds, by the spread of those so far)"
+    return f" (where nothing differs, {many} seeds would decide, by the spread of those so far)"
 
 
 def study_claim(

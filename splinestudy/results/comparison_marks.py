@@ -63,7 +63,8 @@ def _against(
     said = [f"{name} {verdicts.count(name)}" for name in VERDICTS if name in verdicts]
     worst = ordered.iloc[-1]
     evidence = f"of {compared(differences, asked, 'other methods')}: {', '.join(said)}; "
-    evidence += f"{signed(100 * worst['difference'])} points against {worst['against'].label}{beside}"
+    other = "spline pruning at the end" if worst["against"] == SPLINE else worst["against"].label
+    evidence += f"{signed(100 * worst['difference'])} points against {other}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
     case = network_name(records[0]) + (" (protocol)" if asked else "")
     rule = PROTOCOL.beside(records, claim) if asked else HERE
@@ -71,6 +72,11 @@ def _against(
     word = _STANDINGS[standing(verdicts, asked.methods if asked else 1)]
     keys, band = keys_of(records), (-margin, margin)
     return Mark(claim, case, f"{ratio:g}", word, evidence, table, axis, band, keys, rule, asked is not None)
+
+
+def _beside(points: float) -> str:
+    """How far above or below, in words."""
+    return f"{abs(points):.1f} points {'below' if points < 0 else 'above'}"
 
 
 def ticket_marks(store: RecordStore) -> Marks:
@@ -86,9 +92,10 @@ def ticket_marks(store: RecordStore) -> Marks:
             last = part.loc[part["against"].idxmax()]
             when = protocol_networks.moment(last["against"], study)
             evidence = (
-                f"the detector's ticket ends {signed(100 * last['difference'])} points from that of {when}"
+                f"the detector's ticket ends {_beside(100 * last['difference'])} that of {when}, "
+                f"interval {signed(100 * last['low'], 2)} to {signed(100 * last['high'], 2)}"
             )
-            if missed := protocol_networks.not_early(tickets, study):
+            if missed := protocol_networks.not_early(tickets):
                 evidence += f"; in {missed} runs it drew at the end or never, and its ticket is that of the end itself"
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
@@ -109,10 +116,17 @@ def savings_marks(store: RecordStore) -> Marks:
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
             cheaper = part.loc[part["saving"] <= 1, "against"]
             why = "not the cheapest way, whatever the accuracies"
-            if any(other.draw == "start" for other in cheaper):
+            beaten_before = any(other.draw == "start" for other in cheaper)
+            if beaten_before:
                 why += " (what chooses before training never trains the dense network)"
+            at_ratio = [record for record in compares if record.settings["ratio"] == ratio]
+            if missed := protocol_networks.not_early(at_ratio, "mask"):
+                mark = replace(
+                    mark, evidence=f"{mark.evidence}; EB Train drew at the end or never in {missed} runs"
+                )
             why = f"{why}; {mark.evidence}"
-            mark = replace(mark, once=True)
+            # No early bird undercuts what never trains the dense network, so such a network does not decide.
+            mark = replace(mark, once=True, decides=not beaten_before)
             marks.append(replace(mark, word="contradicted", evidence=why) if len(cheaper) else mark)
     for study in claims.savings_studies(store):
         table = results.whole_table(study)

@@ -71,8 +71,8 @@ def touching_claim(records: Sequence[Record]) -> dict[str, str]:
         "records": describe_reading(records),
         "ours": (
             f"{_tiny(units)} for channels: {units:.1%} touch in the whole input space ({positions:.1%} of all single "
-            f"positions); {_tiny(touching)} for single positions in one small window: {touching:.2%} touch, which is "
-            f"{touching / max(crossing, 1e-12):.0%} of those that cross the window at all"
+            f"positions); of the single positions {crossing:.2%} cross one small window, and "
+            f"{touching / max(crossing, 1e-12):.0%} of those touch there"
         ),
     }
 

@@ -131,19 +131,21 @@ def moment(epoch: float, study: Study) -> str:
     return "the end" if epoch == study.settings().epochs else f"epoch {epoch:.0f}"
 
 
-def not_early(tickets: list[Record], study: Study) -> int:
-    """How many of the detector's tickets are those of the end itself, which say nothing of early ones.
+def not_early(tickets: list[Record], detector: str = "spline") -> int:
+    """How many of a detector's tickets are those of the end itself, which say nothing of early ones.
 
     They are where it drew in the last epoch or never.
     """
-    detected = [ticket for ticket in tickets if ticket.settings.get("draw") == "spline"]
-    return sum(dense_epochs_before(ticket) >= study.settings().epochs for ticket in detected)
+    detected = [ticket for ticket in tickets if ticket.settings.get("draw") == detector]
+    return sum(
+        dense_epochs_before(ticket) >= ticket.settings["dense"]["train"]["epochs"] for ticket in detected
+    )
 
 
 def early_convergence(found: pd.DataFrame, tickets: list[Record], study: Study) -> str:
     """*supported*, *undecided* or *contradicted* (C4): the ticket of the end decides, if all others came before it."""
     end = found.loc[found["against"] == study.settings().epochs, "verdict"]
-    return "undecided" if end.empty or not_early(tickets, study) else standing(end)
+    return "undecided" if end.empty or not_early(tickets) else standing(end)
 
 
 def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame, Planned]]:

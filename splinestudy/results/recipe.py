@@ -29,16 +29,16 @@ def recipe_rows(store: RecordStore) -> list[dict[str, str]]:
         plain = [one for one in found.values() if not one.settings["train"]["norm_l1"]]
         if plain:
             reached = [record.results["epochs"][-1]["accuracy"] for record in plain]
-            spread = f" ± {100 * np.std(reached, ddof=1):.1f}" if len(plain) > 1 else ""
+            spread = f" ± {100 * np.std(reached, ddof=1):.2f}" if len(plain) > 1 else ""
             short = 100 * (asked - np.mean(reached))
             loss = np.mean([record.results["epochs"][-1]["loss"] for record in plain])
             rows.append(
                 {
                     "network": network_name(plain[0]),
                     "seeds": str(len(plain)),
-                    "accuracy": f"{100 * np.mean(reached):.1f}{spread} %",
+                    "accuracy": f"{100 * np.mean(reached):.2f}{spread} %",
                     "asked": f"{100 * asked:g} %",
-                    "short by": f"{short:.1f} points" if short > 0 else "reached",
+                    "short by": f"{short:.2f} points" if short > 0 else "reached",
                     "training loss": f"{loss:.2f}",
                 }
             )

@@ -44,7 +44,8 @@ def _drawn(records: Sequence[Record]) -> Mark:
     evidence = f"drawn in {len(shares)} of {len(draws)} runs"
     if shares:
         evidence += (
-            f", at {100 * np.mean(shares):.0f} % of the schedule, then {np.mean(then):.2f} from the end"
+            f", at {100 * np.mean(shares):.0f} % of the schedule; {100 * np.mean(then):.0f} % of the bits then "
+            "differ from the end's"
         )
     rows = [mean_row("share of the schedule at the draw", shares)] if shares else []
     table = intervals(rows, 100)

@@ -82,6 +82,8 @@ STUDIES: tuple[Study, ...] = (
     *_all("paper_era core_flops like_for_like early", "half"),
     *_all("core core_flops early", "full_residual"),
     *_all("core core_flops early", "full"),
+    *_all("neighbours", "half"),
+    *_all("neighbours", "full_residual"),
     *_all("compensation compensation_global", "full", **UNTRAINED),
     *_all("gpu", "paper"),
 )

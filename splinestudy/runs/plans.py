@@ -155,7 +155,7 @@ def _after_dense(make: Callable[[Profile, list[DenseRun]], Sequence[Run]]) -> Ca
     return runs
 
 
-# What the next four import needs numba or pandas, which a bare node of a cluster lacks.
+# What the next five import needs numba or pandas, which a bare node of a cluster lacks.
 
 
 def _toy(profile: Profile) -> list[Run]:
@@ -181,6 +181,12 @@ def _interpretation(profile: Profile) -> list[Run]:
     from splinestudy.runs.interpretation import interpretation_runs
 
     return [*interpretation_runs(profile.size, dense_runs(profile))]
+
+
+def _neighbours(profile: Profile) -> list[Run]:
+    from splinestudy.runs.neighbours import neighbours_runs
+
+    return [*(dense := dense_runs(profile)), *neighbours_runs(dense)]
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,9 @@ SWEEPS = {
     ),
     "toy": Sweep("the two-dimensional toy", _toy),
     "boundary": Sweep("who touches the decision boundary on slices through images", _boundary),
+    "neighbours": Sweep(
+        "dense networks, and how nearly the closest boundaries of their layers coincide", _neighbours
+    ),
     "initialisation": Sweep("k-means, fits of one variable, and the toy at small widths", _initialisation),
     "interpretation": Sweep(
         "dense networks read through their partition, and one more training watched for each seed",
