@@ -68,9 +68,9 @@ export function earlyBird(root, networks) {
     const first =
       found === null
         ? `With these settings the rule never draws in ${epochs()} epochs.`
-        : `Drawn after epoch ${found + 1} of ${epochs()} (${percent((found + 1) / epochs())} of the training), where the ` +
+        : `Drawn after ${found + 1} of ${epochs()} epochs (${percent((found + 1) / epochs())} of the training), where the ` +
           `network's accuracy is ${percent(run().accuracy[found])}; at the end it is ${percent(last)}.`;
-    return `${first} Over the seeds: ${others}.`;
+    return `${first} Over the seeds, after: ${others}.`;
   }
 
   function at(event) {

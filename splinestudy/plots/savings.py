@@ -11,6 +11,8 @@ from splinestudy.results.ways import Way
 _PHASES = {"dense": "#0072B2", "detection": "#D55E00", "scoring": "#CC79A7", "retraining": "#56B4E9"}
 _HATCHES = {"dense": "", "detection": "xx", "scoring": "..", "retraining": "//"}
 
+_LITTLE = 2.0  # a saving below this wants ticks between 1 and 2
+
 
 def ticket_outcomes(axes: Axes, summary: pd.DataFrame, title: str = "") -> Axes:
     """Accuracy of retrained tickets (mean ± std) against the epochs of dense training before them."""
@@ -65,8 +67,9 @@ def seconds_saved(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
     axes.set(
         title=title, xlabel="saving in operations", ylabel="saving in seconds", xscale="log", yscale="log"
     )
+    between = (1, 1.25, 1.5, 1.75) if most < _LITTLE else (1, 1.5)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(2))
+        axis.set_major_locator(LogLocator(2, subs=between))
         axis.set_major_formatter(StrMethodFormatter("{x:g} ×"))
         axis.set_minor_locator(NullLocator())
     return axes
