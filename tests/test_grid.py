@@ -39,8 +39,8 @@ def record(
     return Record("dense", "0" * 16, settings, results, provenance)
 
 
-def test_a_core_takes_what_records_then_steps_then_operations_say():
-    made = [record("simple_cnn", "mnist", "CPU, 2 cores", seconds=96.0)]
+def test_a_core_takes_what_steps_then_records_then_operations_say():
+    made = [record("simple_cnn", "mnist", "CPU, 2 cores", seconds=96.0), record(hardware="CPU, 2 cores")]
     device = core(made, STEPS, batch=4, large={"resnet18": 7.0})
     assert device.seconds[VGG] == 2.0 / 4
     assert device.seconds[GRID[0]] == 96.0 / (60_000 * 160)

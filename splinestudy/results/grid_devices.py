@@ -23,7 +23,7 @@ def drawn_share(dense: Sequence[Record]) -> float:
 def core(
     dense: Sequence[Record], steps: Sequence[Mapping[str, Any]], batch: int, large: Mapping[str, float]
 ) -> Device:
-    """A CPU core: seconds from dense records of a network at full width, else from steps that were timed.
+    """A CPU core: seconds from steps of a network that were timed, else from its dense records at full width.
 
     A network that was neither trained nor timed is taken to do as many operations a second as the one of its kind.
 
@@ -49,10 +49,12 @@ def core(
             for record in dense
             if _is(record, cell) and "cores" in _hardware(record)
         ]
-        if trained:
+        if one:  # on a quiet machine, so one network costs the same on every data set of its size
+            seconds[cell] = one["cpu_dense"] / batch
+        elif trained:
             seconds[cell] = statistics.median(trained)
         else:
-            seconds[cell] = one["cpu_dense"] / batch if one else large.get(cell.arch, operations(cell) / rate)
+            seconds[cell] = large.get(cell.arch, operations(cell) / rate)
         shares[cell] = {ratio: row["cpu_pruned"] / row["cpu_dense"] for ratio, row in rows.items()}
     return Device("CPU core", seconds, shares)
 

@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 from splinestudy.results.ways import Way
 
 _SPREADS = {"_std": "std", "_se": "standard error"}
-_DECIMALS = {"epoch": 1}  # whole numbers for each seed, so one decimal of their mean says all
+_DECIMALS = dict.fromkeys(("epoch", "regions", "units"), 1)  # counts, so one decimal of their mean says all
 
 
 def styled(table: pd.DataFrame, precision: int = 3) -> Styler:
