@@ -79,9 +79,7 @@ def test_networks_of_several_seeds_are_averaged_and_said():
     layers = neighbours_by_layer([record(0), record(1)])
     assert layers["layer"].tolist() == ["b", "a"]  # the network's order
     np.testing.assert_allclose(layers["alignment_middle"], [0.25, 0.45])
-    said = coincidence(layers)
-    assert "0.25 to 0.45" in said
-    assert "up to 0.55; 25 to 25 %" in said
+    assert [*coincidence(layers).values()] == ["0.25 to 0.45", "0.10 to 0.10", "0.55", "25 to 25 %"]
     figure, axes = plt.subplots()
     alignment_by_layer(axes, layers, "two")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.25, 0.45])

@@ -36,16 +36,19 @@ def neighbours_by_layer(records: Sequence[Record]) -> pd.DataFrame:
     return rows.groupby("layer", sort=False).mean().reset_index()
 
 
-def coincidence(layers: pd.DataFrame) -> str:
-    """How near the closest boundaries come, beside chance, and how many of them face opposite ways."""
-    middle, chance = layers["alignment_middle"], layers["chance_middle"]
+def coincidence(layers: pd.DataFrame) -> dict[str, str]:
+    """How near the closest boundaries come over a network's layers, beside chance, and how many face opposite ways."""
     opposed = 100 * layers["opposed"]
-    return (
-        f"median |cos| to the nearest unit {middle.min():.2f} to {middle.max():.2f} over the layers (random "
-        f"directions: {chance.min():.2f} to {chance.max():.2f}; coinciding boundaries: 1), of the closest pair of a "
-        f"layer up to {layers['closest'].max():.2f}; {opposed.min():.0f} to {opposed.max():.0f} % of nearest "
-        "neighbours face opposite ways"
-    )
+    return {
+        "median |cos|": _between(layers["alignment_middle"]),
+        "random": _between(layers["chance_middle"]),
+        "closest pair": f"{layers['closest'].max():.2f}",
+        "opposite": f"{opposed.min():.0f} to {opposed.max():.0f} %",
+    }
+
+
+def _between(values: pd.Series) -> str:
+    return f"{values.min():.2f} to {values.max():.2f}"
 
 
 def kept_by_scope(table: pd.DataFrame, ratios: Iterable[float]) -> str:
