@@ -143,7 +143,12 @@ def watched(
     with contextlib.ExitStack() as hooks:
         for name, observe in inputs.items():
             module = model.get_submodule(name)
-            handle = module.register_forward_pre_hook(lambda _, args, observe=observe: observe(args[0]))
+            handle = module.register_forward_pre_hook(
+                lambda _, args, named, observe=observe: observe(
+                    args[0] if args else next(iter(named.values()))
+                ),
+                with_kwargs=True,
+            )
             hooks.callback(handle.remove)
         for name, observe in outputs.items():
             module = model.get_submodule(name)
@@ -154,7 +159,7 @@ def watched(
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` into eval mode without gradients; give every module its own mode back afterwards.
+    """Put ``model`` into eval mode without gradients; give every module its own mode back, and the random state.
 
     >>> model = nn.Dropout()
     >>> with evaluating(model):
@@ -166,7 +171,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some networks draw at random even so
             yield
     finally:
         for module, mode in modes.items():

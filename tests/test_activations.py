@@ -250,3 +250,40 @@ def test_spline_and_code_agree_on_units_that_coincide(generator):
     points = torch.randn(200, 2, generator=generator)
     firsts = {int(c(model, layers)[0].argmin()) for c in (Spline(offset="geometric"), CodeDistance(points))}
     assert firsts == {0}
+
+
+@pytest.mark.parametrize("criterion", [OutputAngle, CodeDistance])
+def test_the_order_in_which_maps_are_flattened_does_not_matter(criterion, generator):
+    class Flat(nn.Module):
+        def __init__(self, last):
+            super().__init__()
+            self.last, self.c, self.h = last, nn.Conv2d(3, 8, 3), nn.Linear(128, 4)
+
+        def forward(self, x):
+            z = self.c(x).relu()
+            return self.h((z.permute(0, 2, 3, 1) if self.last else z).flatten(1))
+
+    images = torch.randn(32, 3, 6, 6, generator=generator)
+    first, last = Flat(False), Flat(True)
+    last.c = first.c
+    last.h.weight.data = first.h.weight.data.view(4, 8, 16).transpose(1, 2).reshape(4, -1).clone()
+    last.h.bias = first.h.bias
+    torch.testing.assert_close(last(images), first(images))
+    scores = [criterion(images)(model, read_layers(model, images[:2]))[0] for model in (first, last)]
+    torch.testing.assert_close(*scores)
+
+
+def test_features_beside_flattened_maps_are_named(generator):
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c, self.h = nn.Conv2d(3, 8, 3), nn.Linear(136, 4)
+
+        def forward(self, x):
+            return self.h(torch.cat([x.flatten(1)[:, :8], self.c(x).relu().flatten(1)], 1))
+
+    model, images = Beside(), torch.randn(9, 3, 6, 6, generator=generator)
+    with pytest.raises(
+        UnsupportedModuleError, match=r"'h' reads 136 channels, not the 8 units .*concatenation"
+    ):
+        OutputAngle(images)(model, read_layers(model, images[:2]))

@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -189,7 +190,7 @@ def test_memory_format_does_not_matter(bits, generator):
     )
     assert same(code, sign_codes(last, canvas.contiguous(memory_format=torch.channels_last), bits))
     hook.remove()
-    assert seen == [True, True]  # at the first look, and for the code
+    assert seen == [True] * 3  # at two first looks, and for the code
 
 
 LAYOUTS = {
@@ -435,3 +436,62 @@ def test_layers_that_codes_cannot_hold_are_told(model, bits, said, generator):
 def test_whatever_the_network_says_of_the_canvas_is_one_error(model, canvas):
     with pytest.raises(SettingError, match="cannot take the canvas"):
         sign_codes(model, canvas)
+
+
+class Encoder(nn.Module):
+    """A transformer behind a rectifier, which puts points or time first."""
+
+    def __init__(self, points_first):
+        super().__init__()
+        self.points_first = points_first
+        self.embed = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=points_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, x):
+        z = self.embed(x)
+        return self.encoder(z) if self.points_first else self.encoder(z.transpose(0, 1)).transpose(0, 1)
+
+
+@pytest.mark.parametrize(("points", "bits"), [(10, 2**17), (10, 50), (300, 1000)])
+def test_time_may_come_first(points, bits, generator):
+    first, time = Encoder(True), Encoder(False)
+    time.load_state_dict(first.state_dict())
+    canvas = torch.randn(points, 5, 4, generator=generator)
+    codes = [sign_codes(model, canvas, bits) for model in (first, time)]
+    assert [len(code.bits) for code in codes] == [3, 3]
+    assert same(*codes)
+
+
+def test_compiled_parts_are_read_and_scripted_ones_named(generator):
+    plain = nn.Sequential(
+        nn.Sequential(nn.Linear(4, 6), nn.ReLU()), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)
+    )
+    canvas = torch.randn(9, 4, generator=generator)
+    wanted = sign_codes(plain, canvas)
+    whole = torch.compile(plain, backend="eager")
+    part = nn.Sequential(torch.compile(plain[0], backend="eager"), *plain[1:])
+    for compiled in (whole, part):
+        compiled(canvas)
+        assert same(sign_codes(compiled, canvas), wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that scripts are things of the past
+        scripted = nn.Sequential(torch.jit.script(plain[0]), *plain[1:])
+    with pytest.raises(UnsupportedModuleError, match="'0' of Sequential is scripted"):
+        sign_codes(scripted, canvas)
+
+
+def test_networks_that_draw_at_random_leave_the_random_state(generator):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x.relu() + torch.rand_like(x)
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    sign_codes(nn.Sequential(nn.Linear(3, 4), Noisy()), torch.randn(6, 3, generator=generator))
+    assert not torch.equal(torch.get_rng_state(), before)  # by the weights
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(3, 4), Noisy())
+    after_weights = torch.get_rng_state()
+    sign_codes(model, torch.randn(6, 3, generator=generator))
+    assert torch.equal(torch.get_rng_state(), after_weights)

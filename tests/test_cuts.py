@@ -79,6 +79,17 @@ class Keeping(nn.Module):
         return self.h(self.kept["feature"])
 
 
+class Shifted(nn.Module):
+    """A frozen norm of one's own, whose shifts leave some channels negative whatever a probe writes."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("shift", torch.linspace(-3, 1, channels)[:, None, None])
+
+    def forward(self, x):
+        return x + self.shift
+
+
 def tied(outer):
     outer[4].weight = outer[2].weight
     return outer
@@ -156,6 +167,40 @@ RIGHT = {
         lambda: Chain(Conv(3, 6, 3), nn.ReLU(), nn.ChannelShuffle(3), Conv(6, 2, 1)),
         IMAGES,
         {"0": 2},
+    ),
+    "shuffle in front of groups": (  # both groups of the reader must lose what the shuffle brings there
+        lambda: Chain(
+            Conv(3, 16, 1),
+            nn.ReLU(),
+            nn.ChannelShuffle(2),
+            Conv(16, 8, 1, groups=2),
+            nn.ReLU(),
+            Conv(8, 2, 1),
+        ),
+        IMAGES,
+        {"0": 8, "3": 8},
+    ),
+    "groups in front of a shuffle": (
+        lambda: Chain(
+            Conv(3, 8, 1),
+            nn.ReLU(),
+            Conv(8, 24, 1, groups=2),
+            nn.ReLU(),
+            nn.ChannelShuffle(2),
+            Conv(24, 4, 1),
+        ),
+        IMAGES,
+        {"0": 8, "2": 12},
+    ),
+    "rectifier that is flat for some channels": (
+        lambda: Chain(Conv(3, 8, 3), Shifted(8), nn.ReLU(inplace=True), Conv(8, 2, 1)),
+        IMAGES,
+        {"0": 8},
+    ),
+    "clip that is flat for some channels": (
+        lambda: Chain(Conv(3, 8, 3), Shifted(8), nn.Hardtanh(0, 0.5), Conv(8, 2, 1)),
+        IMAGES,
+        {"0": 8},
     ),
     "shuffle by hand": (
         lambda: Net(lambda s, x: s.b(shuffled(s.a(x), 2)), a=Conv(3, 8, 1), b=Conv(8, 2, 1)),
@@ -394,8 +439,32 @@ def sliced(net, x):
     return net.h(net.m(torch.cat([(p := net.p(x).relu()), net.c(p).relu()], 1)[:, :14]).relu())
 
 
+def looked_up(how):
+    """Which unit is the largest is the number of a code, read beside a soft branch."""
+    return lambda s, x: s.g((z := s.a(x)).relu()) + s.h(s.b(s.e(how(z))).relu())
+
+
+def numbered(how):
+    parts = {"a": (10, 8), "g": (8, 3), "b": (4, 6), "h": (6, 3)}
+    return lambda: Net(
+        looked_up(how), e=nn.Embedding(8, 4), **{name: Linear(*sizes) for name, sizes in parts.items()}
+    )
+
+
+NUMBERS = {
+    "max": lambda z: z.max(-1).indices,
+    "topk": lambda z: z.topk(1)[1][:, 0],
+    "sort": lambda z: z.sort(-1, descending=True)[1][:, 0],
+    "nonzero": lambda z: (z == z.amax(-1, keepdim=True)).nonzero()[:, 1],
+}
+
+
 # Each network, what it takes, the layers that are cut, and what is said of one that is not.
 LEFT = {
+    **{
+        f"index of {name}": (numbered(how), ROWS, ["b"], "'a': 'e' would read other")
+        for name, how in NUMBERS.items()
+    },
     "softmax": (
         lambda: Chain(Conv(3, 8, 3), nn.Softmax(1), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
         IMAGES,

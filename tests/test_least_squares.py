@@ -299,3 +299,68 @@ def test_images_that_do_not_determine_the_weights_are_named(primal, monkeypatch,
     monkeypatch.setattr("splinelib.regression._PRIMAL", primal)
     with pytest.raises(SettingError, match="cannot be re-solved with ridge 0: what it reads on the 4 images"):
         reconstruct(model, {"0": [1]}, data, ridge=0.0)
+
+
+def own(forward):
+    return type("Own", (nn.Linear,), {"forward": forward})
+
+
+def error(model, smaller, data):
+    return (smaller(data) - model(data)).square().mean().item()
+
+
+@pytest.mark.parametrize("gain", [0.1, 3.0])
+def test_modules_that_do_something_else_with_their_weight_are_left_and_named(gain, generator):
+    """The output is no weight times a patch, so its equations would be of another module."""
+    kind = own(lambda s, x: nn.functional.linear(x, gain * s.weight, s.bias))
+    model = nn.Sequential(kind(12, 32), nn.ReLU(), kind(32, 32), nn.ReLU(), nn.Linear(32, 5))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator, std=0.3)
+    data = torch.randn(300, 12, generator=generator)
+    with pytest.warns(UserWarning, match=r"leaves the weights of '2' \(Own\) as they are"):
+        solved = reconstruct(model, {"0": [0, 1, 2]}, data)
+    assert torch.equal(solved[0].weight, model[0].weight[3:])  # nothing changes in front of the cut
+    assert error(model, solved, data) < error(model, remove_units(model, data[:2], {"0": [0, 1, 2]}), data)
+
+
+def test_two_modules_of_one_weight_are_left_and_named(generator):
+    model = nn.Sequential(*(nn.Linear(32 if at else 12, 32) for at in range(3)), nn.Linear(32, 5))
+    model = nn.Sequential(*[part for layer in model for part in (layer, nn.ReLU())][:-1])
+    model[4].weight = model[2].weight
+    data = torch.randn(500, 12, generator=generator)
+    (layer,) = (one for one in read_layers(model, data[:2]) if "4" in dict(one.reading()))
+    selection = {layer.name: list(range(0, 32, 2))}
+    with pytest.warns(UserWarning, match="leaves the weights of .*'4' .* a weight of their own"):
+        solved = reconstruct(model, selection, data)
+    assert solved[4].weight is solved[2].weight
+    assert error(model, solved, data) < error(model, remove_units(model, data[:2], selection), data)
+
+
+def test_modules_that_run_several_times_are_named(generator):
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.i, self.r, self.o = nn.Linear(12, 24), nn.Linear(24, 24), nn.Linear(24, 5)
+
+        def forward(self, x):
+            z = self.i(x).relu()
+            return self.o(self.r(self.r(z).relu()).relu())
+
+    model, data = Steps(), torch.randn(300, 12, generator=generator)
+    (layer,) = read_layers(model, data[:2])
+    with pytest.warns(UserWarning, match=r"solves 'r' \(Linear\) for the first of several runs alone"):
+        reconstruct(model, {layer.name: [0, 5]}, data)
+
+
+def test_modules_called_by_keyword_are_solved(generator):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 9), nn.Linear(9, 3)
+
+        def forward(self, x):
+            return self.b(input=self.a(input=x).relu())
+
+    model, data = Named(), torch.randn(200, 6, generator=generator)
+    solved = reconstruct(model, {"a": [0, 4]}, data)
+    assert error(model, solved, data) < error(model, remove_units(model, data[:2], {"a": [0, 4]}), data)

@@ -78,3 +78,55 @@ def test_groups_are_merged_within(generator):
         tensor.data[[1, 3]] = tensor.data[[0, 2]]
     merged = merge_units(model, inputs, {"0": [1, 3]})
     torch.testing.assert_close(merged(inputs), model(inputs), rtol=1e-5, atol=1e-5)
+
+
+class Scale(nn.Module):
+    def __init__(self, values):
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor(values))
+
+    def forward(self, x):
+        return x * self.values
+
+
+def slopes(*values):
+    module = nn.PReLU(len(values))
+    module.weight.data = torch.tensor(values)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("between", "exact"),
+    [
+        (nn.Identity(), True),
+        (Scale([2.0, 2.0, 2.0, 2.0]), True),
+        (Scale([1.0, 4.0, 1.0, 1.0]), False),
+        (Scale([1.0, -1.0, 1.0, 1.0]), False),
+        (slopes(0.25, 0.25, 0.25, 0.25), True),
+        (slopes(0.9, -0.5, 0.25, 0.25), False),
+    ],
+)
+def test_twins_that_meet_numbers_of_their_own_are_not_merged(between, exact, generator):
+    last = nn.Linear(4, 2)
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.Identity() if isinstance(between, nn.PReLU) else nn.ReLU(), between, last
+    )
+    for tensor in (model[0].weight, model[0].bias):
+        tensor.data[1] = 2 * tensor.data[0]
+    data = torch.randn(50, 3, generator=generator)
+    merged, removed = (f(model, data, {"0": [0]}) for f in (merge_units, remove_units))
+    if exact:
+        torch.testing.assert_close(merged(data), model(data), rtol=1e-4, atol=1e-5)
+    else:
+        assert torch.equal(merged(data), removed(data))
+
+
+def test_readers_that_do_something_else_with_their_weight_take_no_constant(generator):
+    kind = type(
+        "Own", (nn.Linear,), {"forward": lambda s, x: nn.functional.linear(x, 0.1 * s.weight, s.bias)}
+    )
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), kind(4, 2))
+    model[0].weight.data[1], model[0].bias.data[1] = 0, 3.0
+    data = torch.randn(50, 3, generator=generator)
+    merged, removed = (f(model, data, {"0": [1]}) for f in (merge_units, remove_units))
+    assert torch.equal(merged(data), removed(data))

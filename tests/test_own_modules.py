@@ -10,6 +10,7 @@ from torch import nn
 
 from splinelib import read_layers, remove_units
 from splinelib.errors import UnsupportedModuleError
+from splinelib.layers.own import applies_its_weight, hands_weights_on
 
 ROWS, IMAGES = (4, 7), (4, 3, 6, 6)
 
@@ -173,3 +174,61 @@ def test_where_nothing_can_go_three_reasons_are_enough():
         read_layers(model, inputs)
     assert str(raised.value).count("(Standardised) computes something else of what is left") == 3
     assert str(raised.value).endswith("; and 3 more, each in a warning")
+
+
+def linear(forward):
+    return type("Own", (nn.Linear,), {"forward": forward})(5, 4)
+
+
+def convolution(name, forward, **more):
+    return type("Own", (nn.Conv2d,), {name: forward})(4, 6, 3, **more)
+
+
+def standardised(s, x):
+    weight = (s.weight - s.weight.mean((1, 2, 3), keepdim=True)) / s.weight.std((1, 2, 3), keepdim=True)
+    return F.conv2d(x, weight, s.bias)
+
+
+def same_padding(s, x):
+    return F.conv2d(F.pad(x, (1, 1, 1, 1)), s.weight, s.bias, s.stride)
+
+
+def patched():
+    module = nn.Linear(5, 4)
+    module.forward = lambda x: 2 * nn.Linear.forward(module, x)
+    return module
+
+
+# Each module, whether its outputs are its weight times its inputs, and whether columns of that may be added up.
+OWN_PASSES = {
+    "PyTorch's own": (nn.Linear(5, 4), True, True),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2), True, True),
+    "that of its parent": (linear(lambda s, x: nn.Linear.forward(s, x)), True, True),
+    "by hand": (linear(lambda s, x: x @ s.weight.T + s.bias), True, True),
+    "grouped": (convolution("forward", nn.Conv2d.forward, groups=2), True, True),
+    "gain": (linear(lambda s, x: F.linear(x, 0.1 * s.weight, s.bias)), False, True),
+    "patched": (patched(), False, False),  # it knows of one module alone
+    "bias elsewhere": (linear(lambda s, x: F.linear(x, s.weight, s.bias + 1)), False, True),
+    "low rank beside": (
+        linear(lambda s, x: F.linear(x, s.weight, s.bias) + x.sum(1, True) * s.bias),
+        False,
+        False,
+    ),
+    "standardised": (convolution("forward", standardised), False, False),
+    "standardised inside": (
+        convolution("_conv_forward", lambda s, x, w, b: standardised(s, x)),
+        False,
+        False,
+    ),
+    "another padding": (convolution("forward", same_padding, stride=2), False, True),
+    "refuses": (linear(lambda s, x: F.linear(x[:, :, None], s.weight)), False, False),
+}
+
+
+@pytest.mark.parametrize("name", OWN_PASSES)
+def test_what_a_module_does_with_its_weight_is_tried_out(name):
+    module, applies, adds = OWN_PASSES[name]
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    assert (applies_its_weight(module), hands_weights_on(module)) == (applies, adds)
+    assert module.training
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

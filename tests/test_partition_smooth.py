@@ -49,3 +49,19 @@ def test_nothing_to_approximate_or_no_tolerance():
         with_affine_pieces(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     with pytest.raises(SettingError, match="tolerance is 0"):
         with_affine_pieces(nn.GELU(), 0)
+
+
+def test_an_activation_that_stands_at_two_places_is_replaced_at_both():
+    shared = nn.GELU()
+    model = nn.Sequential(nn.Linear(2, 4), shared, nn.Linear(4, 4), shared, nn.Linear(4, 1))
+    pieces = with_affine_pieces(model, 0.1)
+    assert [type(pieces[place]) for place in (1, 3)] == [AffinePieces] * 2
+    assert len(compute_partition(pieces, Slice2D.axis_aligned())) > 1
+    assert type(model[1]) is nn.GELU
+
+
+def test_a_softplus_that_jumps_is_named():
+    with pytest.raises(
+        SettingError, match=r"threshold 2 jumps by 0.13 there, too much for a tolerance of 0.001"
+    ):
+        with_affine_pieces(nn.Sequential(nn.Linear(2, 4), nn.Softplus(threshold=2)), 0.001)

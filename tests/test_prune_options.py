@@ -394,3 +394,26 @@ def test_a_learning_rate_in_a_tensor_is_not_shared():
     assert (float(moved.param_groups[0]["lr"]), float(optimizer.param_groups[0]["lr"])) == pytest.approx(
         (0.025, 0.05)
     )
+
+
+def test_factored_moments_of_lengths_are_carried():
+    """Those of a weight norm's lengths have one number along the axis that is cut."""
+    weight_norm = nn.utils.parametrizations.weight_norm
+    dense = nn.Sequential(weight_norm(nn.Linear(5, 6)), nn.ReLU(), nn.Linear(6, 3))
+    optimizer = torch.optim.Adafactor(dense.parameters())
+    dense(X).square().sum().backward()
+    optimizer.step()
+    smaller = splinelib.remove_units(dense, X, {"0": [1, 4]})
+    moved = carry_optimizer(optimizer, dense, smaller)
+    smaller(X).sum().backward()
+    moved.step()
+    lengths = smaller[0].parametrizations.weight.original0
+    assert len(moved.state[lengths]["row_var"]) == len(lengths) == 4
+
+
+def test_layers_of_a_compiled_network_are_said_to_be_those_of_the_one_inside():
+    compiled = torch.compile(mlp(5, 6, 3), backend="eager")
+    layers = splinelib.read_layers(compiled, X)
+    with pytest.raises(SettingError, match="compiled, and its layers are those of the Sequential inside"):
+        splinelib.Spline()(compiled, layers)
+    assert len(splinelib.Spline()(compiled._orig_mod, layers)[0]) == 6

@@ -215,11 +215,11 @@ def _observer(
 ) -> Observer:
     """Adds what the module ``name`` reads or writes of the layer's units to ``moments``."""
     linear = isinstance(model.get_submodule(name), nn.Linear)
-    maps = isinstance(model.get_submodule(layer.name), nn.modules.conv._ConvNd | ChannelSelection)
+    columns = dict(layer.reading()).get(name)
 
     def observe(values: Tensor) -> None:
-        if linear and values.ndim == 2 and maps and values.shape[1] % layer.units == 0:
-            values = values.unflatten(1, (layer.units, -1))  # feature maps, flattened channel by channel
+        if linear and values.ndim == 2 and columns is not None and columns.numel() == values.shape[1]:
+            values = values[:, columns]  # feature maps, flattened in one order or another
         elif linear and values.ndim > 2:
             values = values.movedim(-1, 1)
         if values.shape[1] != layer.units:

@@ -19,7 +19,9 @@ from splinelib.checks import Count, check_finite, checked
 from splinelib.early_bird.distances import PackedCode, pack_bits
 from splinelib.errors import SettingError, SplineError, TrainingError, UnsupportedModuleError
 from splinelib.hooks import evaluating, tapped
+from splinelib.layers.network import unwrapped
 
+_FEW = (2, 3)  # points of the first passes, which tell what runs over points
 _CHUNK = 256  # canvas points in one forward pass: bounds memory, leaves the result as it is
 
 
@@ -48,9 +50,10 @@ def sign_codes(
 
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
     The standard error of a distance d estimated so is at most sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default.
-    Layers are the non-linearities in execution order, each read at its input [points, ...]; smooth ones (GELU) have no
-    code and are left out, as is what does not run over the points (the absolute value of a parameter, say), which a
-    pass of two points tells first. A sample holds the same entries in the same order whatever a layer's memory format.
+    Layers are the non-linearities in execution order, each read at its input [points, ...], or where the points lie on
+    another axis (time first); smooth ones (GELU) have no code and are left out, as is what does not run over the points
+    (the absolute value of a parameter, say), which passes of two and of three points tell first. A
+    sample holds the same entries in the same order whatever a layer's memory format.
 
     ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
     each: finding them takes longer than reading them. A detector has one of its own. With places known, codes add
@@ -71,8 +74,10 @@ def sign_codes(
     """
     if canvas.ndim < 2 or len(canvas) == 0:
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
+    model = unwrapped(model)
     reader = _Reader(len(canvas), bits, {} if places is None else places)
-    with evaluating(model), _naming_the_canvas(model, canvas):
+    eager = torch.compiler.set_stance("force_eager")  # or compiled parts would run past the tap
+    with eager, evaluating(model), _naming_the_canvas(model, canvas):
         check_finite("canvas", canvas)
         reader.look(model, canvas)
         pieces = [
@@ -106,19 +111,35 @@ class _Reader:
     def __init__(self, points: int, bits: int, places: Places) -> None:
         self._points, self._bits, self._places = points, bits, places
         self.unseen: set[str] = set()
-        self._rows: list[float] = []  # of every non-linearity's input, for each point
+        # Of every non-linearity's input: the axis of the points, and its rows for each of them.
+        self._layers: list[tuple[int, float]] = []
         self._sample = functools.cache(_sample)  # all pieces share the sample of a layer
 
     def look(self, model: nn.Module, canvas: Tensor) -> None:
-        """See which non-linearities run over the points: a weight may have as many rows as a piece of the canvas."""
-        few = 2 if len(canvas) % _CHUNK != 2 else 3
-        points = canvas[:1].repeat_interleave(few, 0)
+        """See which non-linearities run over the points, and on which axis: it grows with the number of points.
 
-        def observe(_: int, z: Tensor) -> None:
-            self._rows.append(len(z) / few if z.ndim else 0.0)
+        A weight may have as many rows as a piece of the canvas, and recurrent networks put time first.
+        """
+        few, more = (self._shapes(model, canvas, count) for count in _FEW)
+        if len(few) != len(more):
+            raise self._other(model, len(few), len(more), _FEW[1])
+        for one, other in zip(few, more, strict=True):
+            grown = [axis for axis, sizes in enumerate(zip(one, other, strict=False)) if sizes[0] != sizes[1]]
+            axis = grown[0] if len(one) == len(other) and len(grown) == 1 else 0
+            self._layers.append((axis, one[axis] / _FEW[0] if grown else 0.0))
 
-        with tapped(observe, lambda name, z: None):
-            model(points)
+    def _shapes(self, model: nn.Module, canvas: Tensor, points: int) -> list[torch.Size]:
+        """Of what every non-linearity reads for so many points."""
+        shapes: list[torch.Size] = []
+        with tapped(lambda _, z: shapes.append(z.shape), lambda name, z: None):
+            model(canvas[:1].repeat_interleave(points, 0))
+        return shapes
+
+    def _other(self, model: nn.Module, few: int, found: int, points: int) -> UnsupportedModuleError:
+        return UnsupportedModuleError(
+            f"{type(model).__name__} has {few} non-linearities on a few points of the canvas and {found} on {points}: "
+            "codes need a network that does the same to every point"
+        )
 
     def read(self, model: nn.Module, points: Tensor, first: int) -> list[Tensor]:
         """Signs of every layer on ``points``, which begin with number ``first`` of the canvas."""
@@ -127,9 +148,10 @@ class _Reader:
 
         def observe(_: int, z: Tensor) -> None:
             number = next(met)
-            rows = self._rows[number] if number < len(self._rows) else 0.0
-            if isinstance(z, nn.Parameter) or not z.ndim or len(z) != rows * len(points):
+            axis, rows = self._layers[number] if number < len(self._layers) else (0, 0.0)
+            if isinstance(z, nn.Parameter) or z.ndim <= axis or z.shape[axis] != rows * len(points):
                 return
+            z = z.movedim(axis, 0)
             if z.is_complex():
                 self.unseen.add("the absolute value of complex numbers")
             elif rows == 1:
@@ -143,11 +165,8 @@ class _Reader:
 
         with tapped(observe, unseen):
             model(points)
-        if (number := next(met)) != len(self._rows):
-            raise UnsupportedModuleError(
-                f"{type(model).__name__} has {len(self._rows)} non-linearities on a few points of the canvas and "
-                f"{number} on {len(points)}: codes need a network that does the same to every point"
-            )
+        if (number := next(met)) != len(self._layers):
+            raise self._other(model, len(self._layers), number, len(points))
         return signs
 
     def _signs(self, z: Tensor, first: int, layer: int) -> Tensor:

@@ -24,6 +24,11 @@ def check_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
     """Raise :class:`SettingError` unless ``layers`` are layers of ``model``, by the names and widths of its modules."""
     check("model", model, nn.Module)
     check("layers", layers, Sequence[Layer])
+    if hasattr(model, "_orig_mod"):
+        raise SettingError(
+            f"the model is compiled, and its layers are those of the {type(model._orig_mod).__name__} inside: give "
+            "model._orig_mod"
+        )
     modules: dict[str, Any] = dict(model.named_modules())
     for layer in layers:
         names = [layer.name, *(writer.module for writer in layer.writers), *layer.readers]

@@ -20,7 +20,7 @@ from splinelib.errors import UnsupportedModuleError
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.kinds import Kind, channel_axis, kind_of, over_channels
 from splinelib.layers.labels import distinct_pairs, fed_channel, in_order, reached, same
-from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie
+from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie, whole_numbers
 from splinelib.layers.probe import Call, answers, noise, probe
 from splinelib.layers.tangles import along, tangles
 
@@ -89,6 +89,7 @@ class _Observer:
             [fingerprint(tensor, channel_axis(call.module, tensor)) for tensor in values],
             [tensor.shape for tensor in values],
             shapes,
+            whole_numbers(call),
         )
         if kind.writes is not None:
             numbers = self.found.numbers(writing, kind.writes)

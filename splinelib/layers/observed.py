@@ -1,5 +1,6 @@
 """What is observed of a model: its channels, numbered, and which of them go together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.layers.kinds import Kind, axis_of, kind_of
-from splinelib.layers.probe import noise
+from splinelib.layers.probe import Call, noise
 
 Side = tuple[str, str | int]
 """Channels that a module reads ("in") or writes ("out"), "in" for both where they are coupled; or a tensor's axis."""
@@ -24,7 +25,8 @@ class Observed:
         width: how many channels each side has.
         edges: pairs of channels that go together.
         stays: channels that must stay, and why (empty: they are those of the network's inputs or outputs).
-        met: what each call read, as a fingerprint of every channel, and the shapes that it answered with.
+        met: what each call read, as a fingerprint of every channel, the shapes that it answered with, and the whole
+            numbers that it read.
         sources: for every call, the modules that its input depends on, and whether it is one answer, read untouched.
         outputs: what the network gave, of both passes.
         idle: modules that did not run.
@@ -35,7 +37,9 @@ class Observed:
     width: dict[Side, int] = field(default_factory=dict)
     edges: list[np.ndarray] = field(default_factory=list)
     stays: list[tuple[np.ndarray, str]] = field(default_factory=list)
-    met: dict[tuple[str, int, bool], tuple[list[Tensor], list[Any], Any]] = field(default_factory=dict)
+    met: dict[tuple[str, int, bool], tuple[list[Tensor], list[Any], Any, list[Tensor]]] = field(
+        default_factory=dict
+    )
     sources: dict[str, list[tuple[list[str], bool]]] = field(default_factory=dict)
     outputs: list[Any] = field(default_factory=list)
     idle: set[str] = field(default_factory=set)
@@ -51,6 +55,18 @@ class Observed:
     def join(self, one: np.ndarray, other: np.ndarray) -> None:
         """Note that channels go together, pair by pair."""
         self.edges.append(np.stack([one, other]))
+
+
+def whole_numbers(call: Call) -> list[Tensor]:
+    """What a call reads that has no gradient: indices, masks."""
+    return [
+        tensor.clone() for tensor in call.reads if not (tensor.is_floating_point() or tensor.is_complex())
+    ]
+
+
+def same_numbers(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether two calls read the same whole numbers."""
+    return len(some) == len(others) and all(map(torch.equal, some, others))
 
 
 def sides(name: str, kind: Kind) -> tuple[Side, Side]:

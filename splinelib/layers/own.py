@@ -1,15 +1,23 @@
-"""Modules that are not PyTorch's own: whether cutting their weights cuts their function is tried out."""
+"""Modules that are not PyTorch's own: what cutting their weights, or giving them others, does is tried out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from splinelib.hooks import duplicate
+from splinelib.hooks import duplicate, evaluating
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.groups import channel_groups
-from splinelib.layers.kinds import channel_axis, complement, cut_module, kind_of, mixes_channels
+from splinelib.layers.kinds import (
+    axis_of,
+    channel_axis,
+    complement,
+    cut_module,
+    kind_of,
+    mixes_channels,
+    set_weight,
+)
 
 ROUNDING = 1e-8  # relative error of float64 sums whose order may differ, with room for thousands of summands
 _SINGLE = 4e-4  # the same of a module that may compute in float32: the root of its precision
@@ -44,6 +52,83 @@ def cut_as_known(
             _same(duplicate(dense), [t.to(like.dtype) for t in (whole, *others)], axis, left, left, precision)
             for whole, left in ((zeros, kept), *((whole, stays) for whole in likes))
         )
+
+
+def applies_its_weight(module: Any) -> bool:
+    """Whether a convolution or linear module writes its weight times what it reads, plus its bias.
+
+    PyTorch's own do. Of one with a forward pass of its own (a gain, an update of low rank, standardised weights,
+    another padding) noise decides.
+    """
+    if not _has_own_pass(module):
+        return True
+    return _agree(module, lambda values: _plain(module, values))
+
+
+def hands_weights_on(module: Any) -> bool:
+    """Whether one input channel of a convolution or linear module can take over another's weights.
+
+    If the one is a multiple of the other, the output must stay what it was. A gain allows that, standardised weights do
+    not.
+    """
+    axis: Any = axis_of(module, "weight", False)
+    if not _has_own_pass(module) or module.weight.shape[axis] < 2:
+        return True
+    taken: Any = duplicate(module)
+    weight = taken.weight.detach().clone()
+    columns = weight.movedim(axis, 0)
+    columns[0] += 2 * columns[1]
+
+    def with_one(values: Tensor) -> Tensor:
+        set_weight(taken, weight)
+        channels = values.movedim(channel_axis(module, values), 0).clone()
+        channels[1 :: len(columns)] = 0
+        return taken.forward(channels.movedim(0, channel_axis(module, values)))
+
+    return _agree(module, with_one, len(columns))
+
+
+def _has_own_pass(module: Any) -> bool:
+    patched = "forward" in vars(module) or "_conv_forward" in vars(module)
+    return patched or not type(module).__module__.startswith("torch.nn.modules")
+
+
+def _agree(module: Any, other: Callable[[Tensor], Tensor], size: int = 2) -> bool:
+    """Whether a module makes of noise what ``other`` makes of it.
+
+    Of every ``size`` channels the second is twice the first.
+    """
+    weight = module.weight
+    values = torch.randn(_small(module), generator=torch.Generator().manual_seed(0)).to(weight)
+    channels = values.movedim(channel_axis(module, values), 0)
+    seconds = channels[1::size]
+    seconds.copy_(2 * channels[::size][: len(seconds)])
+    rounding = max(_SINGLE, torch.finfo(weight.dtype).eps ** 0.5)
+    with torch.no_grad(), evaluating(module):
+        try:
+            wanted, found = module.forward(values), other(values)
+        except (RuntimeError, TypeError, ValueError):  # what takes no such input is not known
+            return False
+    return found.shape == wanted.shape and torch.allclose(found, wanted, rounding, rounding)
+
+
+def _small(module: Any) -> tuple[int, ...]:
+    """The shape of a small batch that a convolution or linear module takes, a few positions larger than its window."""
+    if isinstance(module, nn.Linear):
+        return 3, module.in_features
+    sizes = zip(module.kernel_size, module.dilation, module.stride, strict=True)
+    return (
+        2,
+        module.in_channels,
+        *(dilation * (size - 1) + 2 * stride + 1 for size, dilation, stride in sizes),
+    )
+
+
+def _plain(module: Any, values: Tensor) -> Tensor:
+    if isinstance(module, nn.Linear):
+        return nn.functional.linear(values, module.weight, module.bias)
+    known = next(kind for kind in type(module).__mro__ if kind.__module__ == nn.Conv2d.__module__)
+    return known._conv_forward(module, values, module.weight, module.bias)  # type: ignore[attr-defined]
 
 
 def _same(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from splinelib.hooks import Observer, watched
+from splinelib.layers.own import applies_its_weight
 
 CHUNK = 50
 """Images in one forward pass: bounds the memory of feature maps."""
@@ -28,9 +29,9 @@ Handle = Callable[[str, Iterable[Tensor]], None]
 
 
 def solvable(module: nn.Module) -> bool:
-    """Whether every output of ``module`` is one affine function of a patch that :func:`patches` can read."""
+    """Whether every output of ``module`` is its weight times a patch that :func:`patches` can read, plus its bias."""
     known = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
-    return known and not module.weight.is_complex()  # type: ignore[operator]
+    return known and not module.weight.is_complex() and applies_its_weight(module)  # type: ignore[operator]
 
 
 def together(model: nn.Module, names: Sequence[str], images: Tensor) -> list[list[str]]:
@@ -68,14 +69,19 @@ def image_axes(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[s
 
 def in_order(model: nn.Module, names: Iterable[str], example: Tensor) -> list[str]:
     """Those of the named modules that run, in the order in which they first do."""
-    order: dict[str, None] = {}
+    return list(runs(model, names, example))
+
+
+def runs(model: nn.Module, names: Iterable[str], example: Tensor) -> dict[str, int]:
+    """How often those of the named modules run that do, in the order in which they first do."""
+    order: dict[str, int] = {}
     with watched(model, {name: partial(_note, order, name) for name in names}, {}):
         model(example)
-    return list(order)
+    return order
 
 
-def _note(order: dict[str, None], name: str, values: Tensor) -> None:
-    order.setdefault(name)
+def _note(order: dict[str, int], name: str, values: Tensor) -> None:
+    order[name] = order.get(name, 0) + 1
 
 
 def visit(

@@ -1,6 +1,7 @@
 """Operations that pick one of several numbers, and which numbers they might have picked.
 
-A maximum has a gradient for the largest number alone, so a single vector does not show what else it reads.
+A maximum has a gradient for the largest number alone, so a single vector does not show what else it reads; a rectifier
+picks between a number and zero.
 """
 
 from typing import Any
@@ -16,6 +17,10 @@ _AXIS: dict[str, tuple[int, int | None]] = {
     **dict.fromkeys(["kthvalue", "topk"], (1, -1)),
     **dict.fromkeys(["sort", "mode", "cummax", "cummin"], (0, -1)),
     "msort": (0, 0),
+}
+_RECTIFIERS = {
+    *("relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "hardswish", "hardshrink", "softshrink"),
+    *("clamp", "clamp_min", "clamp_max", "clip"),
 }
 _PAIRS = {"max", "min", "maximum", "minimum", "fmax", "fmin"}
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -47,6 +52,17 @@ def with_rivals(name: str, args: list[Any], kwargs: dict[str, Any], values: Any)
     if isinstance(values, Tensor):
         return _depending(values, means)
     return type(values)([_depending(one, means) for one in values])
+
+
+def cut_off(name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """Zeros with the gradient of what the operation ``name`` is about to cut off; None if it is no rectifier or clip.
+
+    Where a rectifier is flat for all the numbers of a channel, its own gradient does not show that it reads them.
+    """
+    numbers = args[0] if args else kwargs.get("input")
+    if name.rstrip("_") not in _RECTIFIERS or not isinstance(numbers, Tensor) or not numbers.requires_grad:
+        return None
+    return _slope(numbers)
 
 
 def _slope(numbers: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from splinelib.hooks import Inputs, run, tensors_in
 from splinelib.layers.kinds import kind_of
-from splinelib.layers.picks import with_rivals
+from splinelib.layers.picks import cut_off, with_rivals
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ _DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bern
 class _Steady(TorchFunctionMode):
     """Code between modules computes in float64, whatever it casts to, and what it draws at random is one number.
 
-    What picks one of several numbers (a maximum, a sort) has a gradient for the others too: they might be picked.
+    What picks one of several numbers (a maximum, a sort, a rectifier) has a gradient for the others too: they might be
+    picked.
     ``chosen`` is told of numbers that decide on a place (an argmax), which has no gradient, and of the function's name.
     """
 
@@ -63,7 +64,10 @@ class _Steady(TorchFunctionMode):
         inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
         given = [arg if inplace and not place else _double(arg) for place, arg in enumerate(args)]
         named = {key: _double(value) for key, value in kwargs.items()}
+        flat = cut_off(name, given, named)
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
+        if flat is not None:
+            values = values.add_(flat) if inplace else values + flat
         if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
             values.detach().fill_(0.5)
         if name in _PLACES:
@@ -136,7 +140,7 @@ def _shapes(module: nn.Module, args: Any, kwargs: Any) -> Any:
 
 
 def noise(name: str, shape: Any, device: Any = "cpu") -> Tensor:
-    """Numbers in (0.1, 0.9), the same for the same name and shape: no rectifier or clip is flat there."""
+    """Numbers in (0.1, 0.9), the same for the same name and shape: few rectifiers and clips are flat there."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {tuple(shape)}".encode()))
     return (0.1 + 0.8 * torch.rand(shape, generator=generator, dtype=torch.float64)).to(device)
 

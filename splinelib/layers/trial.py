@@ -12,17 +12,23 @@ from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.cutting import Lost, cut_for_now
 from splinelib.layers.kinds import channel_axis, complement, kind_of
 from splinelib.layers.layer import Layer
-from splinelib.layers.observed import Observed, fingerprint
+from splinelib.layers.observed import Observed, fingerprint, same_numbers, whole_numbers
 from splinelib.layers.own import ROUNDING, cut_as_known
 from splinelib.layers.probe import Call, answers, probe
 
-_SOME: tuple[Callable[[int], range], ...] = (
-    lambda size: range(max(1, size - 1), size),
-    lambda size: range(min(max(1, size // 2), size - 1)),
-    lambda size: range(1, min(2, size)),
+_Some = Callable[[int, int], range]
+"""Which units of a group go in a trial, of how many, and of the how manieth group."""
+
+_SOME: tuple[_Some, ...] = (
+    lambda size, group: range(max(1, size - 1), size),
+    lambda size, group: range(min(max(1, size // 2), size - 1)),
+    lambda size, group: range(1, min(2, size)),
 )
-"""The last unit of ``size``, the first half, and the second: what counts on places goes wrong with one of them. Every
-other channel, say, is right without the last, or an even number of the first."""
+"""The last unit, the first half, and the second: what counts on places goes wrong with one of them. Every other
+channel, say, is right without the last, or an even number of the first."""
+
+_APART: tuple[_Some, ...] = (lambda size, group: range(group % size, group % size + (size > 1)),)
+"""Another unit of every group: behind a shuffle, groups must have lost alike."""
 
 
 class _Differs(Exception):
@@ -70,10 +76,14 @@ class Trial:
         return []
 
     def cut(self, layers: Sequence[Layer]) -> str:
-        """What goes wrong when some units of each group (:data:`_SOME`) are cut; empty if nothing does."""
-        for some in _SOME:
+        """What goes wrong when some units of each group (:data:`_SOME`) are cut; empty if nothing does.
+
+        In layers of several groups also others of every group (:data:`_APART`).
+        """
+        grouped = [layer for layer in layers if layer.groups > 1]
+        for some, those in [*((some, layers) for some in _SOME), *((some, grouped) for some in _APART)]:
             lost: dict[tuple[str, bool, int], list[int]] = {}
-            for layer in layers:
+            for layer in those:
                 units = _units(layer, some)
                 for part in layer.parts if units else ():
                     lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
@@ -107,7 +117,9 @@ class Trial:
             raise _Differs("runs more often than before")
         dense: Any = self.dense[call.name]
         kind: Any = kind_of(dense)
-        prints, shapes, answered = self.observed.met[call.key]
+        prints, shapes, answered, numbers = self.observed.met[call.key]
+        if not same_numbers(whole_numbers(call), numbers):
+            raise _Differs("would read other numbers than before")
         values = [tensor for tensor in call.reads if tensor.is_floating_point()]
         kept = complement(lost.get((call.name, kind.coupled, 0), ()), kind.reads or 0)
         for place, (tensor, seen, shape) in enumerate(zip(values, prints, shapes, strict=True)):
@@ -134,9 +146,9 @@ def _shallow(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _units(layer: Layer, some: Callable[[int], range]) -> list[int]:
+def _units(layer: Layer, some: _Some) -> list[int]:
     size = layer.units // layer.groups
-    return [start + unit for start in range(0, layer.units, size) for unit in some(size)]
+    return [group * size + unit for group in range(layer.groups) for unit in some(size, group)]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

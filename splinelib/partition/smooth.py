@@ -1,6 +1,5 @@
 """Smooth activations by affine pieces, within a bound that the caller sets."""
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import Within, check_finite, checked, shown
 from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.hooks import duplicate
 
 # For each module the largest absolute second derivative (apart from zero, which is always a break), and the straight
 # lines ``(slope, offset)`` that it approaches on the left and on the right.
@@ -68,19 +68,20 @@ def with_affine_pieces(model: nn.Module, tolerance: Annotated[float, Within("(0,
 
     Raises:
         UnsupportedModuleError: the model holds none of these.
+        SettingError: a Softplus becomes linear at a threshold where it jumps by much.
 
     >>> smooth = nn.Sequential(nn.Linear(2, 4), nn.GELU())
     >>> x = torch.randn(9, 2, dtype=torch.float64)
     >>> bool(((with_affine_pieces(smooth, 1e-3)(x) - smooth.double()(x)).abs() <= 1e-3).all())
     True
     """
-    pieces = copy.deepcopy(model).double()
+    pieces = duplicate(model).double()
     if type(pieces) in _SMOOTH:
         return _approximated(pieces, tolerance)
     found = 0
     for parent in list(pieces.modules()):
-        for name, child in parent.named_children():
-            if type(child) in _SMOOTH:
+        for name, child in list(parent._modules.items()):  # one may stand at several places
+            if child is not None and type(child) in _SMOOTH:
                 setattr(parent, name, _approximated(child, tolerance))
                 found += 1
     if not found:
@@ -91,8 +92,20 @@ def with_affine_pieces(model: nn.Module, tolerance: Annotated[float, Within("(0,
     return pieces
 
 
+def _check_threshold(module: nn.Softplus, tolerance: float) -> None:
+    """Raise for a softplus that becomes linear where it still jumps by a hundredth of ``tolerance`` or more."""
+    jump = math.log1p(math.exp(-module.threshold)) / module.beta
+    if jump >= tolerance / 100:
+        raise SettingError(
+            f"Softplus with threshold {module.threshold:g} jumps by {jump:.2g} there, too much for a tolerance of "
+            f"{tolerance:g}: give it a larger threshold (20 by default)"
+        )
+
+
 def _approximated(module: nn.Module, tolerance: float) -> AffinePieces:
     curvature, left, right = _SMOOTH[type(module)](module)
+    if isinstance(module, nn.Softplus):
+        _check_threshold(module, tolerance)
     step = math.sqrt(8 * tolerance / curvature)
     if isinstance(module, nn.Hardswish):
         step = 3 / math.ceil(3 / step)

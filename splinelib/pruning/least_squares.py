@@ -6,6 +6,7 @@ Related: channel pruning by least squares (He et al., ICCV 2017), ThiNet (Luo et
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from splinelib.layers.patches import (
     outputs_at,
     patches,
     places,
+    runs,
     solvable,
     together,
     visit,
@@ -61,7 +63,8 @@ def reconstruct(
     quotient, of the input's statistics on the images in the smaller and in the dense network. So the errors of earlier
     layers are seen and made good by later ones, and where no input has changed nothing does, whatever images the
     running statistics were taken from. Each group of a grouped convolution, and each filter of a depthwise one, is a
-    problem of its own.
+    problem of its own. A module that runs several times is solved for its first run; one that shares its weight, or
+    whose forward pass does something else with it, is left as it is. Either is told where it reads what was cut.
 
     Args:
         model: the dense network; left as it is.
@@ -91,9 +94,10 @@ def reconstruct(
     lost = _lost_outputs(model, layers, selection)
     smaller = merge_units(model, example, selection, layers=layers)
     with evaluating(model), evaluating(smaller):
-        order = in_order(smaller, _mended(smaller), example)
+        met = runs(smaller, _mended(smaller), example)
+        order = list(met)
         axes = image_axes(smaller, order, images)
-        _name_unsolved(model, layers, selection, axes)
+        _name_unsolved(model, layers, selection, axes, met)
         norms = [name for name in order if isinstance(smaller.get_submodule(name), _BATCH_NORM)]
         for names in together(model, [name for name in order if name in {*axes, *norms}], images):
             goals = _Goals(model, smaller, names, lost, images, int(seed), axes)
@@ -147,29 +151,48 @@ def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Units) -
 
 
 def _name_unsolved(
-    model: nn.Module, layers: Sequence[Layer], selection: Units, axes: Mapping[str, int]
+    model: nn.Module,
+    layers: Sequence[Layer],
+    selection: Units,
+    axes: Mapping[str, int],
+    met: Mapping[str, int],
 ) -> None:
-    """Warn of readers of removed units that keep their weights: of no kind to solve, or not reading image by image."""
-    names = {
+    """Warn of readers of removed units that keep their weights, or that are solved for the first of several runs."""
+    readers = {
         name: type(model.get_submodule(name)).__name__
         for layer in layers
         if selection.get(layer.name)
         for name, _ in layer.reading()
-        if name not in axes
     }
-    if names:
-        listed = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
-        warnings.warn(
-            f"least squares leaves the weights of {listed} as they are: it re-solves linear modules and "
-            "convolutions that read as much of every image",
-            stacklevel=4,
-        )
+    said = (
+        (
+            "leaves the weights of {} as they are: it re-solves linear modules and convolutions that apply a weight of "
+            "their own as it is, and read as much of every image",
+            [name for name in readers if name not in axes],
+        ),
+        (
+            "solves {} for the first of several runs alone, which the others need not be like: compare the outcome "
+            "with that of no compensation",
+            [name for name in readers if name in axes and met[name] > 1],
+        ),
+    )
+    for words, names in said:
+        if names:
+            listed = ", ".join(f"{name!r} ({readers[name]})" for name in names)
+            warnings.warn(f"least squares {words.format(listed)}", stacklevel=4)
 
 
 def _mended(model: nn.Module) -> list[str]:
-    """Names of what can be re-solved, and of batch norms."""
+    """Names of what can be re-solved, and of batch norms; a weight that two modules share solves neither's problem."""
+    modules = dict(model.named_modules())
+    users = Counter(
+        id(held) for module in modules.values() if (held := module._parameters.get("weight")) is not None
+    )
     return [
-        name for name, module in model.named_modules() if solvable(module) or isinstance(module, _BATCH_NORM)
+        name
+        for name, module in modules.items()
+        if isinstance(module, _BATCH_NORM)
+        or (solvable(module) and users[id(module._parameters.get("weight"))] <= 1)
     ]
 
 

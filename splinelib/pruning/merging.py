@@ -5,7 +5,7 @@ what the unit handed on. Related: data-free parameter pruning (Srinivas & Babu, 
 al., NeurIPS 2020). With data, :mod:`splinelib.pruning.least_squares` does better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from splinelib.layers.fit import layers_of
 from splinelib.layers.groups import grouped, one_each
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.kinds import BATCH_NORM, set_weight
-from splinelib.layers.layer import Layer
+from splinelib.layers.layer import Layer, Part
+from splinelib.layers.own import applies_its_weight, hands_weights_on
 from splinelib.pruning.surgery import Units, remove_units
 
 
@@ -41,8 +42,9 @@ def merge_units(
     A unit whose weights are all zero (as L1 on batch-norm scales makes them) has no boundary and hands on a constant:
     what a reader makes of it moves into the reader's bias, or into the mean of the batch norm behind a reader without
     one. That is exact where the reader pads with no zeros, and inside the image where it does; grouped and transposed
-    convolutions are left as they are. Any other unit without a twin, and one that is normalised again before it is
-    read, is removed without compensation.
+    convolutions are left as they are. Any other unit without a twin is removed without compensation, and so is one that
+    is normalised again before it is read, or meets numbers of its own on the way (a scale or slope for each channel).
+    Readers with a forward pass of their own take part if they do with other weights what these say.
 
     Args:
         model: the dense network; left as it is.
@@ -66,7 +68,7 @@ def merge_units(
     norms = {writer.module: writer.norm for layer in layers for writer in layer.writers}
     with torch.no_grad():
         for layer in layers:  # remove_units names those that are not there
-            if not selection.get(layer.name) or _normalised_again(merged, layer):
+            if not selection.get(layer.name) or _told_apart(merged, layer):
                 continue
             lost = torch.tensor(selection[layer.name])
             weight, bias = folded(model, layer)
@@ -75,7 +77,8 @@ def merge_units(
             read_twins(merged, layer, lost, twin, alpha)
             done: set[int] = set()
             for reader, columns in layer.reading() if len(constant) > 0 else ():
-                if untouched(merged.get_submodule(reader), "bias", done):
+                module = merged.get_submodule(reader)
+                if applies_its_weight(module) and untouched(module, "bias", done):
                     _absorb(merged, reader, norms.get(reader), columns[constant].flatten(), example_inputs)
     return remove_units(merged, example_inputs, selection, layers)
 
@@ -99,7 +102,12 @@ def read_twins(model: nn.Module, layer: Layer, lost: Tensor, twin: Tensor, alpha
         columns = None if part.writes else part.by_unit(layer.units)
         if isinstance(module, nn.RNNBase) and columns is not None:
             _read_recurrently(module, columns, lost, twin, alpha)
-        elif part.affine and columns is not None and untouched(module, "weight", done):
+        elif (
+            part.affine
+            and columns is not None
+            and hands_weights_on(module)
+            and untouched(module, "weight", done)
+        ):
             taken = module.weight.detach().clone()
             for unit, other, factor in zip(lost.tolist(), twin.tolist(), alpha.tolist(), strict=True):
                 for source, target in zip(columns[unit].tolist(), columns[other].tolist(), strict=True):
@@ -114,12 +122,29 @@ def _read_recurrently(module: nn.RNNBase, columns: Tensor, lost: Tensor, twin: T
             weight.index_add_(1, columns[twin.cpu()].flatten().to(weight.device), taken.flatten(1))
 
 
-def _normalised_again(model: nn.Module, layer: Layer) -> bool:
-    """Whether a norm that takes each unit by itself, but the units' own, stands between them and a reader."""
+def _told_apart(model: nn.Module, layer: Layer) -> bool:
+    """Whether units of one boundary may still hand on different things.
+
+    So it is where a norm that takes each unit by itself, but the units' own, stands between them and a reader, or
+    numbers that are not the same for all of them.
+    """
     own = {layer.norm, *(writer.norm for writer in layer.writers)}
     modules = dict(model.named_modules())
     norms = {name for name in {part.module for part in layer.parts} if _by_unit(modules.get(name))}
-    return bool(norms - own)
+    return bool(norms - own) or any(_differ(modules, part) for part in layer.parts)
+
+
+def _differ(modules: Mapping[str, nn.Module], part: Part) -> bool:
+    """Whether a part is a slope or a number for each channel, and these are not all alike."""
+    module = modules.get(part.module)
+    values: Any = module.weight if isinstance(module, nn.PReLU) else None
+    if module is None:
+        owner, _, name = part.module.rpartition(".")
+        values = getattr(modules.get(owner), name, None)
+    if not isinstance(values, Tensor):
+        return False
+    each = values.movedim(part.dim, 0)[part.channels.to(values.device)]
+    return bool((each != each[:1]).any())
 
 
 def _by_unit(module: Any) -> bool:

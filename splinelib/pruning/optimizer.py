@@ -15,6 +15,7 @@ from splinelib.layers.kinds import axis_of, complement, narrower, weight_norm
 from splinelib.pruning.cut import cut_of, is_cut
 
 Optimizer = torch.optim.Optimizer
+_LENGTHS = "parametrizations.weight.original0"  # of weight norm
 
 
 @checked
@@ -117,7 +118,7 @@ def _left(values: dict[str, Tensor], dense: nn.Module, pruned: nn.Module) -> dic
 def _lengths(values: dict[str, Tensor], dense: nn.Module, lost: Lost) -> dict[str, Tensor]:
     """What is left of values of weight norms' lengths, which change with a weight's inputs; their state does not."""
     modules = dict(dense.named_modules())
-    places = {name: f"{name}.parametrizations.weight.original0".lstrip(".") for name in modules}
+    places = {name: f"{name}.{_LENGTHS}".lstrip(".") for name in modules}
     left = {
         place: values[place].detach()
         for name, place in places.items()
@@ -126,6 +127,8 @@ def _lengths(values: dict[str, Tensor], dense: nn.Module, lost: Lost) -> dict[st
     for (name, writes, _), gone in lost.items():
         if (place := places.get(name, "")) in left:
             axis: Any = axis_of(modules[name], "weight", writes)
-            if axis == weight_norm(modules[name])[0].dim:
+            # What is kept by row has one number along the other axis.
+            whole = left[place].shape[axis] == modules[name].get_parameter(_LENGTHS).shape[axis]
+            if axis == weight_norm(modules[name])[0].dim and whole:
                 left[place] = narrower(left[place], axis, complement(gone, left[place].shape[axis]))
     return left
