@@ -82,16 +82,24 @@ def half_width_says_the_same():
     return half_a_point and len(part) == 11 and set(part["verdict"]) <= NO_LOSS and set(part["n"]) == {3}
 
 
-@says(
-    "04",
-    "Where seven tenths go, filter norms and FPGM end a point and more ahead of it after three seeds, which",
-)
-def norms_are_ahead_at_seven_tenths():
+@says("04", "Filter norms, FPGM, SNIP and GraSP end a point and more ahead of it, which is *open*")
+def ways_are_ahead_at_seven_tenths():
     part = layerwise("half", 0.7)
-    norms = part[part["against"].isin([Way(name) for name in ("l1", "l2", "fpgm")])]
-    a_point = norms["difference"].between(-0.015, -0.01).all() and len(norms) == 3
-    against = (norms["high"] < 0).all() and (norms["low"] < -0.01).all()
-    return a_point and against and set(norms["verdict"]) == {"open"} and set(norms["n"]) == {3}
+    ways = [
+        *(Way(name) for name in ("l1", "l2", "fpgm")),
+        *(Way(name, draw="start") for name in ("snip", "grasp")),
+    ]
+    ahead = part[part["against"].isin(ways)]
+    a_point = ahead["difference"].between(-0.015, -0.01).all() and len(ahead) == 5
+    against = (ahead["high"] < 0).all() and (ahead["low"] < -0.01).all()
+    return a_point and against and set(ahead["verdict"]) == {"open"} and set(ahead["n"]) == {3}
+
+
+@says("04", "Where seven tenths go, also after three, it is *worse* than SynFlow")
+def worse_than_synflow_at_seven_tenths():
+    part = layerwise("half", 0.7)
+    worse = part[part["verdict"] == "worse"]
+    return [*worse["against"]] == [Way("synflow", draw="start")] and set(part["n"]) == {3}
 
 
 @says("04", "every method but random choice ends ahead of the criterion, by less than a point")
