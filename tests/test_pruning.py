@@ -428,3 +428,14 @@ def test_frozen_parameters_stay_frozen():
         smaller = prune(model, inputs, 0.5, compensate=compensate, data=inputs)
         flags = [parameter.requires_grad for parameter in smaller.parameters()]
         assert flags == [False, False, True, False, True, True]
+
+
+def test_weights_stay_laid_out_as_they_were(generator):
+    model = tiny_cnn(generator)
+    example = torch.randn(2, 2, 6, 6, generator=generator)
+    wanted = remove_units(model, example, {"0": [1, 4], "3": [0]})
+    last = remove_units(model.to(memory_format=torch.channels_last), example, {"0": [1, 4], "3": [0]})
+    for place in (0, 3):
+        assert last[place].weight.is_contiguous(memory_format=torch.channels_last)
+        assert wanted[place].weight.is_contiguous()
+        assert torch.equal(last[place].weight, wanted[place].weight)

@@ -17,6 +17,7 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _NORM = (BATCH_NORM, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
 OPEN = "_splinelib_open"
 """What a copy's norm over channels is marked with if its inside is looked into: one that every head shares."""
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _WIDTHS = (
     "num_features",
     "num_channels",
@@ -169,7 +170,10 @@ def keep_channels(module: Any, writes: bool, kept: Tensor) -> None:
 
 
 def narrower(tensor: Tensor, axis: int, kept: Tensor, groups: int = 1) -> Tensor:
-    """The tensor with places ``kept`` of an axis; parameters stay such. Axis 1 of grouped weights is one group's."""
+    """The tensor with places ``kept`` of an axis, laid out in memory as before; parameters stay such.
+
+    Axis 1 of grouped weights is one group's.
+    """
     old, kept = tensor.detach(), kept.to(tensor.device)
     if groups > 1 and axis == 1:
         size = old.shape[1]
@@ -177,6 +181,9 @@ def narrower(tensor: Tensor, axis: int, kept: Tensor, groups: int = 1) -> Tensor
         new = torch.cat(parts)
     else:
         new = old.index_select(axis, kept)
+    layout = _LAST.get(old.ndim)
+    if layout and old.is_contiguous(memory_format=layout) and not old.is_contiguous():
+        new = new.contiguous(memory_format=layout)
     return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
 
 

@@ -43,6 +43,9 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     :class:`~splinelib.layers.channel_selection.ChannelSelection` reads (there the selections are pruned, not the
     stream). Other layers that cannot lose a unit are left out with a warning that names them, and why.
 
+    The network runs on noise for it, some copies of it in float64: forward hooks of one's own that record what they see
+    record that as well.
+
     Args:
         model: any model that runs; not changed.
         example_inputs: a batch of inputs [N, ...] on the model's device; a tuple of several arguments, or a dict of
