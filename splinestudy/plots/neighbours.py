@@ -36,5 +36,4 @@ def alignment_by_layer(axes: Axes, layers: pd.DataFrame, title: str = "") -> Axe
         title=title, xlabel="layer, from input to output", ylabel="|cos| to the nearest unit", ylim=(0, 1.05)
     )
     whole_ticks(axes.xaxis)
-    axes.legend()
     return axes

@@ -119,11 +119,10 @@ def savings_marks(store: RecordStore) -> Marks:
             beaten_before = any(other.draw == "start" for other in cheaper)
             if beaten_before:
                 why += " (what chooses before training never trains the dense network)"
-            at_ratio = [record for record in compares if record.settings["ratio"] == ratio]
-            if missed := protocol_networks.not_early(at_ratio, "mask"):
-                mark = replace(
-                    mark, evidence=f"{mark.evidence}; EB Train drew at the end or never in {missed} runs"
-                )
+            masks = [r for r in compares if r.settings["ratio"] == ratio and r.settings.get("draw") == "mask"]
+            if missed := protocol_networks.not_early(masks, "mask"):
+                late = f"EB Train drew at the end or never in {missed} of {len(masks)} runs"
+                mark = replace(mark, evidence=f"{mark.evidence}; {late}")
             why = f"{why}; {mark.evidence}"
             # No early bird undercuts what never trains the dense network, so such a network does not decide.
             mark = replace(mark, once=True, decides=not beaten_before)
