@@ -197,6 +197,21 @@ RIGHT = {
         IMAGES,
         {"0": 8},
     ),
+    **{
+        f"{name} on the spot, flat for some channels": (
+            lambda rectify=rectify: Net(
+                lambda s, x: s.h(rectify(s.s(s.c(x)))), c=Conv(3, 8, 3), s=Shifted(8), h=Conv(8, 2, 1)
+            ),
+            IMAGES,
+            {"c": 8},
+        )
+        for name, rectify in {
+            "relu_": lambda z: z.relu_(),
+            "relu, unused": lambda z: (F.relu(z, inplace=True), z)[1],
+            "clamp_": lambda z: z.clamp_(0, 0.5),
+            "threshold": lambda z: F.threshold(z, 0.0, 0.0, True),
+        }.items()
+    },
     "clip that is flat for some channels": (
         lambda: Chain(Conv(3, 8, 3), Shifted(8), nn.Hardtanh(0, 0.5), Conv(8, 2, 1)),
         IMAGES,
@@ -465,6 +480,21 @@ LEFT = {
         f"index of {name}": (numbered(how), ROWS, ["b"], "'a': 'e' would read other")
         for name, how in NUMBERS.items()
     },
+    "groups that a shuffle does not bring together": (
+        lambda: Chain(
+            Conv(3, 12, 1, groups=3),
+            nn.ReLU(),
+            nn.ChannelShuffle(3),
+            Conv(12, 8, 1, groups=2),
+            nn.Softmax(1),
+            Conv(8, 4, 1),
+            nn.ReLU(),
+            Conv(4, 2, 1),
+        ),
+        IMAGES,
+        ["5"],
+        "'0': '3' would read other channels than before",
+    ),
     "softmax": (
         lambda: Chain(Conv(3, 8, 3), nn.Softmax(1), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
         IMAGES,

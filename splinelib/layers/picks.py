@@ -19,7 +19,17 @@ _AXIS: dict[str, tuple[int, int | None]] = {
     "msort": (0, 0),
 }
 _RECTIFIERS = {
-    *("relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "hardswish", "hardshrink", "softshrink"),
+    *(
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "threshold",
+        "hardtanh",
+        "hardsigmoid",
+        "hardswish",
+        "hardshrink",
+        "softshrink",
+    ),
     *("clamp", "clamp_min", "clamp_max", "clip"),
 }
 _PAIRS = {"max", "min", "maximum", "minimum", "fmax", "fmin"}
@@ -60,7 +70,7 @@ def cut_off(name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor | None
     Where a rectifier is flat for all the numbers of a channel, its own gradient does not show that it reads them.
     """
     numbers = args[0] if args else kwargs.get("input")
-    if name.rstrip("_") not in _RECTIFIERS or not isinstance(numbers, Tensor) or not numbers.requires_grad:
+    if name.strip("_") not in _RECTIFIERS or not isinstance(numbers, Tensor) or not numbers.requires_grad:
         return None
     return _slope(numbers)
 

@@ -64,10 +64,9 @@ class _Steady(TorchFunctionMode):
         inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
         given = [arg if inplace and not place else _double(arg) for place, arg in enumerate(args)]
         named = {key: _double(value) for key, value in kwargs.items()}
-        flat = cut_off(name, given, named)
+        if (flat := cut_off(name, given, named)) is not None:
+            return _cut_off(func, given, named, flat)
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
-        if flat is not None:
-            values = values.add_(flat) if inplace else values + flat
         if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
             values.detach().fill_(0.5)
         if name in _PLACES:
@@ -75,6 +74,19 @@ class _Steady(TorchFunctionMode):
                 if numbers.requires_grad:
                     self.chosen(numbers, name)
         return values if inplace else with_rivals(name, given, named, _double(values))
+
+
+def _cut_off(func: Any, given: list[Any], named: dict[str, Any], flat: Tensor) -> Tensor:
+    """What a rectifier or clip gives, plus ``flat``; in place where it works in place.
+
+    It works on a copy, since it may keep what it gave for its own gradient.
+    """
+    numbers = given[0] if given else named["input"]
+    copied = numbers.clone()
+    values = func(*[copied, *given[1:]], **named) if given else func(**{**named, "input": copied})
+    if values is copied:
+        return numbers.copy_(values + flat)
+    return _double(values) + flat
 
 
 def _double(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """A trial cut of all layers: what each module reads must be what it read before, without what has gone."""
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from splinelib.layers.observed import Observed, fingerprint, same_numbers, whole
 from splinelib.layers.own import ROUNDING, cut_as_known
 from splinelib.layers.probe import Call, answers, probe
 
-_Some = Callable[[int, int], range]
+_Some = Callable[[int, int], Iterable[int]]
 """Which units of a group go in a trial, of how many, and of the how manieth group."""
 
 _SOME: tuple[_Some, ...] = (
@@ -27,8 +28,14 @@ _SOME: tuple[_Some, ...] = (
 """The last unit, the first half, and the second: what counts on places goes wrong with one of them. Every other
 channel, say, is right without the last, or an even number of the first."""
 
-_APART: tuple[_Some, ...] = (lambda size, group: range(group % size, group % size + (size > 1)),)
-"""Another unit of every group: behind a shuffle, groups must have lost alike."""
+
+def _drawn(number: int) -> _Some:
+    """Half of every group's units, drawn at random, the same ones whenever they are drawn."""
+    return lambda size, group: random.Random(f"{number} {group}").sample(range(size), size // 2)
+
+
+_APART = tuple(map(_drawn, range(4)))
+"""Other units of every group: behind a shuffle, groups must have lost alike, and some that differ may fit by chance."""
 
 
 class _Differs(Exception):
