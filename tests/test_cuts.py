@@ -493,7 +493,7 @@ LEFT = {
         ),
         IMAGES,
         ["5"],
-        "'0': '3' would read other channels than before",
+        "left whole: '[03]': ('3' would read other channels|each channel)",
     ),
     "softmax": (
         lambda: Chain(Conv(3, 8, 3), nn.Softmax(1), Conv(8, 4, 1), nn.ReLU(), Conv(4, 2, 1)),
