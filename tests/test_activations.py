@@ -273,6 +273,32 @@ def test_the_order_in_which_maps_are_flattened_does_not_matter(criterion, genera
     torch.testing.assert_close(*scores)
 
 
+@pytest.mark.parametrize("tokens", [False, True])
+def test_the_order_of_channels_in_front_of_a_reader_does_not_matter(tokens, generator):
+    class Turned(nn.Module):
+        def __init__(self, turned):
+            super().__init__()
+            self.turned = turned
+            self.c, self.h = (
+                (nn.Linear(3, 8), nn.Linear(8, 4)) if tokens else (nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+            )
+
+        def forward(self, x):
+            z = self.c(x).relu()
+            return self.h(z.flip(-1 if tokens else 1) if self.turned else z)
+
+    images = (
+        torch.randn(16, 7, 3, generator=generator)
+        if tokens
+        else torch.randn(16, 3, 6, 6, generator=generator)
+    )
+    plain, turned = Turned(False), Turned(True)
+    turned.c = plain.c
+    turned.h.weight.data = plain.h.weight.data.flip(1)
+    scores = [OutputAngle(images)(model, read_layers(model, images[:2]))[0] for model in (plain, turned)]
+    torch.testing.assert_close(*scores)
+
+
 def test_features_beside_flattened_maps_are_named(generator):
     class Beside(nn.Module):
         def __init__(self):

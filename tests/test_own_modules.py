@@ -221,6 +221,14 @@ OWN_PASSES = {
         False,
     ),
     "another padding": (convolution("forward", same_padding, stride=2), False, True),
+    "transposed, of one's own": (type("Own", (nn.ConvTranspose2d,), {})(4, 6, 3, stride=2), True, True),
+    "dropout inside": (
+        linear(lambda s, x: F.linear(F.dropout(x, 0.5, s.training), s.weight, s.bias)),
+        True,
+        True,
+    ),
+    "wants rows of its own": (linear(lambda s, x: [][len(x)]), False, False),
+    "gives two": (linear(lambda s, x: (F.linear(x, s.weight), x)), False, False),
     "refuses": (linear(lambda s, x: F.linear(x[:, :, None], s.weight)), False, False),
 }
 

@@ -417,3 +417,15 @@ def test_layers_of_a_compiled_network_are_said_to_be_those_of_the_one_inside():
     with pytest.raises(SettingError, match="compiled, and its layers are those of the Sequential inside"):
         splinelib.Spline()(compiled, layers)
     assert len(splinelib.Spline()(compiled._orig_mod, layers)[0]) == 6
+
+
+def test_weights_of_one_length_are_carried():
+    weight_norm = nn.utils.parametrizations.weight_norm
+    dense = nn.Sequential(weight_norm(nn.Linear(5, 6), dim=None), nn.ReLU(), nn.Linear(6, 3))
+    optimizer = torch.optim.Adam(dense.parameters())
+    dense(X).square().sum().backward()
+    optimizer.step()
+    smaller = splinelib.remove_units(dense, X, {"0": [1]})
+    moved = carry_optimizer(optimizer, dense, smaller)
+    smaller(X).sum().backward()
+    moved.step()

@@ -220,8 +220,10 @@ def _observer(
     def observe(values: Tensor) -> None:
         if linear and values.ndim == 2 and columns is not None and columns.numel() == values.shape[1]:
             values = values[:, columns]  # feature maps, flattened in one order or another
-        elif linear and values.ndim > 2:
-            values = values.movedim(-1, 1)
+        else:
+            values = values.movedim(-1, 1) if linear and values.ndim > 2 else values
+            if columns is not None and columns.shape[1] == 1 and values.shape[1] == layer.units:
+                values = values[:, columns.flatten()]  # which may stand in another order there
         if values.shape[1] != layer.units:
             raise UnsupportedModuleError(
                 f"{name!r} reads {values.shape[1]} channels, not the {layer.units} units of layer {layer.name!r} "

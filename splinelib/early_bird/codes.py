@@ -7,6 +7,7 @@ inactive). Codes are bit-packed (:mod:`splinelib.early_bird.distances` compares 
 import contextlib
 import functools
 import itertools
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,10 @@ from splinelib.errors import SettingError, SplineError, TrainingError, Unsupport
 from splinelib.hooks import evaluating, tapped
 from splinelib.layers.network import unwrapped
 
-_FEW = (2, 3)  # points of the first passes, which tell what runs over points
+_FEW = (
+    2,
+    4,
+)  # points of the first passes, which tell what runs over points; even, for networks that pair them
 _CHUNK = 256  # canvas points in one forward pass: bounds memory, leaves the result as it is
 
 
@@ -52,7 +56,7 @@ def sign_codes(
     The standard error of a distance d estimated so is at most sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default.
     Layers are the non-linearities in execution order, each read at its input [points, ...], or where the points lie on
     another axis (time first); smooth ones (GELU) have no code and are left out, as is what does not run over the points
-    (the absolute value of a parameter, say), which passes of two and of three points tell first. A
+    (the absolute value of a parameter, say), which passes of two and of four points tell first. A
     sample holds the same entries in the same order whatever a layer's memory format.
 
     ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
@@ -76,8 +80,7 @@ def sign_codes(
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
     model = unwrapped(model)
     reader = _Reader(len(canvas), bits, {} if places is None else places)
-    eager = torch.compiler.set_stance("force_eager")  # or compiled parts would run past the tap
-    with eager, evaluating(model), _naming_the_canvas(model, canvas):
+    with _eager(), evaluating(model), _naming_the_canvas(model, canvas):
         check_finite("canvas", canvas)
         reader.look(model, canvas)
         pieces = [
@@ -103,6 +106,12 @@ def sign_codes(
         )
     signs = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
     return PackedCode(tuple(pack_bits(s) for s in signs), tuple(s.numel() for s in signs))
+
+
+def _eager() -> contextlib.AbstractContextManager[Any]:
+    """Within it compiled parts run as written, or they would run past the tap; without the compiler there are none."""
+    compiles = "torch._dynamo" in sys.modules  # which takes seconds to load
+    return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
 
 
 class _Reader:

@@ -93,12 +93,12 @@ def with_affine_pieces(model: nn.Module, tolerance: Annotated[float, Within("(0,
 
 
 def _check_threshold(module: nn.Softplus, tolerance: float) -> None:
-    """Raise for a softplus that becomes linear where it still jumps by a hundredth of ``tolerance`` or more."""
-    jump = math.log1p(math.exp(-module.threshold)) / module.beta
-    if jump >= tolerance / 100:
+    """Raise for a softplus that becomes linear where it still jumps by a twentieth of ``tolerance`` or more."""
+    jump = (max(0.0, -module.threshold) + math.log1p(math.exp(-abs(module.threshold)))) / module.beta
+    if jump >= tolerance / 20:
         raise SettingError(
             f"Softplus with threshold {module.threshold:g} jumps by {jump:.2g} there, too much for a tolerance of "
-            f"{tolerance:g}: give it a larger threshold (20 by default)"
+            f"{tolerance:g}: give it a larger threshold"
         )
 
 

@@ -127,8 +127,11 @@ def _lengths(values: dict[str, Tensor], dense: nn.Module, lost: Lost) -> dict[st
     for (name, writes, _), gone in lost.items():
         if (place := places.get(name, "")) in left:
             axis: Any = axis_of(modules[name], "weight", writes)
-            # What is kept by row has one number along the other axis.
-            whole = left[place].shape[axis] == modules[name].get_parameter(_LENGTHS).shape[axis]
-            if axis == weight_norm(modules[name])[0].dim and whole:
+            if axis == weight_norm(modules[name])[0].dim and _as_long(modules[name], left[place], axis):
                 left[place] = narrower(left[place], axis, complement(gone, left[place].shape[axis]))
     return left
+
+
+def _as_long(module: nn.Module, values: Tensor, axis: int) -> bool:
+    """Whether there is a value for each length of a weight norm; what is kept by row has one along the other axis."""
+    return values.shape[axis] == module.get_parameter(_LENGTHS).shape[axis]
