@@ -183,6 +183,7 @@ def record(seed, share=0.9, slope=1.0):
     results = {"channels": channels, "touching": touching, "windows": windows, "removal": removal}
     results |= {"overlap": overlap, "accuracy": 0.9}
     dense = {"seed": seed, "dataset": "digits", "arch": "vgg16_bn", "width": 0.5, "images": None}
+    dense |= {"train": {"norm_l1": 0.0}}
     return Record("reading", "k", {"dense": dense}, results, {"profile": "smoke"})
 
 
@@ -221,10 +222,9 @@ def test_studies_of_a_profile():
     from splinestudy.runs.profiles import get_profile
 
     runs = dense_runs(get_profile("smoke"))
-    planned = studies.interpretation_runs("smoke", runs)
-    found, progress = planned[: len(runs)], planned[len(runs) :]
+    found, progress = studies.reading_runs("smoke", runs), studies.progress_runs("smoke", (0, 1))
     assert [study.dense for study in found] == runs
-    assert [(study.dataset, study.seed) for study in progress] == [("digits", run.seed) for run in runs]
+    assert [(study.dataset, study.seed) for study in progress] == [("digits", 0), ("digits", 1)]
     with pytest.raises(SettingError, match="lines is 0"):
         dataclasses.replace(found[0], lines=0)
 

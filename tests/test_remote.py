@@ -4,6 +4,7 @@ import dataclasses
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from test_sweeps import without_clock
@@ -135,7 +136,9 @@ def test_a_checkpoint_follows_its_run_to_another_machine(machine, monkeypatch):
 
 
 def test_a_lease_holds_while_it_lives_and_is_taken_over_by_one(machine, monkeypatch):
-    monkeypatch.setattr(caches, "LEASE", 2.0)  # a busy machine may hold a sign of life up for a second
+    clock = [0.0]  # ours: a busy machine holds signs of life up for seconds
+    monkeypatch.setattr(remote, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(ObjectLease, "_live", lambda lease, ended: None)
     store = machine("a")
 
     def lease():
@@ -146,7 +149,7 @@ def test_a_lease_holds_while_it_lives_and_is_taken_over_by_one(machine, monkeypa
 
     def take(one):
         with remote.contextlib.suppress(remote.Timeout):
-            one.acquire(timeout=5)
+            one.acquire(timeout=0)
             taken.append(one)
 
     def all_take():
@@ -156,9 +159,18 @@ def test_a_lease_holds_while_it_lives_and_is_taken_over_by_one(machine, monkeypa
         for thread in threads:
             thread.join()
 
+    for _ in range(4):
+        alive.give_sign()
+        all_take()
+        clock[0] += 0.99 * caches.LEASE
+        all_take()
+        assert taken == []
+    clock[0] += 0.02 * caches.LEASE  # the machine is gone: no sign of life any more
     all_take()
-    assert taken == []
-    alive._ended.set()  # the machine is gone: no sign of life any more
+    assert len(taken) == 1
+    all_take()
+    clock[0] += 0.99 * caches.LEASE
+    taken[0].give_sign()
     all_take()
     assert len(taken) == 1
     taken[0].release()

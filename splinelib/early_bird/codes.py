@@ -22,10 +22,7 @@ from splinelib.errors import SettingError, SplineError, TrainingError, Unsupport
 from splinelib.hooks import evaluating, tapped
 from splinelib.layers.network import unwrapped
 
-_FEW = (
-    2,
-    4,
-)  # points of the first passes, which tell what runs over points; even, for networks that pair them
+_FEW = (2, 4)  # points of the passes that tell what runs over points: even, since some networks pair them
 _CHUNK = 256  # canvas points in one forward pass: bounds memory, leaves the result as it is
 
 

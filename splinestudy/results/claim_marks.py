@@ -15,8 +15,9 @@ from splinestudy.results.names import network_name, signed
 from splinestudy.results.rules import (
     COIN,
     COIN_ON_IMAGES,
-    SEPARATION,
+    READING,
     TOUCHING,
+    Rule,
 )
 from splinestudy.results.settling_marks import settling_marks
 from splinestudy.results.ways import NARROW
@@ -138,19 +139,21 @@ def _pinpointed(store: RecordStore) -> Marks:
 
 def _told_by_the_partition(store: RecordStore) -> Marks:
     """Whether what a choice of units does to the partition tells the accuracy that is left."""
-    read = claims.readings(store)
-    marks = []
-    for value, name in (("regions", "regions"), ("length", "boundary length")) if read else ():
-        rho, low, high = interpretation.effect_correlation(interpretation.rows_table(read, "effects"), value)
-        word: Word = "supported" if high < 0 else "contradicted" if low > 0 else "undecided"
-        case, axis = (
-            f"{network_name(read[0])}: {name} gone",
-            "rank correlation with accuracy before retraining",
-        )
-        evidence = f"{axis} {signed(rho, 2)} over {len(read)} networks"
-        rows, keys = intervals([(case, rho, low, high)]), keys_of(read)
-        marks.append(Mark("C2", case, "", word, evidence, rows, axis, (-1, 0), keys, HERE))
-    return marks
+    return [
+        _told(read, value, name)
+        for read in claims.readings(store)
+        for value, name in (("regions", "regions"), ("length", "boundary length"))
+    ]
+
+
+def _told(read: Sequence[Record], value: str, name: str) -> Mark:
+    rho, low, high = interpretation.effect_correlation(interpretation.rows_table(read, "effects"), value)
+    word: Word = "supported" if high < 0 else "contradicted" if low > 0 else "undecided"
+    case = f"{interpretation.network_read(read[0])}: {name} gone"
+    axis = "rank correlation with accuracy before retraining"
+    evidence = f"{axis} {signed(rho, 2)} over {len(read)} networks"
+    rows = intervals([(case, rho, low, high)])
+    return Mark("C2", case, "", word, evidence, rows, axis, (-1, 0), keys_of(read), READING.beside(read))
 
 
 def _contributing(store: RecordStore) -> Marks:
@@ -161,22 +164,22 @@ def _contributing(store: RecordStore) -> Marks:
         for name, group in table[table["layer"] == "all"].groupby("network", sort=False):
             members = [r for r in found if boundary.boundary_table([r])["network"].iloc[0] == name]
             marks.append(
-                _touching(f"{network_name(members[0])}: on slices", group["touching"], boundary.TINY, members)
+                _touching(f"{network_name(members[0])}: on slices", group["touching"], TOUCHING, members)
             )
-    if read := claims.readings(store):
+    for read in claims.readings(store):
         sampled = interpretation.rows_table(read, "touching")
         shares = [
             float(np.average(part["units_touching"], weights=part["units"]))
             for _, part in sampled.groupby("seed")
         ]
-        case = f"{network_name(read[0])}: channels, whole space"
-        marks.append(_touching(case, shares, interpretation.TINY, read))
+        case = f"{interpretation.network_read(read[0])}: channels, whole space"
+        marks.append(_touching(case, shares, READING, read))
     return marks
 
 
-def _touching(case: str, shares: Sequence[float], tiny: float, records: Sequence[Record]) -> Mark:
+def _touching(case: str, shares: Sequence[float], rule: Rule, records: Sequence[Record]) -> Mark:
     row = mean_row("units that touch the decision boundary", list(shares))
-    word: Word = "supported" if row[1] <= tiny else "contradicted"
+    word: Word = "supported" if row[1] <= boundary.TINY else "contradicted"
     evidence = f"{100 * row[1]:.3g} % of the units touch the decision boundary"
     axis = "share of units (%)"
     return Mark(
@@ -187,45 +190,44 @@ def _touching(case: str, shares: Sequence[float], tiny: float, records: Sequence
         evidence,
         intervals([row], 100),
         axis,
-        (0, 100 * tiny),
+        (0, 100 * boundary.TINY),
         keys_of(records),
-        TOUCHING.beside(records),
+        rule.beside(records),
+        by_protocol=rule.in_protocol,
     )
 
 
 def _explained(store: RecordStore) -> Marks:
-    read = claims.readings(store)
-    if not read:
-        return []
+    return [
+        _separated(read, measure, name)
+        for read in claims.readings(store)
+        for measure, name in (("separation", "as released"), ("standardised", "scale divided out"))
+    ]
+
+
+def _separated(read: Sequence[Record], measure: str, name: str) -> Mark:
     found = interpretation.correlation_table(interpretation.rows_table(read, "channels"))
-    pooled, marks = found[found["layer"] == "all"], []
-    for measure, name in (("separation", "as released"), ("standardised", "scale divided out")):
-        part = pooled[pooled["measure"] == measure]
-        strong = interpretation.STRONG
-        word: Word = "undecided"
-        if (part["low"] > strong).all():
-            word = "supported"
-        elif (part["high"] < strong).all():
-            word = "contradicted"
-        rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
-        evidence = f"rank correlation {signed(part['rho'].mean(), 2)} over {len(part)} networks"
-        case = f"{network_name(read[0])}: {name}"
-        axis = "rank correlation of scale and class separation"
-        marks.append(
-            Mark(
-                "C8",
-                case,
-                "",
-                word,
-                evidence,
-                intervals(rows),
-                axis,
-                (strong, 1),
-                keys_of(read),
-                SEPARATION.beside(read),
-            )
-        )
-    return marks
+    part = found[(found["layer"] == "all") & (found["measure"] == measure)]
+    strong = interpretation.STRONG
+    word: Word = "undecided"
+    if (part["low"] > strong).all():
+        word = "supported"
+    elif (part["high"] < strong).all():
+        word = "contradicted"
+    rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
+    return Mark(
+        "C8",
+        f"{interpretation.network_read(read[0])}: {name}",
+        "",
+        word,
+        f"rank correlation {signed(part['rho'].mean(), 2)} over {len(part)} networks",
+        intervals(rows),
+        "rank correlation of scale and class separation",
+        (strong, 1),
+        keys_of(read),
+        READING.beside(read),
+        by_protocol=True,
+    )
 
 
 _MARKS: dict[str, Callable[[RecordStore], Marks]] = {

@@ -1,6 +1,7 @@
 """The table of claims: what the committed records say about each, chapter by chapter, in rows for one table."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import pandas as pd
 
@@ -15,8 +16,8 @@ from splinestudy.results.rules import (
     COIN_ON_IMAGES,
     COMPARISON,
     NO_RULE,
+    READING,
     SAVING,
-    SEPARATION,
     SETTLING,
     STANDING,
     TOUCHING,
@@ -146,9 +147,9 @@ def _contributing(store: RecordStore) -> Rows:
         profile = f"profile {profile_of(found[0])}"
         touching = boundary.touching_claim(boundary.boundary_table(found), profile)
         rows += [row | {"rule": TOUCHING.beside(found)} for row in touching]
-    if read := readings(store):
-        rows.append(interpretation.touching_claim(read) | {"rule": TOUCHING.beside(read)})
-    return rows
+    return rows + [
+        interpretation.touching_claim(read) | {"rule": READING.beside(read)} for read in readings(store)
+    ]
 
 
 def _settling(store: RecordStore) -> Rows:
@@ -193,18 +194,21 @@ def _savings(store: RecordStore) -> Rows:
 
 
 def _explained(store: RecordStore) -> Rows:
-    read = readings(store)
-    if not read:
-        return []
-    channels = interpretation.rows_table(read, "channels")
-    claim = interpretation.separation_claim(interpretation.correlation_table(channels), read)
-    return [claim | {"rule": SEPARATION.beside(read)}]
+    rows = []
+    for read in readings(store):
+        correlations = interpretation.correlation_table(interpretation.rows_table(read, "channels"))
+        rows.append(interpretation.separation_claim(correlations, read) | {"rule": READING.beside(read)})
+    return rows
 
 
-def readings(store: RecordStore) -> list[Record]:
-    """The committed readings of trained networks."""
-    planned = Study("interpretation", "reference", {"width": 1 / 8}).runs()
-    return [record for run in planned if run.kind == "reading" and (record := store.load(run))]
+def readings(store: RecordStore) -> list[list[Record]]:
+    """The committed readings of trained networks, seed by seed: without a penalty on scales, then with it."""
+    found = sorted(
+        committed(Study("readings", "half"), store, "reading"),
+        key=lambda record: record.settings["dense"]["seed"],
+    )
+    groups = groupby(sorted(found, key=interpretation.network_read), key=interpretation.network_read)
+    return [list(group) for _, group in groups]
 
 
 _CLAIMS: dict[str, Callable[[RecordStore], Rows]] = {

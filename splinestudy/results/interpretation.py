@@ -136,7 +136,13 @@ def effect_correlation(effects: pd.DataFrame, value: str) -> tuple[float, float,
     return rank_correlation(first, second)
 
 
+def network_read(record: Record) -> str:
+    """The network and data behind a reading, and whether it was trained with a penalty on its batch-norm scales."""
+    penalised = record.settings["dense"]["train"]["norm_l1"] > 0
+    return f"{network_name(record)}{', penalty on scales' if penalised else ''}"
+
+
 def describe_reading(records: Sequence[Record]) -> str:
     """Profile, data, network and number of networks."""
     count, profile = len(records), profile_of(records[0])
-    return f"profile {profile}: {network_name(records[0])}, {count} network{'s' if count > 1 else ''}"
+    return f"profile {profile}: {network_read(records[0])}, {count} network{'s' if count > 1 else ''}"

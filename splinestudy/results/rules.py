@@ -48,6 +48,7 @@ NO_RULE = "numbers without a rule"
 """Beside rows that judge nothing."""
 
 PROTOCOL = Rule("5ce7d28", "2026-11-28T18:13:43+00:00", in_protocol=True)
+READING = Rule("0000000", "2026-11-30T11:30:00+00:00", in_protocol=True)
 SOFT = Rule("ecc92e7", "2026-11-29T00:44:16+00:00")
 DEARER = Rule("05a37ba", "2026-11-29T06:01:16+00:00")
 PLANNED = Rule("3ec72d0", "2026-11-29T18:21:19+00:00")
@@ -67,4 +68,3 @@ SETTLING = Rule("71c7e05", "2026-11-23T11:56:45+00:00")
 COMPARISON = Rule("e35b858", "2026-11-23T05:22:54+00:00")
 STANDING = Rule("76ebc7f", "2026-11-26T14:47:38+00:00")
 SAVING = Rule("1fac265", "2026-11-23T11:22:18+00:00")
-SEPARATION = Rule("1cfbce1", "2026-11-23T07:54:23+00:00")

@@ -208,16 +208,20 @@ _SIZES: MappingProxyType[str, _Size] = MappingProxyType(
 )
 
 
-def interpretation_runs(size: str, runs: Sequence[DenseRun]) -> list[ReadingRun | ProgressRun]:
-    """A reading of each of the dense ``runs``, then a training of each of their seeds, as large as ``size`` says."""
+def reading_runs(size: str, runs: Sequence[DenseRun]) -> list[ReadingRun]:
+    """A reading of each of the dense ``runs``, as thorough as ``size`` says."""
     chosen = _SIZES[size]
-    readings = [
+    return [
         ReadingRun(
             run, chosen.images, chosen.lines, chosen.ratios, chosen.windows, chosen.regions, chosen.noise
         )
         for run in runs
     ]
-    return [*readings, *(dataclasses.replace(chosen.progress, seed=run.seed) for run in runs)]
+
+
+def progress_runs(size: str, seeds: Sequence[int]) -> list[ProgressRun]:
+    """A training to watch with each of the ``seeds``, as long as ``size`` says."""
+    return [dataclasses.replace(_SIZES[size].progress, seed=seed) for seed in seeds]
 
 
 def load_subject(study: ReadingRun, networks: RecordStore) -> Subject:

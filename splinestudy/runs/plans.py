@@ -155,7 +155,7 @@ def _after_dense(make: Callable[[Profile, list[DenseRun]], Sequence[Run]]) -> Ca
     return runs
 
 
-# What the next five import needs numba or pandas, which a bare node of a cluster lacks.
+# What the next six import needs numba or pandas, which a bare node of a cluster lacks.
 
 
 def _toy(profile: Profile) -> list[Run]:
@@ -177,10 +177,17 @@ def _initialisation(profile: Profile) -> list[Run]:
     return [*initialisation_runs(profile.size)]
 
 
-def _interpretation(profile: Profile) -> list[Run]:
-    from splinestudy.runs.interpretation import interpretation_runs
+def _readings(profile: Profile) -> list[Run]:
+    from splinestudy.runs.interpretation import reading_runs
 
-    return [*interpretation_runs(profile.size, dense_runs(profile))]
+    networks = [*dense_runs(profile), *slimming_runs(profile)]
+    return [*networks, *reading_runs(profile.size, networks)]
+
+
+def _local_complexity(profile: Profile) -> list[Run]:
+    from splinestudy.runs.interpretation import progress_runs
+
+    return [*progress_runs(profile.size, profile.seeds)]
 
 
 def _neighbours(profile: Profile) -> list[Run]:
@@ -276,9 +283,13 @@ SWEEPS = {
         "dense networks, and how nearly the closest boundaries of their layers coincide", _neighbours
     ),
     "initialisation": Sweep("k-means, fits of one variable, and the toy at small widths", _initialisation),
-    "interpretation": Sweep(
-        "dense networks read through their partition, and one more training watched for each seed",
-        _interpretation,
+    "readings": Sweep(
+        "dense networks, with and without network slimming's penalty on scales, read through their partition",
+        _readings,
+    ),
+    "local_complexity": Sweep(
+        "how many boundaries pass near images while a network trains, one training for each seed",
+        _local_complexity,
     ),
     "pilot": Sweep(
         "dense runs by variants of the profile's recipe, and fine-tuning of several lengths", pilot_runs

@@ -165,7 +165,12 @@ class ObjectLease:
                 raise Timeout(self._name)
             time.sleep(_POLL)
         self._ended = threading.Event()
-        threading.Thread(target=self._live, args=(self._number, self._ended), daemon=True).start()
+        threading.Thread(target=self._live, args=(self._ended,), daemon=True).start()
+
+    def give_sign(self) -> None:
+        """Say that its holder lives."""
+        with _errors(self._name):
+            self._files.pipe_file(f"{self._name}.{self._number}", _sign())
 
     def release(self) -> None:
         """Give it back."""
@@ -199,14 +204,13 @@ class ObjectLease:
         except FileNotFoundError:
             return None
 
-    def _live(self, number: int, ended: threading.Event) -> None:
+    def _live(self, ended: threading.Event) -> None:
         """Give signs of life until ``ended``; one that does not get through is followed by the next."""
         while not ended.wait(caches.LEASE / 3):
             with contextlib.suppress(FileError):
                 self._beat()
-                with _errors(self._name):
-                    if not ended.is_set():
-                        self._files.pipe_file(f"{self._name}.{number}", _sign())
+                if not ended.is_set():
+                    self.give_sign()
 
 
 def _sign() -> bytes:
