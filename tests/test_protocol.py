@@ -122,7 +122,7 @@ def test_no_word_of_the_protocol_comes_before_all_methods_planned(tmp_path):
     save([run for run in everywhere if run.criterion != "taylor" and run.normalize != "rank"])
     said = [row["ours"] for scope in ("layerwise", "global") for row in criterion_rows("C5", scope, store)]
     assert len(said) == 2 * (2 + len(READINGS) + 2)
-    assert all("planned)" in words or "of nine" in words for words in said)
+    assert all("planned)" in words or "of 9 (" in words for words in said)
     assert not any("*supported*" in words for words in said)
     assert {mark.word for mark in criterion_marks("C6", "global", store)} == {"undecided"}
     ways = [run for run in (*planned("core", "full"), *planned("early", "full")) if run.ratio == 0.5]
@@ -149,7 +149,7 @@ def test_what_a_mark_of_costs_says_of_accuracies_is_counted(tmp_path):
     assert least < 1 < most
     (mark,), (row,) = savings_marks(store), saving_rows(store)
     assert mark.word == "contradicted"
-    assert f"of {asked.methods} other methods on 3 of 5 seeds: worse {asked.methods};" in mark.evidence
+    assert f"against {asked.methods} other methods on 3 of 5 seeds: worse {asked.methods};" in mark.evidence
     assert not re.search("alike|open|before training", mark.evidence)
     assert f"for {least:.2f} to {most:.2f} of the FLOPs of {asked.methods} ways" in row["ours"]
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from splinestudy.plots.style import (
     columns,
+    compensation_dash,
     end_before,
     family_colour,
     farthest,
@@ -28,12 +29,13 @@ def ratio_curves(
     At equal ratios the points are moved apart a little sideways so that error bars stay readable.
     """
     ways = list(summary["way"].unique())
+    compared = any(way.compensate != "none" for way in ways)  # then dashes tell compensations apart
     # Shares of units are the same for all, so the points are moved apart; a measured cost stays where it is.
     spread = 0.012 * (summary[x].max() - summary[x].min() or 0.5) if x == "ratio" else 0.0
     for index, way in enumerate(ways):
         part = summary[summary["way"] == way].sort_values(x)
         shift = (index - (len(ways) - 1) / 2) * spread
-        mean_and_spread(axes, part, x, value, way, shift)
+        mean_and_spread(axes, part, x, value, way, shift, compensation_dash(way) if compared else "")
     axes.set(title=title, xlabel=label, ylabel="test accuracy")
     if x == "ratio":
         axes.set_xticks(sorted(summary[x].unique()))
@@ -58,7 +60,7 @@ def difference_forest(
     axes.axvline(0, color="black", linewidth=1)
     places = [*(range(len(differences)) if order is None else map(order.index, differences["against"]))]
     for position, row in zip(places, differences.itertuples(), strict=True):
-        colour, marker, _ = style_of(row.against)
+        colour, marker = family_colour(row.against), style_of(row.against)[1]
         reach = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
         bars = None if np.isnan(row.low) else reach
         axes.errorbar(

@@ -79,7 +79,8 @@ def _ratio_lines(axes: Axes, summary: pd.DataFrame, x: str, y: str) -> None:
     for way, part in summary.sort_values("ratio").groupby("way", sort=False):
         colour = _signs(axes, part, way, x, y, "--" if way.scope == "global" else "-")
         for row in part.itertuples():
-            _beside(axes, getattr(row, f"{x}_mean"), getattr(row, f"{y}_mean"), f"{row.ratio:g}", colour)
+            place = getattr(row, f"{x}_mean"), getattr(row, f"{y}_mean")
+            _beside(axes, *place, f"{row.ratio:g}", colour, way.scope == "global")
 
 
 def _signs(axes: Axes, part: pd.DataFrame, way: Way, x: str, y: str, linestyle: str) -> str:
@@ -100,8 +101,11 @@ def _signs(axes: Axes, part: pd.DataFrame, way: Way, x: str, y: str, linestyle: 
     return colour
 
 
-def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    axes.annotate(text, (x, y), (7, 5), textcoords="offset points", color=colour, fontsize="small")
+def _beside(axes: Axes, x: float, y: float, text: str, colour: str, below: bool = False) -> None:
+    """A name up on the right of a sign, or down on its left, where two signs nearly coincide."""
+    side = -1 if below else 1
+    name = axes.annotate(text, (x, y), (7 * side, 5 * side), textcoords="offset points", color=colour)
+    name.set(fontsize="small", ha="right" if below else "left", va="top" if below else "bottom")
 
 
 def _against_dense(axes: Axes, dense: tuple[float, float], title: str) -> Axes:

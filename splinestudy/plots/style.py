@@ -51,7 +51,7 @@ def style_of(way: Way) -> tuple[str, str, str]:
     if way.row.curve and way == Way(way.method):
         colour, dash = way.row.curve
         return colour, way.row.marker, dash
-    return family_colour(way), _marker(way), _DASHES[way.compensate]
+    return family_colour(way), _marker(way), compensation_dash(way)
 
 
 def _marker(way: Way) -> str:
@@ -64,16 +64,26 @@ def _marker(way: Way) -> str:
     return _RETRAINED.get(way.row.family, ".") if way.retrained else way.row.marker
 
 
-def mean_and_spread(axes: Axes, part: pd.DataFrame, x: str, value: str, way: Way, shift: float = 0) -> None:
-    """One way's ``value`` against ``x``, mean ± std over seeds (from ``tables.summarise``), moved by ``shift``."""
-    colour, marker, dash = style_of(way)
+def compensation_dash(way: Way) -> str:
+    """Solid with least squares, dash-dotted with merging, dashed with nothing."""
+    return _DASHES[way.compensate]
+
+
+def mean_and_spread(
+    axes: Axes, part: pd.DataFrame, x: str, value: str, way: Way, shift: float = 0, dash: str = ""
+) -> None:
+    """One way's ``value`` against ``x``, mean ± std over seeds (from ``tables.summarise``), moved by ``shift``.
+
+    ``dash`` is another than the way's own.
+    """
+    colour, marker, own = style_of(way)
     axes.errorbar(
         part[x] + shift,
         part[f"{value}_mean"],
         yerr=part[f"{value}_std"].fillna(0),
         color=colour,
         marker=marker,
-        linestyle=dash,
+        linestyle=dash or own,
         capsize=3,
         label=way.label,
     )
@@ -110,13 +120,13 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 def columns(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` axes of that height that share their rows, so only the first of a line names them.
 
-    They stand beside each other, three in a line at most: of more, a page shows no readable letter. Without a column
-    there is one empty pair of axes.
+    They stand beside each other, three in a line at most: of more, a page shows no readable letter, and of one alone it
+    would show huge ones. Without a column there is one empty pair of axes.
     """
     count = max(count, 1)
     across = min(count, 3)
     down = -(-count // across)
-    size = (3.2 + 2.6 * across, height * down)
+    size = (max(8.0, 3.2 + 2.6 * across), height * down)
     figure, grid = plt.subplots(down, across, figsize=size, sharey=True, squeeze=False)
     for unused in grid.flat[count:]:
         unused.remove()

@@ -72,7 +72,9 @@ def first_case(marks: Sequence[Mark]) -> tuple[Figure, pd.DataFrame]:
     cases = [members for _, _, members in by_case(marks)]
     members = cases[0] if cases else []
     figure = mark_intervals(members)
-    if members:
+    if len(members) == 1:  # else centred on the figure, not on what it heads
+        figure.axes[0].set_title(f"{members[0].case}\n{members[0].word}")
+    elif members:
         figure.suptitle(members[0].case, fontsize="medium")
     return figure, _numbers(members)
 

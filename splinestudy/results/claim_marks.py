@@ -20,7 +20,7 @@ from splinestudy.results.rules import (
     Rule,
 )
 from splinestudy.results.settling_marks import settling_marks
-from splinestudy.results.ways import NARROW
+from splinestudy.results.ways import NARROW, Way
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.records import Record
 from splinestudy.runs.store import RecordStore
@@ -55,17 +55,20 @@ def _coin(store: RecordStore) -> Marks:
     for problem, table in claims.start_gains(plane).groupby("problem", sort=False) if plane else ():
         _, pruned, clever = initialisation.ROLES[str(problem).split(",")[0]]
         sides = {"pruned": table[table["start"] == pruned], "clever start": table[table["start"] == clever]}
+        sizes = "factors" if problem == "k-means" else "sizes"
         evidence = "; ".join(
-            f"{side} better at {sum(part['verdict'] == 'better')} of {len(part)} sizes"
+            f"{side} better at {sum(part['verdict'] == 'better')} of {len(part)} {sizes}"
+            if len(part) > 1
+            else f"{side} {part['verdict'].iloc[0]}"
             for side, part in sides.items()
         )
         rows = [
-            (f"{side}, size {row.size:g}", row.gain, row.low, row.high)
+            (initialisation.start_name(str(problem), side, row.size), row.gain, row.low, row.high)
             for side, part in sides.items()
             for row in part.itertuples()
         ]
         word, band = _COINS[initialisation.one_coin(table, pruned, clever)], initialisation.MARGIN
-        axis = "gain over the random start"
+        axis = initialisation.gain_name(str(problem))
         marks.append(
             Mark("C1", str(problem), "", word, evidence, intervals(rows), axis, (-band, band), keys, rule)
         )
@@ -82,6 +85,10 @@ def _coin_on_images(starts: Sequence[Record]) -> Mark:
     evidence = (
         ", ".join(f"best {side} {signed(gain)} points" for side, gain in best.items()) + " (mean over ratios)"
     )
+    longer = found[found["against"] == Way("narrow long")].sort_values("ratio")
+    if len(longer):
+        gains = ", ".join(f"{signed(-100 * row.difference)} at {row.ratio:g}" for row in longer.itertuples())
+        evidence += f"; the narrow network trained for as much as a lottery ticket costs: {gains}"
     roles = [way for ways in initialisation.IMAGE_ROLES.values() for way in ways]
     rows = [
         (f"{row.against.label}, {row.ratio:g}", -row.difference, -row.high, -row.low)

@@ -134,9 +134,11 @@ def study_claim(
         found = group["verdict"].value_counts()
         counts = [f"{word} {found[word]}" for word in VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
-        word = standing(group["verdict"], asked.methods if asked else 1)
+        word = f"*{standing(group['verdict'], asked.methods if asked else 1)}*"
+        if group["n"].max() < 2:
+            word = "not judged"  # one seed has no interval
         parts.append(
-            f"at {ratio:g} *{word}*, of {compared(group, asked)}: {', '.join(counts)}; "
+            f"at {ratio:g} {word}, of {compared(group, asked)}: {', '.join(counts)}; "
             f"{_extreme(100 * best['difference'])} points, against {best['against'].label}"
             + _unequal(group)
             + _seeds(group)

@@ -28,6 +28,8 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     for study, records, found in protocol_networks.judged(scope, store):
         decides = study.profile in protocol_networks.DECIDING
         for ratio, part in found.groupby("ratio"):
+            if part["n"].max() < 2:  # one seed has no interval to be judged by
+                continue
             compares = protocol_networks.behind(records, part)
             mark = _against(claim, compares, ratio, part, SPLINE, asked=planned(study))
             marks.append(replace(mark, decides=decides, counted=True))
@@ -62,9 +64,9 @@ def _against(
     verdicts = list(ordered["verdict"])
     said = [f"{name} {verdicts.count(name)}" for name in VERDICTS if name in verdicts]
     worst = ordered.iloc[-1]
-    evidence = f"of {compared(differences, asked, 'other methods')}: {', '.join(said)}; "
+    evidence = f"against {compared(differences, asked, 'other methods')}: {', '.join(said)}; at worst "
     other = "spline pruning at the end" if worst["against"] == SPLINE else worst["against"].label
-    evidence += f"{signed(100 * worst['difference'])} points against {other}{beside}"
+    evidence += f"{signed(100 * worst['difference'])} points, against {other}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
     case = network_name(records[0]) + (" (protocol)" if asked else "")
     rule = PROTOCOL.beside(records, claim) if asked else HERE
@@ -86,7 +88,12 @@ def ticket_marks(store: RecordStore) -> Marks:
         for ratio, part in found.groupby("ratio"):
             word = _STANDINGS[protocol_networks.early_convergence(part, tickets, study)]
             rows = [
-                (f"after {row.against:.0f} epochs", row.difference, row.low, row.high)
+                (
+                    f"after {row.against:.0f} epoch{'s' if row.against > 1 else ''}",
+                    row.difference,
+                    row.low,
+                    row.high,
+                )
                 for row in part.itertuples()
             ]
             last = part.loc[part["against"].idxmax()]

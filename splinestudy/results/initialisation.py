@@ -104,6 +104,20 @@ def all_gains(kmeans: pd.DataFrame, regression: pd.DataFrame, toy: pd.DataFrame)
     return pd.concat(parts, ignore_index=True)
 
 
+def start_name(problem: str, side: str, size: float) -> str:
+    """A start of one ``side`` of the coin at one size: of k-means the factor of :data:`ROLES`, else units."""
+    if problem != "k-means":
+        return f"{side}, {size:g} units"
+    return f"pruned from {size:g} × as many centres" if side == "pruned" else ROLES[problem][2]
+
+
+def gain_name(problem: str) -> str:
+    """What gains on a problem are of."""
+    if problem == "toy":
+        return "share of runs that succeed, minus that of the random start"
+    return "log of (error of the random start / error)"
+
+
 def one_coin(table: pd.DataFrame, pruned: str, clever: str) -> str:
     """Claim C1 on one problem, from its gains at all sizes.
 

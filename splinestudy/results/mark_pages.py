@@ -33,9 +33,9 @@ def glance_html(marks: Sequence[Mark]) -> str:
     rows = []
     for claim, group in by_claim(marks).items():
         word = whole(group)
-        example = next((mark for mark in judging(group) if mark.word == word), group[0])
-        at = f" at {example.at}" if example.at else ""
-        evidence = f"{summary(group)}. {example.case}{at}: {example.evidence}."
+        deciding = [mark for mark in judging(group) if mark.decides] or judging(group)
+        shown = "; ".join(f"{mark.word} on {_case(mark)}: {mark.evidence}" for mark in _examples(deciding))
+        evidence = f"{summary(group)}. For example {shown}."
         rows.append(
             f'<tr><th scope="row"><a href="results/10_verdicts.html#{claim.lower()}">{claim}</a></th>'
             f'<td><a href="results/{CLAIMS[claim].chapter}.html">{escape(CLAIMS[claim].text)}</a>'
@@ -94,18 +94,26 @@ def finding_html(claim: str, marks: Sequence[Mark]) -> str:
     """What a chapter opens with: the claim, one word on the whole, and an example of each word; empty without marks."""
     if not marks:
         return ""
-    ordered = [*judging(marks), *marks]  # an example by the protocol rather than another
-    examples = [
-        next(mark for mark in ordered if mark.word == word) for word in dict.fromkeys(m.word for m in marks)
-    ]
     items = "".join(
-        f"<li>{_chip(mark.word, mark.at)} {escape(mark.case)}: {escape(mark.evidence)}.</li>"
-        for mark in examples
+        f"<li>{_chip(mark.word)} {escape(_case(mark))}: {escape(mark.evidence)}.</li>"
+        for mark in _examples(marks)
     )
     verdict = f'<a href="10_verdicts.html#{claim.lower()}">{summary(marks)}</a>'
     named = f"{claim}: {escape(CLAIMS[claim].text)}."
     head = f"<p>{_chip(whole(marks))} <strong>{named}</strong> {verdict}, for example:</p>"
     return f'<div class="finding">{head}<ul>{items}</ul></div>'
+
+
+def _examples(marks: Sequence[Mark]) -> list[Mark]:
+    """One mark for each word among them: by the protocol rather than another, and of those one that decides."""
+    judged = judging(marks)
+    ordered = [*(mark for mark in judged if mark.decides), *judged, *marks]
+    words = dict.fromkeys(mark.word for mark in ordered)
+    return [next(mark for mark in ordered if mark.word == word) for word in words]
+
+
+def _case(mark: Mark) -> str:
+    return f"{mark.case} at {mark.at}" if mark.at else mark.case
 
 
 def _plain(rule: str) -> str:

@@ -105,7 +105,7 @@ def summary(marks: Sequence[Mark]) -> str:
     rest = [mark for mark in marks if mark not in first]
     if not first[0].by_protocol:
         return f"{counts(marks).capitalize()}, by rules made post hoc"
-    found = f"By the protocol, whose rule came first: {counts(first)}"
+    found = f"By the protocol, fixed before its runs: {counts(first)}"
     if not any(mark.decides for mark in first):
         found += ", none of them on a network that decides"
     return f"{found}. Beside it, post hoc: {counts(rest)}" if rest else found

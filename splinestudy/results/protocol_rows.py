@@ -9,6 +9,7 @@ from splinestudy.results.early_bird import detection_summary, detection_table
 from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import (
     BIRD,
+    DECISIONS,
     LIKE_FOR_LIKE,
     SOLVED,
     TODAY,
@@ -58,13 +59,18 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
         )
         if study.profile in DECIDING:
             all_records += compares
-            standings += [standing(part["verdict"], asked.methods) for _, part in found.groupby("ratio")]
+            standings += [
+                standing(part["verdict"], asked.methods)
+                for _, part in found.groupby("ratio")
+                if part["n"].max() > 1  # as for the marks
+            ]
     if not rows:
         return []
     counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
+    counts += f", {DECISIONS - len(standings)} not begun"
     whole = {
         "records": "protocol, the three networks that decide",
-        "ours": f"*{reproduced(standings)}*: of nine (three ratios each) {counts}",
+        "ours": f"*{reproduced(standings)}*: of {DECISIONS} (three networks at three ratios) {counts}",
         "rule": PROTOCOL.beside(all_records, claim),
     }
     return [rows[0] | whole, *rows]

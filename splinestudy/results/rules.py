@@ -48,7 +48,7 @@ NO_RULE = "numbers without a rule"
 """Beside rows that judge nothing."""
 
 PROTOCOL = Rule("5ce7d28", "2026-11-28T18:13:43+00:00", in_protocol=True)
-READING = Rule("0000000", "2026-11-30T11:30:00+00:00", in_protocol=True)
+READING = Rule("b495ad0", "2026-11-30T11:07:53+00:00", in_protocol=True)
 SOFT = Rule("ecc92e7", "2026-11-29T00:44:16+00:00")
 DEARER = Rule("05a37ba", "2026-11-29T06:01:16+00:00")
 PLANNED = Rule("3ec72d0", "2026-11-29T18:21:19+00:00")
