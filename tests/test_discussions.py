@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from splinestudy import results
-from splinestudy.results import claims
+from splinestudy.results import claims, interpretation
 from splinestudy.results.beyond import neighbours_by_layer
 from splinestudy.results.protocol import TODAY
 from splinestudy.results.protocol_networks import (
@@ -251,6 +251,74 @@ def a_quarter_loses_most_at_seven_tenths():
 
 
 @says("index", "hardly any boundaries come near coinciding")
+def plain_and_penalised():
+    return claims.readings(STORE)
+
+
+@says("06", "nearly every channel of these networks comes to meet it")
+def nearly_every_channel_touches():
+    shares = [interpretation.rows_table(read, "touching")["units_touching"] for read in plain_and_penalised()]
+    return all(share.mean() > 0.99 for share in shares)
+
+
+@says(
+    "06",
+    "In networks trained as usual they are no better removed than random ones. Under the penalty on scales they",
+)
+def seldom_touching_units_are_spare_under_the_penalty():
+    gaps = []
+    for read in plain_and_penalised():
+        table = interpretation.rows_table(read, "removal")
+        means = table[table["ratio"] > 0].groupby(["choice", "ratio"])["accuracy"].mean()
+        gaps.append(means["least touching"] - means["random"])
+    return (gaps[0] < 0.005).all() and (gaps[1] > 0.005).all() and gaps[1].is_monotonic_increasing
+
+
+@says(
+    "06",
+    "With it, as network slimming uses the scale, the relation reaches further forward, and the claim holds as",
+)
+@says(
+    "06",
+    "nothing of it is left over the whole network, under the penalty or without: what remains is slightly reversed",
+)
+@says("index", "there the batch-norm scale tells how far a channel separates classes")
+def scale_tells_classes_under_the_penalty():
+    tables = [
+        interpretation.correlation_table(interpretation.rows_table(read, "channels"))
+        for read in plain_and_penalised()
+    ]
+    found = [table.set_index(["measure", "layer"]).sort_index() for table in tables]
+    (plain, penalised), last = [table.loc["separation", "all"] for table in found], ("separation", "conv5_3")
+    divided = all((table.loc["standardised", "all"]["high"] < 0).all() for table in found)
+    weak, strong = (
+        (plain["high"] < interpretation.STRONG).all(),
+        (penalised["low"] > interpretation.STRONG).all(),
+    )
+    return weak and strong and divided and all((table.loc[last]["low"] > 0.7).all() for table in found)
+
+
+@says("index", "what a cut takes from the partition tells, weakly, what accuracy is left")
+@says("01", "under network slimming's penalty what a choice takes from the partition tells it, weakly")
+@says("06", "In networks trained as usual that is not shown. Under the penalty it does, weakly")
+def the_partition_tells_accuracy_under_the_penalty():
+    effects = [interpretation.rows_table(read, "effects") for read in plain_and_penalised()]
+    ranges = [
+        interpretation.effect_correlation(t, value)[1:] for t in effects for value in ("regions", "length")
+    ]
+    plain, penalised = ranges[:2], ranges[2:]
+    return all(low < 0 < high for low, high in plain) and all(
+        -0.6 < low < high < 0 for low, high in penalised
+    )
+
+
+@says("06", "the spline criterion agrees with no other much more than chance would")
+def spline_agrees_with_none():
+    overlaps = [interpretation.mean_overlap(read, 0.2) for read in plain_and_penalised()]
+    alike = all(table.loc["l1", "fpgm"] > 0.7 for table in overlaps)
+    return alike and all(table["spline"].drop("spline").max() < 0.2 for table in overlaps)
+
+
 @says("07", "Networks that were trained to the end have hardly any boundaries that come near coinciding")
 def closest_boundaries_stand_apart():
     closest = []
