@@ -135,7 +135,7 @@ def study_claim(
         counts = [f"{word} {found[word]}" for word in VERDICTS if word in found]
         best = group.loc[group["difference"].idxmin()]
         word = f"*{standing(group['verdict'], asked.methods if asked else 1)}*"
-        if group["n"].max() < 2:
+        if asked and group["n"].max() < 2:
             word = "not judged"  # one seed has no interval
         parts.append(
             f"at {ratio:g} {word}, of {compared(group, asked)}: {', '.join(counts)}; "
