@@ -187,6 +187,8 @@ def _wanted(hint: Any) -> str:
         return " or ".join(
             _wanted(arg) if not n else _wanted(arg).removeprefix("give ") for n, arg in enumerate(args)
         )
+    if origin in (tuple, list) and args[-1:] in ((...,), args):
+        return f"give a list of which each is {_wanted(args[0]).removeprefix('give ')}"
     names = {
         int: "a whole number",
         float: "a number",

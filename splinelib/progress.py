@@ -1,10 +1,16 @@
 """Progress bars. tqdm is optional: a cluster node may lack it, and then nothing is drawn."""
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+
+
+def is_watched() -> bool:
+    """Whether somebody may look on: standard error is a terminal, or this is a notebook; not where it is a file."""
+    return "ipykernel" in sys.modules or sys.stderr.isatty()
 
 
 class _NoBar:
@@ -28,14 +34,15 @@ def progress_bar(
         unit: what is counted.
         title: text in front of the bar.
         initial: how many were done before.
-        shown: whether to draw it.
+        shown: whether to draw it where somebody looks on (:func:`is_watched`).
     """
     try:
         from tqdm import tqdm
     except ImportError:
         yield _NoBar()
         return
-    with tqdm(total=total, unit=unit, desc=title, initial=initial, disable=not shown, leave=False) as bar:
+    seen = shown and is_watched()
+    with tqdm(total=total, unit=unit, desc=title, initial=initial, disable=not seen, leave=False) as bar:
         yield bar
 
 

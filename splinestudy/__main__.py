@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -11,43 +12,73 @@ from typing import Annotated
 import torch
 
 from splinelib.checks import Count, NonNegative, Within, check
-from splinelib.errors import SplineError
+from splinelib.errors import SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
+from splinestudy.runs.asked import plan_as_asked
 from splinestudy.runs.check import TOLERANCE, check_record
 from splinestudy.runs.committed import STUDIES, committed_store
 from splinestudy.runs.executors import EXECUTORS, execute
 from splinestudy.runs.gpu import write_archive
 from splinestudy.runs.methods import choices
-from splinestudy.runs.plans import SWEEPS, plan
+from splinestudy.runs.plans import SWEEPS
 from splinestudy.runs.profiles import PROFILES, get_profile
-from splinestudy.runs.records import run_key
 from splinestudy.runs.remote import open_store
-from splinestudy.runs.run import Run
+from splinestudy.runs.run import Run, brief, dataset_of
 from splinestudy.runs.slurm import slurm_script
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import shard
 from splinestudy.runs.workers import end_with_parent, run_workers
 from splinestudy.training import distributed
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_FETCHED = tuple(name for name in DATASETS if name != "imagefolder")  # which is a folder, not a name
+_OVERRIDES = (
+    "dataset",
+    "arch",
+    "width",
+    "images",
+    "epochs",
+    "finetune_epochs",
+    "seeds",
+    "ratios",
+    "curve",
+    "criteria",
+)
 _JOBS = Annotated[int, Within("[1, 256]")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0 on success, 1 if runs failed, 2 on an error that names its remedy."""
+    """Run one command.
+
+    The exit status is 0 on success, 1 if runs failed, 2 on an error that names its remedy, 130 if interrupted.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     options.arguments = arguments
     end_with_parent()
     try:
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
     except SplineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed: pip install 'splinelib[study]'", file=sys.stderr)
+        hint = "in the checkout, pip install '.[study]'"
+        print(f"error: {error.name} is not installed: {hint}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted: the same command goes on, single runs from their last checkpoint", file=sys.stderr
+        )
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever reads has enough; nor may the interpreter flush at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
 
     data = commands.add_parser("data", help="get data sets and check them")
-    data.add_argument("names", nargs="+", choices=DATASETS)
+    data.add_argument("names", nargs="+", choices=_FETCHED)
     data.set_defaults(command=_data)
 
     studies = commands.add_parser("studies", help="list the commands that compute the committed records")
@@ -63,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     checking = commands.add_parser("check", help="compute committed records again and compare")
     checking.add_argument("keys", nargs="+", metavar="KEY", help="names of files in records/, without .json")
-    checking.add_argument("--store", type=Path, required=True, help="folder to compute in")
+    checking.add_argument("--store", required=True, help="folder, or address, to compute in")
     checking.add_argument("--tolerance", type=float, default=TOLERANCE, help="see splinestudy/runs/check.py")
     checking.set_defaults(command=_check)
 
@@ -114,7 +145,7 @@ def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
         "--shard", type=_shard, help="i/n: part i (from 1) of n, for machines that share no store"
     )
     sweeping.add_argument("--list", action="store_true", help="list the runs, and whether they are done")
-    sweeping.add_argument("--dataset", choices=DATASETS)
+    sweeping.add_argument("--dataset", choices=_FETCHED)
     sweeping.add_argument("--arch", choices=ARCHITECTURES)
     sweeping.add_argument("--width", type=float)
     sweeping.add_argument("--images", type=int, help="training images; 0 for all")
@@ -155,7 +186,7 @@ def _check(options: argparse.Namespace) -> int:
     check("--tolerance", options.tolerance, NonNegative)
     stand = True
     for key in options.keys:
-        found = check_record(key, committed_store(needed=True), RecordStore(options.store))
+        found = check_record(key, committed_store(needed=True), open_store(options.store))
         stand &= found.holds(options.tolerance)
         word = "agrees" if found.holds(options.tolerance) else "DIFFERS"
         logging.info("%s %s: %d of %d numbers equal to the last digit", key, word, found.equal, found.numbers)
@@ -182,27 +213,18 @@ def _studies(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    names = (
-        "dataset",
-        "arch",
-        "width",
-        "images",
-        "epochs",
-        "finetune_epochs",
-        "seeds",
-        "ratios",
-        "curve",
-        "criteria",
-    )
-    profile = get_profile(options.profile, **{name: getattr(options, name) for name in names})
-    runs = plan(options.name, profile)
+    given = {name: getattr(options, name) for name in _OVERRIDES}
+    runs = plan_as_asked(options.name, options.profile, **given)
     check("--jobs", options.jobs, _JOBS)
     if options.shard:
         runs = shard(runs, *options.shard)
+    if options.store.startswith("memory://"):
+        raise SettingError(f"store is {options.store!r}, which ends with this process: name a folder")
     store = open_store(options.store)
     if options.list:
         return _list(runs, store)
-    load_dataset(profile.dataset)  # once, before several processes ask for it
+    for name in dict.fromkeys(filter(None, map(dataset_of, runs))):
+        load_dataset(name)  # once, before several processes ask for it
     if options.jobs > 1:
         return run_workers(options.jobs, options.arguments)
     with distributed.joined():
@@ -222,15 +244,18 @@ def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore
     if distributed.part()[0]:
         return 0
     logging.info("%d records, %d failed, %d left", len(report.records), len(report.failed), len(report.left))
-    for run, error in report.failed:
-        logging.error("failed: %s\n  %s: %s", run, type(error).__name__, error)
+    told: set[int] = set()
+    for run, error in report.failed:  # a network that was not trained fails all that starts from it
+        reason = "for the same reason" if id(error) in told else f"{type(error).__name__}: {error}"
+        told.add(id(error))
+        logging.error("failed: %s\n  %s", brief(run), reason)
     return 1 if report.failed else 0
 
 
 def _list(runs: Sequence[Run], store: RecordStore) -> int:
     for run in runs:
         state = "done" if store.holds(store.path(run)) and store.load(run) is not None else "left"
-        print(f"{state} {run.kind} {run_key(run)} {run}")
+        print(f"{state} {brief(run)}")
     return 0
 
 
@@ -256,7 +281,7 @@ def _gpu(options: argparse.Namespace) -> int:
         "--store",
         str(store),
         "--budget",
-        f"{seconds:g}s",
+        f"{seconds:.3f}s",
     ]
     status = run_workers(options.jobs, arguments, seconds)
     archive = write_archive(RecordStore(store), options.out)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from splinelib.checks import Count, Seed, Within, check
 from splinelib.errors import SettingError, SplineError
 from splinestudy.caches import cache_dir
+from splinestudy.runs.asked import check_some_used
 from splinestudy.runs.committed import Study, committed, committed_store
 from splinestudy.runs.executors import execute
 from splinestudy.runs.plans import plan
@@ -18,7 +19,7 @@ from splinestudy.runs.profiles import Profile, get_profile
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.records import Record
 from splinestudy.runs.remote import open_store
-from splinestudy.runs.run import Run
+from splinestudy.runs.run import Run, brief
 from splinestudy.runs.store import RecordStore
 
 # torch-pruning imports timm where that is installed, and timm a bar for downloads, which is never drawn here.
@@ -30,7 +31,7 @@ _HINTS: dict[str, Any] = {
     "runs": Count | None,
     "hidden": Count | None,
     "slices": Count | None,
-    "factor": Annotated[int, Within("[1, 1000]")],
+    "factor": Annotated[int, Within("[2, 1000]")],
     "success": Annotated[float, Within("[0, 1]")],
     "schedules": list[str],
     "executor": str,
@@ -102,7 +103,11 @@ def committed_step_times() -> list[dict[str, Any]]:
 
 
 def live_records(name: str, profile: Profile, parameters: Mapping[str, Any]) -> list[Record]:
-    """Records of sweep ``name`` at ``profile``: see :func:`live_runs`, in the plan's order."""
+    """Records of sweep ``name`` at ``profile``: see :func:`live_runs`, in the plan's order.
+
+    Raises :class:`SettingError`, before any run, where the sweep uses none of the criteria or ratios asked for.
+    """
+    check_some_used(name, profile, parameters["profile"], ("criteria", "ratios"))
     return live_runs(plan(name, profile), parameters)
 
 
@@ -118,7 +123,7 @@ def live_runs(runs: Sequence[Run], parameters: Mapping[str, Any]) -> list[Record
     if report.failed:
         run, error = report.failed[0]
         raise SplineError(
-            f"{len(report.failed)} of {len(report.failed) + len(report.records)} runs failed, first {run}: "
+            f"{len(report.failed)} of {len(report.failed) + len(report.records)} runs failed, first {brief(run)}: "
             f"{type(error).__name__}: {error}. Run again to retry only these"
         ) from error
     return report.records

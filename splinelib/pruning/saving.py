@@ -1,6 +1,6 @@
 """Networks in files: weights in safetensors, what was cut and its report beside them as JSON. Nothing is unpickled.
 
-Needs safetensors: ``pip install splinelib[prune]``.
+Needs safetensors, of the extra ``[prune]``.
 """
 
 import dataclasses

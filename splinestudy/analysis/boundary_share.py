@@ -68,7 +68,10 @@ def touch_rates(model: nn.Module, points: BoundaryPoints, least: int = 4) -> lis
     Raises:
         SettingError: no two classes have as many points.
     """
-    codes = points.classes[:, 0] * (int(points.classes.max()) + 1) + points.classes[:, 1]
+    codes = (
+        points.classes[:, 0] * (int(points.classes.amax() if len(points.classes) else 0) + 1)
+        + points.classes[:, 1]
+    )
     names, counts = codes.unique(return_counts=True)
     if not (names[counts >= least]).numel():
         raise SettingError(f"{len(codes)} boundary points, no two classes with {least} of them: sample more")

@@ -27,6 +27,7 @@ from splinestudy.plots.settling import rule_map as rule_map
 from splinestudy.plots.settling import schedule_curves as schedule_curves
 from splinestudy.plots.settling import schedule_draws as schedule_draws
 from splinestudy.plots.settling import step_distances as step_distances
+from splinestudy.plots.style import columns as columns
 from splinestudy.plots.style import formats as formats
 from splinestudy.plots.style import legend_below as legend_below
 from splinestudy.plots.style import panels as panels

@@ -17,7 +17,7 @@ from splinelib.errors import SplineError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean
 from splinestudy.runs.remote import open_store
-from splinestudy.runs.run import Run
+from splinestudy.runs.run import Run, brief
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import SweepReport, sweep
 
@@ -58,7 +58,9 @@ def execute(
     check("executor", executor, Executor)
     check("gpus", gpus, Annotated[float, Within("[0, 64]")] | None)
     if executor == "ray" and importlib.util.find_spec("ray") is None:
-        _LOG.warning('Ray is not installed (pip install "splinelib[ray]"): the runs are computed in order')
+        _LOG.warning(
+            'Ray is not installed (in the checkout, pip install ".[ray]"): the runs are computed in order'
+        )
         executor = "order"
     if executor == "order":
         return sweep(runs, store, profile=profile, budget=budget, wait=wait, progress=progress)
@@ -74,7 +76,7 @@ def _ray_sweep(
     wait: bool,
     progress: bool,
 ) -> SweepReport:
-    check_clean(store.root)
+    check_clean(store.address)
     until = None if budget is None else time.time() + budget
     with _cluster() as ray:
         share = gpus if gpus is not None else GPU_SHARE * bool(ray.cluster_resources().get("GPU"))
@@ -96,7 +98,7 @@ def _ray_sweep(
         if record := store.load(run):
             report.records.append(record)
         elif said.get(run):
-            _LOG.error("run %s failed: %s", run, said[run])
+            _LOG.error("failed: %s: %s", brief(run), said[run])
             report.failed.append((run, SplineError(said[run])))
         else:
             report.left.append(run)

@@ -83,17 +83,9 @@ def _savings(profile: Profile) -> list[Run]:
             runs += [PruneRun(run, criterion, "layerwise", ratio, run.train, draw=0) for run in dense]
         runs += tickets(dense, (ratio,), ("spline",), (EARLY_TICKET, 1 / 2, 1))
         runs += _reborn(dense, ratio)
-        runs += [
-            PruneRun(
-                run,
-                "random",
-                "layerwise",
-                ratio,
-                _for_the_price(run.train, ratio, EARLY_TICKET, 1 / 2),
-                start="fresh",
-            )
-            for run in dense
-        ]
+        for run in dense:
+            priced = _for_the_price(run.train, ratio, EARLY_TICKET, 1 / 2)
+            runs.append(PruneRun(run, "random", "layerwise", ratio, priced, start="fresh"))
     return list(dict.fromkeys(runs))  # where little is cut, the longer training is the standard one
 
 

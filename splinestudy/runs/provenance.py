@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -78,11 +79,16 @@ def source_commit() -> tuple[str | None, bool | None]:
     return commit.strip(), not status.strip()
 
 
-def check_clean(store: Path) -> None:
-    """Raise :class:`SettingError` where records would join the committed ones from a source that is not committed."""
+def check_clean(address: str) -> None:
+    """Raise :class:`SettingError` where records would join the committed ones from a source that is not committed.
+
+    ``address`` is a store's: a folder, or with ``://`` one of fsspec, which may name a folder of this machine as well.
+    """
     commit, clean = source_commit()
-    if store.resolve() == (SOURCE / "records").resolve() and not (commit and clean):
+    folder = re.sub(r"^(file|local)://", "", address.rsplit("::", 1)[-1])
+    here = "://" not in folder and Path(folder).resolve() == (SOURCE / "records").resolve()
+    if here and not (commit and clean):
         raise SettingError(
-            f"store is {store}, the committed records, and the source is not what a commit holds: commit first, or "
+            f"store is {address}, the committed records, and the source is not what a commit holds: commit first, or "
             "name another folder"
         )

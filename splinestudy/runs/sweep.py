@@ -9,12 +9,12 @@ from functools import partial
 
 import torch
 
-from splinelib.errors import FileError, LostError, SplineError
-from splinelib.progress import progress_bar
+from splinelib.errors import FileError, LostError, RecordError, SplineError
+from splinelib.progress import is_watched, progress_bar
 from splinestudy.runs.provenance import check_clean, provenance
 from splinestudy.runs.ranks import announce, follow
 from splinestudy.runs.records import Record, run_key
-from splinestudy.runs.run import Run
+from splinestudy.runs.run import Run, brief
 from splinestudy.runs.store import RecordStore
 from splinestudy.training import distributed
 
@@ -62,7 +62,7 @@ def sweep(
     Raises :class:`SettingError` where the store is that of the committed records and the source is not committed, and
     :class:`FileError` where the store cannot be written.
     """
-    check_clean(store.root)
+    check_clean(store.address)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if distributed.part()[0]:
         follow(runs, store, device)
@@ -76,7 +76,11 @@ def sweep(
         while pending:
             waiting: list[Run] = []
             for run in pending:
-                record = store.load(run)
+                try:
+                    record = store.load(run)
+                except RecordError as error:  # of another schema: the others can be computed
+                    report.failed.append((run, error))
+                    continue
                 if record is not None:
                     report.records.append(record)
                 elif report.left or _over_budget(run, durations, budget, time.monotonic() - started):
@@ -135,13 +139,16 @@ def _settle(
     except Exception as error:
         if not distributed.alone() and not isinstance(error, SplineError):
             raise  # the others may not have failed, and would wait for ever
-        _LOG.error("run %s failed: %s: %s", run, type(error).__name__, error)
+        _LOG.error("failed: %s: %s: %s", brief(run), type(error).__name__, error)
         report.failed.append((run, error))
         return True
     if record is None:
         return False
-    durations.setdefault(run.kind, []).append(time.monotonic() - began)
+    seconds = time.monotonic() - began
+    durations.setdefault(run.kind, []).append(seconds)
     report.records.append(record)
+    if not is_watched():  # where no bar tells how far it is
+        _LOG.info("%s: %.0f s", brief(run), seconds)
     return True
 
 

@@ -1,0 +1,126 @@
+"""What is asked of a sweep is done or refused: settings that it has of its own, and how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from breaking import wait_until
+
+from splinelib.errors import SettingError
+from splinestudy.__main__ import INTERRUPTED, main
+from splinestudy.runs.asked import check_some_used, plan_as_asked
+from splinestudy.runs.committed import STUDIES
+from splinestudy.runs.plans import plan
+from splinestudy.runs.profiles import get_profile
+from splinestudy.runs.provenance import SOURCE, check_clean
+from splinestudy.runs.run import brief, dataset_of
+
+
+@pytest.mark.parametrize(
+    "study", STUDIES, ids=lambda study: study.command().split("sweep ")[1].split(" --store")[0]
+)
+def test_a_study_asks_for_nothing_that_its_sweep_does_not_use(study):
+    assert plan_as_asked(study.sweep, study.profile, **study.overrides) == study.runs()
+
+
+@pytest.mark.parametrize(
+    ("sweep", "given", "said"),
+    [
+        ("core", {"ratios": (0.4,)}, "ratios has 0.4, on which sweep 'core' does not depend"),
+        ("core", {"ratios": (0.3, 0.4, 0.9)}, "ratios has 0.4, 0.9, on"),
+        ("core", {"criteria": ("l2",)}, "criteria has 'l2', on"),
+        ("compensation", {"criteria": ("l2", "spline")}, "criteria has 'l2', on"),
+        ("early", {"ratios": (0.5,)}, "ratios has 0.5, on"),
+        ("toy", {"seeds": (3, 4)}, "seeds has 3, 4, on"),
+        ("toy", {"arch": "alexnet"}, "arch has 'alexnet', on"),
+        ("early_bird", {"finetune_epochs": 7}, "finetune_epochs has 7, on"),
+        ("layerwise", {"curve": (0.2,)}, "curve has 0.2, on"),
+    ],
+)
+def test_what_a_sweep_does_not_use_is_refused(sweep, given, said):
+    with pytest.raises(SettingError, match=said):
+        plan_as_asked(sweep, "smoke", **given)
+
+
+def test_what_a_sweep_uses_is_planned():
+    given = {"ratios": (0.5, 0.3), "seeds": (4,), "epochs": 9, "width": None, "criteria": ("l2",)}
+    runs = plan_as_asked("layerwise", "smoke", **given)
+    assert runs == plan("layerwise", get_profile("smoke", **given))
+    assert {run.ratio for run in runs if run.kind == "prune"} == {0.3, 0.5}
+    assert plan_as_asked("toy", "smoke") == plan("toy", get_profile("smoke"))
+    assert plan_as_asked("core", "smoke", epochs=get_profile("smoke").epochs)  # as the profile has it
+
+
+def test_a_chapter_that_would_use_nothing_of_what_was_asked_says_so_first():
+    asked = get_profile("smoke", criteria=("l2",), ratios=(0.4,))
+    with pytest.raises(SettingError, match=r"criteria is \['l2'\], of which sweep 'compensation' uses none"):
+        check_some_used("compensation", asked, "smoke", ("criteria", "ratios"))
+    with pytest.raises(SettingError, match=r"ratios is \[0.4\], of which sweep 'core'"):
+        check_some_used("core", asked, "smoke", ("criteria", "ratios"))
+    check_some_used("early_bird", asked, "smoke", ("criteria", "ratios"))  # which prunes nothing
+    check_some_used("layerwise", asked, "smoke", ("criteria", "ratios"))
+
+
+def test_runs_are_named_by_what_tells_them_apart():
+    runs = plan("layerwise", get_profile("smoke"))
+    assert len({brief(run) for run in runs}) == len(runs)
+    assert max(len(brief(run)) for run in runs) < 200
+    assert {dataset_of(run) for run in runs} == {"digits"}
+    assert {dataset_of(run) for run in plan("toy", get_profile("quick"))} == {None}
+
+
+def test_a_study_without_networks_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPLINELIB_DATA", "/dev/null/x")
+    arguments = ["sweep", "toy", "--profile", "quick", "--store", str(tmp_path), "--budget", "0"]
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}", "simplecache::file://{}"])
+def test_committed_records_are_kept_from_a_source_that_is_not_committed_by_any_address(form, monkeypatch):
+    monkeypatch.setattr("splinestudy.runs.provenance.source_commit", lambda: ("abc", False))
+    with pytest.raises(SettingError, match="the committed records, and the source is not"):
+        check_clean(form.format(SOURCE / "records"))
+    check_clean(form.format(SOURCE / "elsewhere"))
+    check_clean("s3://bucket/records")
+
+
+def test_a_store_that_ends_with_the_process_is_refused(capsys):
+    assert main(["sweep", "early_bird", "--profile", "smoke", "--store", "memory://x"]) == 2
+    assert "ends with this process: name a folder" in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_says_one_line(tmp_path):
+    command = [sys.executable, "-m", "splinestudy", "sweep", "early_bird", "--profile", "smoke"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000", "--store", str(tmp_path)], stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: list(tmp_path.glob("locks/*.lease")), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == INTERRUPTED
+    assert "interrupted: the same command goes on" in said
+    assert "Traceback" not in said
+
+
+def test_a_reader_that_has_enough_ends_a_list_quietly():
+    command = f"{sys.executable} -m splinestudy studies | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+
+
+def test_seeds_that_are_none_are_named_in_plain_words(capsys):
+    assert main(["sweep", "early_bird", "--profile", "smoke", "--store", "x", "--seeds", "-1"]) == 2
+    assert "give a list of which each is a whole number in [0, 4294967296)" in capsys.readouterr().err
+
+
+def test_long_gpu_times_are_understood(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "splinestudy.__main__.run_workers", lambda jobs, arguments, seconds: given.append(arguments) or 0
+    )
+    for minutes in ("20000", "0.000001"):
+        assert main(["gpu", "--minutes", minutes, "--out", str(tmp_path), "--profile", "smoke"]) == 0
+    assert [arguments[-1] for arguments in given] == ["1200000.000s", "0.000s"]
