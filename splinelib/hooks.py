@@ -8,6 +8,7 @@ make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``
 import collections
 import contextlib
 import copy
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -59,11 +60,17 @@ _CLIPS: dict[Any, str] = {
 
 
 def _clips_at_zero(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call cuts off, at zero, what lies below; a bound that is a tensor is not looked at."""
+    """Whether a call cuts off, at zero, what lies below; a bound that is trained may be another one tomorrow."""
     if func not in _CLIPS:
         return False
-    bound = args[1] if len(args) > 1 else kwargs.get(_CLIPS[func])
+    bound = _bound(func, args, kwargs)
+    if isinstance(bound, Tensor) and bound.numel() == 1 and not bound.requires_grad:
+        bound = bound.item()
     return isinstance(bound, int | float) and bound == 0
+
+
+def _bound(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else kwargs.get(_CLIPS[func])
 
 
 _ORDERS = {"gt", "ge", "lt", "le", "__gt__", "__ge__", "__lt__", "__le__"}
@@ -75,6 +82,9 @@ def _bends_elsewhere(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     name, others = getattr(func, "__name__", ""), [*args[1:], *kwargs.values()]
     if name in _ORDERS:
         return any(isinstance(other, int | float) and other == 0 for other in others)
+    if func in _CLIPS:  # a bound for each number, or one that is trained, may be zero
+        bound = _bound(func, args, kwargs)
+        return isinstance(bound, Tensor) and (bound.numel() > 1 or bound.requires_grad)
     return name in _BENDS and bool(others)
 
 
@@ -157,9 +167,17 @@ def watched(
         yield
 
 
+def as_written() -> contextlib.AbstractContextManager[Any]:
+    """Within it compiled parts of networks run as they were written, with all hooks and taps."""
+    compiles = "torch._dynamo" in sys.modules  # which takes seconds to load; without it nothing is compiled
+    return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put ``model`` into eval mode without gradients; give every module its own mode back, and the random state.
+
+    Compiled parts run as written, or they would run past hooks and taps.
 
     >>> model = nn.Dropout()
     >>> with evaluating(model):
@@ -171,7 +189,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # some networks draw at random even so
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            as_written(),
+        ):  # some networks draw at random even so
             yield
     finally:
         for module, mode in modes.items():
@@ -183,14 +205,15 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 
 def run(model: nn.Module, inputs: Inputs) -> Any:
-    """Call the model with a tensor, with the members of a sequence, or with keywords.
+    """Call the model with a tensor, with the members of a sequence, or with keywords; compiled parts run as written.
 
     >>> run(nn.Bilinear(2, 3, 1), (torch.zeros(5, 2), torch.zeros(5, 3))).shape
     torch.Size([5, 1])
     """
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
+    with as_written():
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
+        return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
 
 
 _NO_CONTAINER = nn.Module | type | types.ModuleType | types.FunctionType | str | bytes | int | float | None

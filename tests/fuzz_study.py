@@ -92,6 +92,12 @@ def command(name, options):
         given = given[: first + 1] + [word for word in given[first:] if word != "--"]
         with (
             mock.patch.multiple(cli, load_dataset=lambda name: DATA, execute=swept, run_workers=lambda *_: 0),
+            # No sweep uses every option that there is; what one does not use is a test of its own.
+            mock.patch.object(
+                cli,
+                "plan_as_asked",
+                lambda sweep, profile, **given: plan(sweep, get_profile(profile, **given)),
+            ),
             mock.patch.object(check, "sweep", swept),
             mock.patch.object(cli, "committed_store", return_value=RECORDS),
             contextlib.chdir(FOLDER),  # for what a relative path names

@@ -84,7 +84,8 @@ def common():
         "clusters": {"0": [[0, 1]]}, "weight": torch.randn(4, 2), "bias": torch.randn(4),
         "distance": torch.rand(3, 3).fill_diagonal_(0), "norm": torch.rand(3), "seed": 0, "count": 4, "channels": 3,
         "order": 1, "pruned": SMALLER, "dense": model, "models": [model], "batches": [(X, Y)],
-        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "optimizer": (optimizer := torch.optim.SGD(model.parameters(), lr=0.1)),
+        "schedule": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
         "importance": torch_pruning.importance.LAMPImportance(),
     }  # fmt: skip
 

@@ -94,7 +94,12 @@ def test_a_store_that_ends_with_the_process_is_refused(capsys):
 def test_an_interrupted_sweep_says_one_line(tmp_path):
     command = [sys.executable, "-m", "splinestudy", "sweep", "early_bird", "--profile", "smoke"]
     process = subprocess.Popen(
-        [*command, "--epochs", "100000", "--store", str(tmp_path)], stderr=subprocess.PIPE, text=True
+        [*command, "--epochs", "100000", "--store", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background has it ignored
     )
     wait_until(lambda: list(tmp_path.glob("locks/*.lease")), process)
     process.send_signal(signal.SIGINT)

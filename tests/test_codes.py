@@ -495,3 +495,21 @@ def test_networks_that_draw_at_random_leave_the_random_state(generator):
     after_weights = torch.get_rng_state()
     sign_codes(model, torch.randn(6, 3, generator=generator))
     assert torch.equal(torch.get_rng_state(), after_weights)
+
+
+def test_a_bound_in_a_tensor_is_a_bound(generator):
+    class Clamped(nn.Module):
+        def __init__(self, bound):
+            super().__init__()
+            self.first, self.second, self.bound = nn.Linear(3, 4), nn.Linear(4, 4), bound
+
+        def forward(self, x):
+            return torch.clamp(self.second(torch.relu(self.first(x))), min=self.bound)
+
+    canvas = torch.randn(6, 3, generator=generator)
+    assert sign_codes(Clamped(torch.tensor(0.0)), canvas).bits == (24, 24)
+    assert sign_codes(Clamped(torch.tensor([0.0])), canvas).bits == (24, 24)
+    assert sign_codes(Clamped(torch.tensor(-1.0)), canvas).bits == (24,)
+    for bound in (nn.Parameter(torch.tensor(0.0)), torch.zeros(4)):
+        with pytest.warns(match="clamp"):
+            assert sign_codes(Clamped(bound), canvas).bits == (24,)

@@ -1,5 +1,6 @@
 """Networks cut as wholes: inputs and outputs, weights that are tied or computed, what is left out or never runs."""
 
+import copy
 import dataclasses
 import warnings
 
@@ -206,3 +207,18 @@ def test_groups_of_one_unit_stay():
     model, inputs = built(make, IMAGES)
     with pytest.warns(UserWarning, match="'2': 2 units in 2 groups of channels, which must stay equally"):
         assert [layer.name for layer in read_layers(model, inputs)] == ["0"]
+
+
+def test_compiled_parts_are_solved_like_plain_ones(generator):
+    plain = nn.Sequential(
+        nn.Sequential(nn.Linear(5, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    ).eval()
+    compiled, images = copy.deepcopy(plain), torch.randn(60, 5, generator=generator)
+    for place in (0, 1):
+        compiled[place] = torch.compile(compiled[place], backend="eager")
+    with torch.no_grad():
+        compiled(images)  # as it was trained
+    wanted = reconstruct(plain, {"0.0": [1, 4]}, images)(images)
+    with torch.no_grad():
+        solved = reconstruct(compiled, {"0._orig_mod.0": [1, 4]}, images)(images)
+    torch.testing.assert_close(solved, wanted)

@@ -130,3 +130,124 @@ def test_readers_that_do_something_else_with_their_weight_take_no_constant(gener
     data = torch.randn(50, 3, generator=generator)
     merged, removed = (f(model, data, {"0": [1]}) for f in (merge_units, remove_units))
     assert torch.equal(merged(data), removed(data))
+
+
+# --- units of several boundaries, and units that do not grow with their writers --------------------------------
+
+
+def expansion():
+    """An expansion and the depthwise convolution behind it; units 0 and 1 are twins stage by stage."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.ReLU(), nn.Conv2d(6, 2, 1)
+    )
+    with torch.no_grad():
+        for stage, factor in ((model[0], 2.0), (model[2], 3.0)):
+            stage.bias[1] = 0.0
+            stage.weight[0], stage.bias[0] = factor * stage.weight[1], factor * stage.bias[1]
+    return model.double()
+
+
+class Gated(nn.Module):
+    def __init__(self, per_channel):
+        super().__init__()
+        self.body, self.gate, self.head = (
+            nn.Conv2d(3, 6, 1),
+            nn.Conv2d(3, 6 if per_channel else 1, 1),
+            nn.Conv2d(6, 2, 1),
+        )
+
+    def forward(self, x):
+        gate = self.gate(x).sigmoid()
+        return self.head(
+            self.body(x).relu() * (gate.mean((2, 3), keepdim=True) if gate.shape[1] > 1 else gate)
+        )
+
+
+def residual(norm):
+    """Two writers whose sum is rectified, each with a batch norm of its own or without."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.conv, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+            self.norms = nn.ModuleList(nn.BatchNorm2d(6) if norm else nn.Identity() for _ in range(2))
+
+        def forward(self, x):
+            return self.head((self.norms[0](self.stem(x)) + self.norms[1](self.conv(x))).relu())
+
+    model = Residual().double().eval()
+    for part in model.norms if norm else ():
+        for values in (part.running_mean, part.weight, part.bias):
+            values.data.uniform_(-1, 1)
+    return model
+
+
+def removed_alike(model, name, units):
+    images = torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    merged, removed = (f(model, images, {name: units}) for f in (merge_units, remove_units))
+    return torch.equal(merged(images), removed(images))
+
+
+def test_units_in_sequence_are_not_merged_as_if_their_stages_added_up(generator):
+    model = expansion()
+    assert removed_alike(model, "2", [0])
+    assert removed_alike(model, "2", [3, 4])
+
+
+def test_units_behind_a_gate_of_their_own_are_not_merged():
+    (name,) = [layer.name for layer in read_layers(Gated(True), torch.randn(1, 3, 6, 6))]
+    assert removed_alike(Gated(True).double(), name, [0, 3])
+
+
+def test_a_constant_that_a_gate_changes_is_no_constant():
+    model = Gated(False).double()
+    with torch.no_grad():
+        model.body.weight[2], model.body.bias[2] = 0, 1.5
+    assert removed_alike(model, "body", [2])
+    nn.init.zeros_(model.gate.weight)  # now the gate is the same everywhere
+    images = torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(merge_units(model, images, {"body": [2]})(images), model(images))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_twins_of_writers_that_add_up_are_merged(norm):
+    model = residual(norm)
+    with torch.no_grad():
+        for writer in (model.stem, model.conv):
+            for values in (writer.weight, writer.bias):
+                values[0] = values[1] if norm else 3 * values[1]
+        for part in model.norms if norm else ():
+            part.running_mean[0], part.running_var[0] = part.running_mean[1], part.running_var[1]
+            part.weight[0], part.bias[0] = 3 * part.weight[1], 3 * part.bias[1]
+    images = torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    (layer,) = read_layers(model, images)
+    assert len(layer.writers) == 2
+    torch.testing.assert_close(merge_units(model, images, {layer.name: [0]})(images), model(images))
+
+
+def test_twins_of_several_channels_are_merged_and_offsets_that_cancel_are_none(generator):
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), nn.PixelShuffle(2), nn.ReLU(), nn.Conv2d(3, 2, 1)).double()
+    images = torch.randn(4, 3, 6, 6, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        model[0].weight[:4], model[0].bias[:4] = 3 * model[0].weight[4:8], 3 * model[0].bias[4:8]
+    (layer,) = read_layers(model, images)
+    torch.testing.assert_close(merge_units(model, images, {"0": [0]})(images), model(images))
+    assert float(spline_distance(*folded(model, layer), 0.05, "geometric")[0, 1]) < 1e-12
+    with torch.no_grad():
+        model[0].weight[:4], model[0].bias[:4] = model[0].weight[4:8], torch.tensor([2.0, -2, 2, -2])
+        model[0].bias[4:8] = -model[0].bias[:4]
+    for offset in ("raw", "geometric"):
+        assert float(spline_distance(*folded(model, layer), 0.05, offset)[0, 1]) > 0.1
+
+
+def test_offsets_of_stages_do_not_cancel():
+    model = expansion()
+    with torch.no_grad():
+        for stage, sign in ((model[0], 1.0), (model[2], -1.0)):
+            stage.weight[0] = stage.weight[1]
+            stage.bias[:2] = torch.tensor([sign, -sign])
+    (layer,) = [
+        found for found in read_layers(model, torch.randn(1, 3, 6, 6).double()) if len(found.writers) == 2
+    ]
+    for offset in ("raw", "geometric"):
+        assert float(spline_distance(*folded(model, layer), 0.05, offset)[0, 1]) > 0.1

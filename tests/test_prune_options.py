@@ -15,6 +15,7 @@ from splinelib.errors import SettingError
 from splinelib.layers import first_images
 from splinelib.pruning import (
     carry_optimizer,
+    carry_schedule,
     cost,
     cut_of,
     measure_latency,
@@ -394,6 +395,45 @@ def test_a_learning_rate_in_a_tensor_is_not_shared():
     assert (float(moved.param_groups[0]["lr"]), float(optimizer.param_groups[0]["lr"])) == pytest.approx(
         (0.025, 0.05)
     )
+
+
+def scheduled(kind, optimizer):
+    rates = torch.optim.lr_scheduler
+    warm, cosine = rates.LinearLR(optimizer, 0.1, total_iters=2), rates.CosineAnnealingLR(optimizer, 10)
+    if kind == "sequence":
+        return rates.SequentialLR(optimizer, [warm, cosine], [2])
+    return rates.ChainedScheduler([warm, rates.ExponentialLR(optimizer, 0.9)], optimizer)
+
+
+@pytest.mark.parametrize("kind", ["sequence", "chain"])
+def test_schedules_that_are_made_of_others_go_on(kind):
+    rates = []
+    for cut in (False, True):
+        model = mlp(5, 6, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        schedule = scheduled(kind, optimizer)
+        for epoch in range(8):
+            if cut and epoch in (2, 5):
+                smaller = splinelib.remove_units(model, X, {"0": [1]})
+                optimizer, model = carry_optimizer(optimizer, model, smaller), smaller
+                carry_schedule(schedule, optimizer)
+            optimizer.step()
+            schedule.step()
+            rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:8] == rates[8:]
+    assert len(set(rates[2:8])) == 6
+
+
+@pytest.mark.parametrize("ratio", [{"0": 0.5}, {"*": 0.5}, {"[02]": 0.75}])
+def test_steps_go_on_where_a_layer_has_nothing_left_to_lose(ratio):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=4), nn.ReLU(), nn.Conv2d(8, 2, 1)
+    )
+    images = torch.zeros(1, 3, 8, 8)
+    at_once, stepwise = (splinelib.prune(model, images, ratio, round_to=1, steps=n) for n in (1, 3))
+    assert [p.shape for p in at_once.parameters()] == [p.shape for p in stepwise.parameters()]
+    with pytest.raises(SettingError, match="ratio names 'nosuch'"):
+        splinelib.prune(model, images, ratio | {"nosuch": 0.5}, steps=3)
 
 
 def test_factored_moments_of_lengths_are_carried():

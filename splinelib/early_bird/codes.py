@@ -7,7 +7,6 @@ inactive). Codes are bit-packed (:mod:`splinelib.early_bird.distances` compares 
 import contextlib
 import functools
 import itertools
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -77,7 +76,7 @@ def sign_codes(
         raise SettingError(f"canvas has shape {tuple(canvas.shape)}: pass a non-empty batch [points, ...]")
     model = unwrapped(model)
     reader = _Reader(len(canvas), bits, {} if places is None else places)
-    with _eager(), evaluating(model), _naming_the_canvas(model, canvas):
+    with evaluating(model), _naming_the_canvas(model, canvas):
         check_finite("canvas", canvas)
         reader.look(model, canvas)
         pieces = [
@@ -103,12 +102,6 @@ def sign_codes(
         )
     signs = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
     return PackedCode(tuple(pack_bits(s) for s in signs), tuple(s.numel() for s in signs))
-
-
-def _eager() -> contextlib.AbstractContextManager[Any]:
-    """Within it compiled parts run as written, or they would run past the tap; without the compiler there are none."""
-    compiles = "torch._dynamo" in sys.modules  # which takes seconds to load
-    return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
 
 
 class _Reader:

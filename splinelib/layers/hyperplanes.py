@@ -19,8 +19,11 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
 
     ``w = γ/σ · W`` and ``b = β + γ/σ · (bias − μ)``. A convolution's row is its flattened filter. Several writers
     are one hyperplane in the product of their input spaces: their rows stand side by side and their offsets add up
-    (our reading; exact where the unit's pre-activation is the sum of its writers). ``norms=False`` leaves batch
-    norm out. Raises :class:`SettingError` for numbers that are not finite.
+    (our reading; exact where the unit's pre-activation is the sum of its writers). A unit of several boundaries, since
+    it has several channels (a pixel shuffle) or writers in sequence (an expansion and the depthwise convolution behind
+    it), has all of them side by side, offsets included, and ``b`` is 0: two units are parallel where all their
+    boundaries coincide. ``norms=False`` leaves batch norm out. Raises :class:`SettingError` for numbers that are not
+    finite.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).eval()
     >>> (layer,) = splinelib.read_layers(model, torch.zeros(1, 2))
@@ -36,16 +39,30 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
         if norms and writer.norm is not None:
             row, offset = _fold(model, writer.norm, row, offset)
         rows.append(layer.side_by_side(writer.module, row))
-        offsets.append(layer.by_unit(writer.module, offset))
-    weight, bias = _joined(layer, rows), torch.stack(offsets).sum(0)
+        offsets.append(layer.side_by_side(writer.module, offset[:, None]))
+    weight, apart = _joined(layer, rows), _boundaries(model, layer, offsets)
     if norms and layer.norm is not None:
-        weight, bias = _fold(model, layer.norm, weight, bias)
+        weight, apart = _fold(model, layer.norm, weight, apart)
+    bias = apart[:, 0]
+    if apart.shape[1] > 1:  # a unit without weights has no boundary, wherever it lies
+        weight = torch.cat((weight, apart * weight.any(dim=1, keepdim=True)), dim=1)
+        bias = torch.zeros_like(bias)
     weight, bias = _selected(model, layer, weight), _selected(model, layer, bias)
     for name, values in (("weights", weight), ("offsets", bias)):
         check_finite(
             f"{name} of layer {layer.name!r}", values, "the network has diverged, lower its learning rate"
         )
     return weight, bias
+
+
+def _boundaries(model: nn.Module, layer: Layer, offsets: list[Tensor]) -> Tensor:
+    """Offsets [units, boundaries]: the sum over writers, or those of all, where units have several boundaries each."""
+    modules = [model.get_submodule(writer.module) for writer in layer.writers]
+    # A grouped convolution among several writers is behind another: it is by its groups that their units are tied.
+    in_sequence = len(modules) > 1 and any(getattr(module, "groups", 1) > 1 for module in modules)
+    if in_sequence or any(offset.shape[1] > 1 for offset in offsets):
+        return torch.cat(offsets, dim=1)
+    return torch.stack(offsets).sum(0)
 
 
 def raw_rows(model: nn.Module, layer: Layer) -> Tensor:
@@ -119,5 +136,7 @@ def _fold(model: nn.Module, name: str, weight: Tensor, bias: Tensor) -> tuple[Te
         )
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     gain = _scale(norm) / (variance + norm.eps).sqrt()
-    shift = 0 if norm.bias is None else norm.bias.detach().double()
+    shift = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
+    if bias.ndim > 1:  # several boundaries of each unit
+        return gain[:, None] * weight, shift[:, None] + gain[:, None] * (bias - mean[:, None])
     return gain[:, None] * weight, shift + gain * (bias - mean)

@@ -17,7 +17,7 @@ from torch import nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.hooks import Inputs, duplicate
+from splinelib.hooks import Inputs, as_written, duplicate
 from splinelib.layers.counts import choices, counts_of
 from splinelib.layers.images import check_inputs
 from splinelib.layers.kinds import OPEN
@@ -63,13 +63,16 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     model = eager(model)
     unwanted = ignored(model, ignore)
     check_inputs(model, example_inputs)
-    order = traced_order(duplicate(model), example_inputs)
-    layers, left, observed = _read(model, example_inputs, order)
-    if (
-        observed.shared
-    ):  # blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
-        other = _read(model, example_inputs, order, observed.shared)
-        layers, left, observed = max((layers, left, observed), other, key=lambda read: _cut_modules(read[0]))
+    with as_written():
+        order = traced_order(duplicate(model), example_inputs)
+        layers, left, observed = _read(model, example_inputs, order)
+        if (
+            observed.shared
+        ):  # blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
+            other = _read(model, example_inputs, order, observed.shared)
+            layers, left, observed = max(
+                (layers, left, observed), other, key=lambda read: _cut_modules(read[0])
+            )
     layers = [
         layer for layer in layers if unwanted.isdisjoint(part.module for part in layer.parts if part.writes)
     ]

@@ -73,7 +73,12 @@ def group(model: nn.Module, observed: Observed, order: Order) -> tuple[list[Laye
             elif layer.readers or lone or len(units) == 1:
                 layers.append(layer)
             else:  # what the network gives may hide it: an array, a file
-                left.append(Left((name,), "nothing is seen to read it"))
+                left.append(
+                    Left(
+                        (name,),
+                        "nothing is seen to read it (inputs of zeros may hide what does: give real ones)",
+                    )
+                )
         elif not taken.issuperset(units):
             mixed = "" if why or len(units) > 1 else "its channels all depend on one another"
             left.append(Left((name,), next(filter(None, why), mixed)))

@@ -12,6 +12,7 @@ from splinelib.pruning.least_squares import reconstruct as reconstruct
 from splinelib.pruning.least_squares import reestimate_norms as reestimate_norms
 from splinelib.pruning.merging import merge_units as merge_units
 from splinelib.pruning.optimizer import carry_optimizer as carry_optimizer
+from splinelib.pruning.optimizer import carry_schedule as carry_schedule
 from splinelib.pruning.pipeline import prune as prune
 from splinelib.pruning.report import Report as Report
 from splinelib.pruning.report import report as report

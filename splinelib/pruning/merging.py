@@ -6,6 +6,7 @@ al., NeurIPS 2020). With data, :mod:`splinelib.pruning.least_squares` does bette
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from splinelib.layers.kinds import BATCH_NORM, set_weight
 from splinelib.layers.layer import Layer, Part
 from splinelib.layers.own import applies_its_weight, hands_weights_on
 from splinelib.pruning.surgery import Units, remove_units
+
+_ROUNDING = 1e-5  # of numbers that are alike but for the order of sums in float32
 
 
 @checked
@@ -43,7 +46,9 @@ def merge_units(
     what a reader makes of it moves into the reader's bias, or into the mean of the batch norm behind a reader without
     one. That is exact where the reader pads with no zeros, and inside the image where it does; grouped and transposed
     convolutions are left as they are. Any other unit without a twin is removed without compensation, and so is one that
-    is normalised again before it is read, or meets numbers of its own on the way (a scale or slope for each channel).
+    is normalised again before it is read, or meets numbers of its own on the way (a scale or slope for each channel),
+    or does not grow with its writers, since these stand in sequence (an expansion and the depthwise convolution behind
+    it) or multiply (a gate).
     Readers with a forward pass of their own take part if they do with other weights what these say.
 
     Args:
@@ -69,6 +74,8 @@ def merge_units(
     with torch.no_grad():
         for layer in layers:  # remove_units names those that are not there
             if not selection.get(layer.name) or _told_apart(merged, layer):
+                continue
+            if len(layer.writers) > 1 and not scales_with_its_writers(merged, layer, example_inputs):
                 continue
             lost = torch.tensor(selection[layer.name])
             weight, bias = folded(model, layer)
@@ -162,12 +169,68 @@ def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, exa
         run(model, example_inputs)
     channels = caught[0].movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[constant]
     values = channels.flatten(1).median(dim=1).values  # all alike, but for borders of padded pooling
+    alike = (channels.flatten(1) - values[:, None]).abs() <= _ROUNDING * values[:, None].abs().clamp_min(1)
+    values = values * (alike.double().mean(dim=1) > 0.5)  # else no constant: a gate stands between
     weight = module.weight.detach()[:, constant]
     shift = weight.reshape(*weight.shape[:2], -1).sum(2) @ values
     if module.bias is not None:
         module.bias += shift
     elif behind is not None and behind.running_mean is not None:
         behind.running_mean -= shift
+
+
+def scales_with_its_writers(model: nn.Module, layer: Layer, example_inputs: Inputs) -> bool:
+    """Whether a unit whose writers' numbers are twice another's hands on twice as much: so it is where writers add up.
+
+    Tried on a copy of ``model``, in which the second half of a group is twice the first. What a norm follows is doubled
+    in the norm.
+    """
+    trial, half = duplicate(model), layer.units // layer.groups // 2
+    twice = {writer.module: 1.0 if writer.norm or layer.norm else 2.0 for writer in layer.writers}
+    norms = {name: 1.0 if layer.norm else 2.0 for writer in layer.writers if (name := writer.norm)}
+    norms |= {layer.norm: 2.0} if layer.norm else {}
+    for part in layer.parts:
+        factor = norms.get(part.module) or (twice.get(part.module) if part.writes else None)
+        if factor is None or (channels := part.by_unit(layer.units)) is None:
+            continue
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            _copy_numbers(trial.get_submodule(part.module), name, channels, half, factor)
+    seen: list[tuple[Tensor, Tensor]] = []
+    catch = {
+        reader: partial(_catch, trial.get_submodule(reader), columns, half, seen)
+        for reader, columns in layer.reading()
+    }
+    with evaluating(trial), watched(trial, catch, {}):
+        run(trial, example_inputs)
+    return bool(seen) and all(_twice(one, other) for one, other in seen)
+
+
+def _copy_numbers(module: Any, name: str, channels: Tensor, half: int, twice: float) -> None:
+    """Give the second ``half`` of a writer's channels, or of a norm's, the numbers of the first, ``twice`` as large."""
+    values = getattr(module, name, None)
+    if not isinstance(values, Tensor):
+        return
+    factor = 1.0 if name.startswith("running") else twice
+    taken = values.detach().clone()
+    taken[channels[half : 2 * half]] = factor * taken[channels[:half]]
+    if name == "weight":
+        set_weight(module, taken)
+    else:
+        values.data.copy_(taken)
+
+
+def _catch(
+    module: nn.Module, columns: Tensor, half: int, seen: list[tuple[Tensor, Tensor]], values: Tensor
+) -> None:
+    channels = values.detach().movedim(-1 if isinstance(module, nn.Linear) else 1, 0)
+    seen.append((channels[columns[:half]], channels[columns[half : 2 * half]]))
+
+
+def _twice(one: Tensor, other: Tensor) -> bool:
+    """Whether most of what is not zero is twice as large in the second."""
+    there = one != 0
+    ratio = other[there] / one[there]
+    return bool(len(ratio)) and bool(((ratio - 2).abs() < 1e-3).double().mean() > 0.9)
 
 
 def _twins(

@@ -1,6 +1,7 @@
 """The state of an optimiser, carried over to a smaller network."""
 
 import copy
+import functools
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from splinelib.layers.kinds import axis_of, complement, narrower, weight_norm
 from splinelib.pruning.cut import cut_of, is_cut
 
 Optimizer = torch.optim.Optimizer
+LRScheduler = torch.optim.lr_scheduler.LRScheduler
 _LENGTHS = "parametrizations.weight.original0"  # of weight norm
 
 
@@ -23,7 +25,7 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     """An optimiser of ``pruned`` with the settings of one of ``dense``, and its state for what is left.
 
     Momenta, second moments and whatever else has the shape of a parameter lose what the parameter loses. A schedule of
-    learning rates goes on with ``scheduler.optimizer = carry_optimizer(...)``. Hooks stay with the old optimiser.
+    learning rates goes on after :func:`carry_schedule`. Hooks stay with the old optimiser.
 
     Args:
         optimizer: of parameters of ``dense``; left as it is.
@@ -81,6 +83,42 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
         for name, left in _left(values, dense, pruned).items():
             moved.state[new[name]][key] = left
     return moved
+
+
+@checked
+def carry_schedule(schedule: LRScheduler, optimizer: Optimizer) -> None:
+    """Let a schedule of learning rates go on with another optimiser, in place: what :func:`carry_optimizer` has made.
+
+    A schedule that is made of others (``SequentialLR``, ``ChainedScheduler``) takes all of them along.
+
+    >>> model, images = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(1, 2)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    >>> moved = carry_optimizer(optimizer, model, splinelib.prune(model, images, ratio=0.5))
+    >>> carry_schedule(schedule, moved)
+    >>> moved.step()
+    >>> schedule.step()
+    >>> moved.param_groups[0]["lr"]
+    0.05
+    """
+    if not hasattr(optimizer.step, "_wrapped_by_lr_sched"):
+        optimizer.step = _counted(optimizer)  # type: ignore[method-assign]
+    schedule.optimizer = optimizer
+    for inner in getattr(schedule, "_schedulers", ()):
+        carry_schedule(inner, optimizer)
+
+
+def _counted(optimizer: Optimizer) -> Any:
+    """Its step, noting that it was called, as a schedule has it of the optimiser that it is made for."""
+    step = optimizer.step
+
+    @functools.wraps(step)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        optimizer._opt_called = True  # type: ignore[attr-defined]
+        return step(*args, **kwargs)
+
+    counted._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+    return counted
 
 
 def _check(kind: str, name: str, state: dict[str, Any], parameter: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Pruning in one call: criterion, selection, surgery and compensation."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ def prune(
     whole: dict[str, int] = {}
     for step in range(int(steps)):
         try:
-            layers = read_layers(smaller, example_inputs, names)
+            layers = _left(smaller, example_inputs, names, first=step == 0)
         except UnsupportedModuleError:
             if smaller is model:
                 raise
@@ -121,6 +122,14 @@ def prune(
     return attach(smaller, report(model, smaller, example_inputs))
 
 
+def _left(model: nn.Module, example_inputs: Inputs, ignored: list[str], first: bool) -> tuple[Layer, ...]:
+    """The layers that can be cut; what cannot is said before the first step, not again of what earlier ones used up."""
+    with warnings.catch_warnings():
+        if not first:
+            warnings.filterwarnings("ignore", "left whole")
+        return read_layers(model, example_inputs, ignored)
+
+
 def _part(
     ratio: Ratio,
     scope: Scope,
@@ -134,7 +143,7 @@ def _part(
     if ratio_of != "units" and not isinstance(ratio, Mapping):
         return ratio / (steps - step * ratio)
     done, units = (step + 1) / steps, [whole.get(layer.name, layer.units) for layer in layers]
-    asked = shares(layers, ratio, scope)
+    asked = shares(layers, ratio, scope, whole)
     if scope == "global":
         left = max(1, sum(units) - round(done * asked[0] * sum(units)))
         return max(0.0, 1 - left / sum(layer.units for layer in layers))

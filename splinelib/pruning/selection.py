@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -104,8 +104,8 @@ def select_units(
     return {layer.name: units for layer, units in zip(layers, fallen, strict=True) if units}
 
 
-def shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope) -> list[float]:
-    """The share that each layer is to lose."""
+def shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope, known: Iterable[str] = ()) -> list[float]:
+    """The share that each layer is to lose; patterns may also name layers that were ``known`` and have nothing left."""
     if not isinstance(ratio, Mapping):
         check_ratio(ratio)
         return [float(ratio)] * len(layers)
@@ -113,12 +113,11 @@ def shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope) -> list[float]:
         raise SettingError(
             "ratio differs between layers, and global scope has one for all: use layerwise scope"
         )
+    names = list(dict.fromkeys([*known, *(layer.name for layer in layers)]))
     for pattern, share in ratio.items():
         check_ratio(share)
-        if not any(fnmatchcase(layer.name, pattern) for layer in layers):
-            raise SettingError(
-                f"ratio names {pattern!r}, which no layer's name fits: they are {[layer.name for layer in layers]}"
-            )
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise SettingError(f"ratio names {pattern!r}, which no layer's name fits: they are {names}")
     return [
         next((float(share) for pattern, share in ratio.items() if fnmatchcase(layer.name, pattern)), 0.0)
         for layer in layers
