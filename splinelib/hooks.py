@@ -168,7 +168,13 @@ def watched(
 
 
 def as_written() -> contextlib.AbstractContextManager[Any]:
-    """Within it compiled parts of networks run as they were written, with all hooks and taps."""
+    """Within it compiled parts of networks run as they were written, with all hooks and taps.
+
+    >>> model = torch.compile(nn.ReLU())
+    >>> with as_written():
+    ...     model(torch.tensor([-1.0, 1.0])).tolist()  # nothing is compiled
+    [0.0, 1.0]
+    """
     compiles = "torch._dynamo" in sys.modules  # which takes seconds to load; without it nothing is compiled
     return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
 
