@@ -194,6 +194,14 @@ def test_units_in_sequence_are_not_merged_as_if_their_stages_added_up(generator)
     assert removed_alike(model, "2", [3, 4])
 
 
+def test_a_constant_of_units_in_sequence_moves_to_its_reader():
+    model, images = expansion(), torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        model[0].weight[3] = model[2].weight[3] = 0.0
+        model[2].bias[3] = 1.5
+    torch.testing.assert_close(merge_units(model, images, {"2": [3]})(images), model(images))
+
+
 def test_units_behind_a_gate_of_their_own_are_not_merged():
     (name,) = [layer.name for layer in read_layers(Gated(True), torch.randn(1, 3, 6, 6))]
     assert removed_alike(Gated(True).double(), name, [0, 3])

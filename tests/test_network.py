@@ -304,8 +304,15 @@ def test_units_of_several_writers_have_zeros_where_one_does_not_write_them():
     own = model.filters[1].weight.flatten().detach()
     first, second = model.a.weight[1].flatten().detach(), model.b.weight[0].flatten().detach()
     zero = torch.zeros(2).double()
-    close(weight, torch.stack([torch.cat([first, zero, own[:1]]), torch.cat([zero[:1], second, own[1:]])]))
-    close(bias, torch.stack([model.a.bias[1], model.b.bias[0]]).detach() + model.filters[1].bias.detach())
+    close(
+        weight[:, :4],
+        torch.stack([torch.cat([first, zero, own[:1]]), torch.cat([zero[:1], second, own[1:]])]),
+    )
+    # And so do their offsets: a unit has the boundaries of its writer and of the filter behind it.
+    behind, nothing = model.filters[1].bias.detach(), zero[0]
+    close(weight[0, 4:], torch.stack([model.a.bias[1].detach(), nothing, behind[0]]))
+    close(weight[1, 4:], torch.stack([nothing, model.b.bias[0].detach(), behind[1]]))
+    close(bias, zero)
 
 
 def test_writers_of_different_widths_are_named():

@@ -75,13 +75,12 @@ def merge_units(
         for layer in layers:  # remove_units names those that are not there
             if not selection.get(layer.name) or _told_apart(merged, layer):
                 continue
-            if len(layer.writers) > 1 and not scales_with_its_writers(merged, layer, example_inputs):
-                continue
             lost = torch.tensor(selection[layer.name])
             weight, bias = folded(model, layer)
             twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
             constant = lost[~weight[lost].any(dim=1).cpu()]
-            read_twins(merged, layer, lost, twin, alpha)
+            if len(layer.writers) == 1 or scales_with_its_writers(merged, layer, example_inputs):
+                read_twins(merged, layer, lost, twin, alpha)
             done: set[int] = set()
             for reader, columns in layer.reading() if len(constant) > 0 else ():
                 module = merged.get_submodule(reader)
@@ -189,12 +188,15 @@ def scales_with_its_writers(model: nn.Module, layer: Layer, example_inputs: Inpu
     twice = {writer.module: 1.0 if writer.norm or layer.norm else 2.0 for writer in layer.writers}
     norms = {name: 1.0 if layer.norm else 2.0 for writer in layer.writers if (name := writer.norm)}
     norms |= {layer.norm: 2.0} if layer.norm else {}
+    done: set[int] = set()
     for part in layer.parts:
         factor = norms.get(part.module) or (twice.get(part.module) if part.writes else None)
         if factor is None or (channels := part.by_unit(layer.units)) is None:
             continue
+        module = trial.get_submodule(part.module)
         for name in ("weight", "bias", "running_mean", "running_var"):
-            _copy_numbers(trial.get_submodule(part.module), name, channels, half, factor)
+            if name.startswith("running") or untouched(module, name, done):
+                _copy_numbers(module, name, channels, half, factor)
     seen: list[tuple[Tensor, Tensor]] = []
     catch = {
         reader: partial(_catch, trial.get_submodule(reader), columns, half, seen)
