@@ -284,10 +284,7 @@ def seldom_touching_units_are_spare_under_the_penalty():
 )
 @says("index", "there the batch-norm scale tells how far a channel separates classes")
 def scale_tells_classes_under_the_penalty():
-    tables = [
-        interpretation.correlation_table(interpretation.rows_table(read, "channels"))
-        for read in plain_and_penalised()
-    ]
+    tables = [interpretation.correlations_of(read) for read in plain_and_penalised()]
     found = [table.set_index(["measure", "layer"]).sort_index() for table in tables]
     (plain, penalised), last = [table.loc["separation", "all"] for table in found], ("separation", "conv5_3")
     divided = all((table.loc["standardised", "all"]["high"] < 0).all() for table in found)

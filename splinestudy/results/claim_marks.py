@@ -213,7 +213,7 @@ def _explained(store: RecordStore) -> Marks:
 
 
 def _separated(read: Sequence[Record], measure: str, name: str) -> Mark:
-    found = interpretation.correlation_table(interpretation.rows_table(read, "channels"))
+    found = interpretation.correlations_of(read)
     part = found[(found["layer"] == "all") & (found["measure"] == measure)]
     strong = interpretation.STRONG
     word: Word = "undecided"

@@ -196,7 +196,7 @@ def _savings(store: RecordStore) -> Rows:
 def _explained(store: RecordStore) -> Rows:
     rows = []
     for read in readings(store):
-        correlations = interpretation.correlation_table(interpretation.rows_table(read, "channels"))
+        correlations = interpretation.correlations_of(read)
         rows.append(interpretation.separation_claim(correlations, read) | {"rule": READING.beside(read)})
     return rows
 

@@ -50,6 +50,15 @@ def correlation_table(channels: pd.DataFrame, resamples: int = 1000) -> pd.DataF
 
 
 _MEASURES = ("separation", "standardised")
+_KNOWN: dict[tuple[str, ...], pd.DataFrame] = {}
+
+
+def correlations_of(records: Sequence[Record]) -> pd.DataFrame:
+    """:func:`correlation_table` of committed records, whose keys name their content; several pages ask for the same."""
+    keys = tuple(record.key for record in records)
+    if keys not in _KNOWN:
+        _KNOWN[keys] = correlation_table(rows_table(records, "channels"))
+    return _KNOWN[keys]
 
 
 def mean_overlap(records: Sequence[Record], ratio: float) -> pd.DataFrame:
