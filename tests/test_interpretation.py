@@ -17,7 +17,12 @@ from splinelib.layers.hyperplanes import unit_scales
 from splinelib.layers.network import read_layers
 from splinelib.partition import Slice2D, compute_partition
 from splinestudy.analysis import trained_network as subjects
-from splinestudy.analysis.class_separation import class_separation, rank_correlation, rank_within
+from splinestudy.analysis.class_separation import (
+    _ranks_of_draws,
+    class_separation,
+    rank_correlation,
+    rank_within,
+)
 from splinestudy.analysis.complexity_watch import ProgressWatch, probe_points
 from splinestudy.analysis.local_complexity import random_directions
 from splinestudy.analysis.overlap import jaccard, jaccard_matrix, slice_effect
@@ -235,3 +240,10 @@ def test_class_of_every_input_is_needed(subject):
     with pytest.raises(SettingError, match="two of one length"):
         rank_correlation(np.zeros(3), np.zeros(4))
     assert random_directions((2, 3), 2, 0).shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(("n", "values"), [(3, 2), (40, 5), (200, 10_000)])
+def test_ranks_of_draws_are_those_of_sorting_each(n, values):
+    random = np.random.default_rng(n)
+    numbers, picks = random.integers(values, size=n).astype(float), random.integers(n, size=(20, n))
+    assert (_ranks_of_draws(numbers, picks) == stats.rankdata(numbers[picks], axis=1)).all()

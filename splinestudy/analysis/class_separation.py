@@ -78,13 +78,23 @@ def rank_correlation(
         return float("nan"), float("nan"), float("nan")
     picks = np.random.default_rng(seed).integers(len(first), size=(resamples, len(first)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        ranks = [stats.rankdata(values[picks], axis=1) for values in (first, second)]
+        ranks = [_ranks_of_draws(values, picks) for values in (first, second)]
         centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
         norms = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
         found = (centred[0] * centred[1]).sum(1) / norms
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(found, [tail, 1 - tail])
     return float(stats.spearmanr(first, second).statistic), float(low), float(high)
+
+
+def _ranks_of_draws(values: np.ndarray, picks: np.ndarray) -> np.ndarray:
+    """Mean ranks of ``values[picks]`` [draws, n] within each draw: by counting, since sorting each draw takes longer."""
+    places = np.unique(values, return_inverse=True)[1]
+    drawn, width = places[picks], int(places.max()) + 1
+    rows = width * np.arange(len(picks))[:, None]
+    counts = np.bincount((drawn + rows).ravel(), minlength=width * len(picks)).reshape(len(picks), width)
+    middle = counts.cumsum(axis=1) - (counts - 1) / 2
+    return np.take_along_axis(middle, drawn, axis=1)
 
 
 def rank_within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
