@@ -88,7 +88,7 @@ def rank_correlation(
 
 
 def _ranks_of_draws(values: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    """Mean ranks of ``values[picks]`` [draws, n] within each draw: by counting, since sorting each draw takes longer."""
+    """Mean ranks of ``values[picks]`` [draws, n] within each draw: counted, since sorting takes longer."""
     places = np.unique(values, return_inverse=True)[1]
     drawn, width = places[picks], int(places.max()) + 1
     rows = width * np.arange(len(picks))[:, None]
