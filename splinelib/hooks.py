@@ -195,11 +195,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(devices=[]),
-            as_written(),
-        ):  # some networks draw at random even so
+        # Some networks draw at random even so.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), as_written():
             yield
     finally:
         for module, mode in modes.items():

@@ -36,10 +36,11 @@ def folded(model: nn.Module, layer: Layer, norms: bool = True) -> tuple[Tensor, 
     rows, offsets = [], []
     for writer in layer.writers:
         row, offset = _affine(model.get_submodule(writer.module))
+        offset = offset[:, None]
         if norms and writer.norm is not None:
             row, offset = _fold(model, writer.norm, row, offset)
         rows.append(layer.side_by_side(writer.module, row))
-        offsets.append(layer.side_by_side(writer.module, offset[:, None]))
+        offsets.append(layer.side_by_side(writer.module, offset))
     weight, apart = _joined(layer, rows), _boundaries(model, layer, offsets)
     if norms and layer.norm is not None:
         weight, apart = _fold(model, layer.norm, weight, apart)
@@ -128,6 +129,7 @@ def _scale(norm: Any) -> Tensor:
 
 
 def _fold(model: nn.Module, name: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``weight`` [units, d] and offsets ``bias`` [units, boundaries] behind a batch norm."""
     norm: Any = model.get_submodule(name)
     if norm.running_mean is None:
         raise UnsupportedModuleError(
@@ -137,6 +139,4 @@ def _fold(model: nn.Module, name: str, weight: Tensor, bias: Tensor) -> tuple[Te
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     gain = _scale(norm) / (variance + norm.eps).sqrt()
     shift = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
-    if bias.ndim > 1:  # several boundaries of each unit
-        return gain[:, None] * weight, shift[:, None] + gain[:, None] * (bias - mean[:, None])
-    return gain[:, None] * weight, shift + gain * (bias - mean)
+    return gain[:, None] * weight, shift[:, None] + gain[:, None] * (bias - mean[:, None])

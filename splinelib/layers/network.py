@@ -66,9 +66,8 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     with as_written():
         order = traced_order(duplicate(model), example_inputs)
         layers, left, observed = _read(model, example_inputs, order)
-        if (
-            observed.shared
-        ):  # blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
+        # Blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
+        if observed.shared:
             other = _read(model, example_inputs, order, observed.shared)
             layers, left, observed = max(
                 (layers, left, observed), other, key=lambda read: _cut_modules(read[0])
