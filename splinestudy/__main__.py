@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 
 from splinelib.checks import Count, NonNegative, Within, check
-from splinelib.errors import SettingError, SplineError
+from splinelib.errors import DamagedError, SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
 from splinestudy.runs.asked import plan_as_asked
@@ -24,7 +24,7 @@ from splinestudy.runs.methods import choices
 from splinestudy.runs.plans import SWEEPS
 from splinestudy.runs.profiles import PROFILES, get_profile
 from splinestudy.runs.remote import open_store
-from splinestudy.runs.run import Run, brief, dataset_of
+from splinestudy.runs.run import Run, brief, check_data
 from splinestudy.runs.slurm import slurm_script
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import shard
@@ -144,7 +144,7 @@ def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
     sweeping.add_argument(
         "--shard", type=_shard, help="i/n: part i (from 1) of n, for machines that share no store"
     )
-    sweeping.add_argument("--list", action="store_true", help="list the runs, and whether they are done")
+    sweeping.add_argument("--list", action="store_true", help="list the runs: done, left or damaged")
     sweeping.add_argument("--dataset", choices=_FETCHED)
     sweeping.add_argument("--arch", choices=ARCHITECTURES)
     sweeping.add_argument("--width", type=float)
@@ -223,8 +223,7 @@ def _sweep(options: argparse.Namespace) -> int:
     store = open_store(options.store)
     if options.list:
         return _list(runs, store)
-    for name in dict.fromkeys(filter(None, map(dataset_of, runs))):
-        load_dataset(name)  # once, before several processes ask for it
+    check_data(runs)  # once, before several processes ask for it
     if options.jobs > 1:
         return run_workers(options.jobs, options.arguments)
     with distributed.joined():
@@ -253,8 +252,12 @@ def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore
 
 
 def _list(runs: Sequence[Run], store: RecordStore) -> int:
+    store.readonly = True  # a damaged record is listed, and set aside by whoever computes it anew
     for run in runs:
-        state = "done" if store.holds(store.path(run)) and store.load(run) is not None else "left"
+        try:
+            state = "done" if store.holds(store.path(run)) and store.load(run) is not None else "left"
+        except DamagedError:
+            state = "damaged"
         print(f"{state} {brief(run)}")
     return 0
 

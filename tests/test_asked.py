@@ -15,7 +15,7 @@ from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.provenance import SOURCE, check_clean
-from splinestudy.runs.run import brief, dataset_of
+from splinestudy.runs.run import brief, check_data
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,31 @@ def test_runs_are_named_by_what_tells_them_apart():
     runs = plan("layerwise", get_profile("smoke"))
     assert len({brief(run) for run in runs}) == len(runs)
     assert max(len(brief(run)) for run in runs) < 200
-    assert {dataset_of(run) for run in runs} == {"digits"}
-    assert {dataset_of(run) for run in plan("toy", get_profile("quick"))} == {None}
+
+
+def test_more_images_than_there_are_are_refused_before_any_run(tmp_path, capsys):
+    arguments = ["sweep", "layerwise", "--profile", "smoke", "--store", str(tmp_path), "--images"]
+    assert main([*arguments, "1438"]) == 2
+    assert (
+        "images is 1438: the training images of 'digits' are 1437, 0 takes them all"
+        in capsys.readouterr().err
+    )
+    assert main([*arguments, "1437", "--budget", "0"]) == 0
+    check_data(plan("toy", get_profile("quick")))  # no network, no images
+
+
+def test_a_list_leaves_the_store_as_it_is(tmp_path, capsys):
+    arguments = ["sweep", "toy", "--profile", "smoke", "--store", str(tmp_path)]
+    assert main(arguments) == 0
+    record = next(tmp_path.glob("toy/*.json"))
+    record.write_text(record.read_text()[:-20])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert main([*arguments, "--list"]) == 0
+    assert f"damaged toy {record.stem}" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert main([*arguments, "--budget", "0"]) == 0
+    assert record.with_suffix(".damaged").exists()
 
 
 def test_a_study_without_networks_needs_no_data(tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import torch
 
+from splinelib.errors import SettingError
+from splinestudy.data import load_dataset
 from splinestudy.runs.records import Settings, run_key
 from splinestudy.runs.store import RecordStore
 
@@ -49,7 +51,18 @@ def brief(run: Run) -> str:
     return " ".join([run.kind, run_key(run), *(f"{name}={value}" for name, value in found.items())])
 
 
-def dataset_of(run: Run) -> str | None:
-    """The data set that the run, or the network that it starts from, is trained on; None without one."""
+def check_data(runs: Sequence[Run]) -> None:
+    """Load every data set that the runs are trained on, once; :class:`SettingError` for more images than it has."""
+    for name, images in dict.fromkeys(_training_data(run) for run in runs):
+        held = len(load_dataset(name).train) if name else 0
+        if name and images is not None and images > held:
+            raise SettingError(
+                f"images is {images}: the training images of {name!r} are {held}, 0 takes them all"
+            )
+
+
+def _training_data(run: Run) -> tuple[str | None, int | None]:
+    """The data set that the run, or the network that it starts from, is trained on, and how many images of it."""
     networks = [run, getattr(run, "dense", None), getattr(run, "training", None)]
-    return next((str(getattr(one, "dataset")) for one in networks if hasattr(one, "dataset")), None)  # noqa: B009
+    owner = next((one for one in networks if hasattr(one, "dataset")), None)
+    return getattr(owner, "dataset", None), getattr(owner, "images", None)
