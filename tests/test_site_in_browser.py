@@ -57,6 +57,28 @@ def test_page_fits_a_phone_and_says_nothing_on_the_console(visit, name):
     assert page.get_by_role("heading", level=1).first.is_visible()
 
 
+@pytest.mark.parametrize("name", ["results/04_layerwise_pruning.html", "results/10_verdicts.html"])
+def test_figures_keep_their_letters_on_a_phone_and_scroll_with_the_keyboard(visit, name):
+    page = visit(name, width=390)
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    page.evaluate("document.querySelectorAll('img').forEach(img => { img.loading = 'eager' })")
+    page.wait_for_function(
+        "[...document.querySelectorAll('figure img, .case img')].every(img => img.naturalWidth)"
+    )
+    page.wait_for_timeout(300)
+    scales, frames = page.evaluate(
+        """[
+          [...document.querySelectorAll("figure img, .case img")].map(
+            img => img.getBoundingClientRect().width / img.naturalWidth),
+          [...document.querySelectorAll(".bd-content figure, .case > div")].map(
+            frame => [frame.scrollWidth, frame.clientWidth, frame.tabIndex])
+        ]"""
+    )
+    assert min(scales) > 0.5
+    assert any(inner > outer for inner, outer, _ in frames)
+    assert all(index == 0 for inner, outer, index in frames if inner > outer)
+
+
 def test_a_first_visit_says_nothing_on_the_console_either(browser):
     """Without a theme from an earlier visit."""
     page, said = browser.new_page(), []

@@ -1,7 +1,14 @@
-// Formulas that are wider than the page scroll by themselves; with the keyboard, too.
+// Formulas and figures that are wider than the page scroll by themselves; with the keyboard, too.
+const wide = "mjx-container[display], .bd-content figure, details.case > div";
+
+function reach() {
+  for (const part of document.querySelectorAll(wide)) {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+  }
+}
+
 addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
-  for (const formula of document.querySelectorAll("mjx-container[display]")) {
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-  }
+  reach();
 });
+addEventListener("toggle", reach, true); // what was folded away had no width
