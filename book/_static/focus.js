@@ -7,8 +7,9 @@ function reach() {
   }
 }
 
+// Pictures have a width once they are loaded, and what is folded away once it is opened.
+for (const event of ["load", "toggle"]) document.addEventListener(event, reach, true);
 addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   reach();
 });
-addEventListener("toggle", reach, true); // what was folded away had no width
