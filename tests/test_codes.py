@@ -463,7 +463,7 @@ def test_time_may_come_first(points, bits, generator):
     assert same(*codes)
 
 
-def test_compiled_parts_are_read_and_scripted_ones_named(generator):
+def test_compiled_parts_are_read_scripted_and_exported_ones_named(generator):
     plain = nn.Sequential(
         nn.Sequential(nn.Linear(4, 6), nn.ReLU()), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)
     )
@@ -477,8 +477,10 @@ def test_compiled_parts_are_read_and_scripted_ones_named(generator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that scripts are things of the past
         scripted = nn.Sequential(torch.jit.script(plain[0]), *plain[1:])
-    with pytest.raises(UnsupportedModuleError, match="'0' of Sequential is scripted"):
-        sign_codes(scripted, canvas)
+        exported = nn.Sequential(torch.export.export(plain[0], (canvas,)).module(), *plain[1:])
+    for network, word in ((scripted, "scripted"), (exported, "exported")):
+        with pytest.raises(UnsupportedModuleError, match=f"'0' of Sequential is {word}"):
+            sign_codes(network, canvas)
 
 
 def test_networks_that_draw_at_random_leave_the_random_state(generator):

@@ -150,9 +150,11 @@ def test_compiled_models_are_unwrapped_and_others_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(model)
+    exported = torch.export.export(model.eval(), (inputs,)).module()
     for network, named in (
         (scripted, "is scripted"),
         (Chain(scripted, Linear(2, 2)), "'0' of .* is scripted"),
+        (exported, "GraphModule is exported, so its modules cannot be read"),
     ):
         with pytest.raises(UnsupportedModuleError, match=named):
             prune(network, inputs, 0.5)

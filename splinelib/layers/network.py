@@ -107,12 +107,24 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a compiled one, or the model itself; raises where its modules cannot be read."""
     model = getattr(model, "_orig_mod", model)
     for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
+        made = (
+            "scripted"
+            if isinstance(module, torch.jit.ScriptModule)
+            else "exported"
+            if _exported(module)
+            else None
+        )
+        if made is not None:
             what = f"{name!r} of {type(model).__name__}" if name else type(model).__name__
             raise UnsupportedModuleError(
-                f"{what} is scripted, so its modules cannot be read: give the model that it was made of"
+                f"{what} is {made}, so its modules cannot be read: give the model that it was made of"
             )
     return model
+
+
+def _exported(module: nn.Module) -> bool:
+    """Whether a module comes of ``torch.export``, which gives it an ``eval`` and a ``train`` that only raise."""
+    return isinstance(module, torch.fx.GraphModule) and {"eval", "train"} <= vars(module).keys()
 
 
 def check_there(model: nn.Module) -> None:
