@@ -107,13 +107,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a compiled one, or the model itself; raises where its modules cannot be read."""
     model = getattr(model, "_orig_mod", model)
     for name, module in model.named_modules():
-        made = (
-            "scripted"
-            if isinstance(module, torch.jit.ScriptModule)
-            else "exported"
-            if _exported(module)
-            else None
-        )
+        made = _made(module)
         if made is not None:
             what = f"{name!r} of {type(model).__name__}" if name else type(model).__name__
             raise UnsupportedModuleError(
@@ -122,9 +116,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _exported(module: nn.Module) -> bool:
-    """Whether a module comes of ``torch.export``, which gives it an ``eval`` and a ``train`` that only raise."""
-    return isinstance(module, torch.fx.GraphModule) and {"eval", "train"} <= vars(module).keys()
+def _made(module: nn.Module) -> str | None:
+    """How a module whose insides cannot be read was made; None for any other."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "scripted"
+    # torch.export gives its modules an ``eval`` and a ``train`` of their own, which only raise.
+    exported = isinstance(module, torch.fx.GraphModule) and {"eval", "train"} <= vars(module).keys()
+    return "exported" if exported else None
 
 
 def check_there(model: nn.Module) -> None:
