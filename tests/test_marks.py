@@ -183,6 +183,12 @@ def test_words_follow_from_the_intervals_that_are_shown():
             assert mark.word != "supported" or decided
 
 
+def test_marks_by_the_protocol_are_those_whose_rule_it_is():
+    assert {mark.by_protocol for mark in MARKS} == {True, False}
+    for mark in MARKS:
+        assert mark.by_protocol == mark.rule.startswith("protocol"), mark
+
+
 def test_glance_has_a_row_a_claim_and_the_matrix_a_chip_a_mark():
     glance = mark_pages.glance_html(MARKS)
     assert glance.count('<th scope="row">') == len(CLAIMS)

@@ -160,7 +160,8 @@ def _told(read: Sequence[Record], value: str, name: str) -> Mark:
     axis = "rank correlation with accuracy before retraining"
     evidence = f"{axis} {signed(rho, 2)} over {len(read)} networks"
     rows = intervals([(case, rho, low, high)])
-    return Mark("C2", case, "", word, evidence, rows, axis, (-1, 0), keys_of(read), READING.beside(read))
+    rule = READING.beside(read)
+    return Mark("C2", case, "", word, evidence, rows, axis, (-1, 0), keys_of(read), rule, by_protocol=True)
 
 
 def _contributing(store: RecordStore) -> Marks:

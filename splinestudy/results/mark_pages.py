@@ -90,13 +90,16 @@ def folds_html(claim: str, marks: Sequence[Mark], formats: Sequence[str]) -> str
     return "\n".join(folds)
 
 
-def finding_html(claim: str, marks: Sequence[Mark]) -> str:
-    """What a chapter opens with: the claim, one word on the whole, and an example of each word; empty without marks."""
+def finding_html(claim: str, marks: Sequence[Mark], first: Sequence[Mark] = ()) -> str:
+    """What a chapter opens with: the claim, one word on the whole, and an example of each word; empty without marks.
+
+    Marks that the chapter is about may come ``first``.
+    """
     if not marks:
         return ""
     items = "".join(
         f"<li>{_chip(mark.word)} {escape(_case(mark))}: {escape(mark.evidence)}.</li>"
-        for mark in _examples(marks)
+        for mark in [*first, *_examples(marks)]
     )
     verdict = f'<a href="10_verdicts.html#{claim.lower()}">{summary(marks)}</a>'
     named = f"{claim}: {escape(CLAIMS[claim].text)}."
