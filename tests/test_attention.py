@@ -107,3 +107,18 @@ def test_a_pruned_transformer_is_loaded_into_a_fresh_one(tmp_path):
     save(smaller, tmp_path / "smaller.safetensors")
     loaded = load(tmp_path / "smaller.safetensors", into=split_attention(transformer()))
     torch.testing.assert_close(loaded(images), smaller(images), rtol=0, atol=0)
+
+
+def test_encoders_take_padding_masks_when_split(generator):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2).eval()
+    tokens = torch.randn(2, 5, 8, generator=generator)
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    wanted = encoder(
+        tokens, src_key_padding_mask=padding
+    )  # nested tensors, which give zeros for what is padded
+    split = split_attention(encoder)
+    found = split(tokens, src_key_padding_mask=padding)
+    torch.testing.assert_close(found[~padding], wanted[~padding])
+    smaller = splinelib.prune(split, {"src": tokens, "src_key_padding_mask": padding}, 0.5)
+    assert smaller(tokens, src_key_padding_mask=padding).shape == tokens.shape

@@ -153,7 +153,7 @@ def test_every_spelling_of_a_non_linearity_counts_once(function, generator):
         nn.Hardtanh(-1, 1),
         nn.Identity(),
         nn.Threshold(0.1, 0),
-        lambda z: z.clamp(max=0),
+        lambda z: z.clamp(max=-1),
         lambda z: z.clamp(-1, 1),
         lambda z: z.clamp_min(1e-5),
         lambda z: z.clamp(min=torch.zeros(3)),
@@ -515,3 +515,53 @@ def test_a_bound_in_a_tensor_is_a_bound(generator):
     for bound in (nn.Parameter(torch.tensor(0.0)), torch.zeros(4)):
         with pytest.warns(match="clamp"):
             assert sign_codes(Clamped(bound), canvas).bits == (24,)
+
+
+OTHERS = {
+    "clamp from above": lambda z: z.clamp(max=0),
+    "clamp_max": lambda z: torch.clamp_max(z, 0),
+    "an operator": torch.ops.aten.relu,
+    "an overload": torch.ops.aten.abs.default,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_rectifiers_count_however_they_are_called(name, generator):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 4)
+
+        def forward(self, x):
+            return F.relu(self.b(OTHERS[name](self.a(x))))
+
+    assert sign_codes(Two(), torch.randn(3, 6, generator=generator)).bits == (15, 12)
+
+
+STEPS = {
+    "heaviside": lambda z: z * torch.heaviside(z, torch.zeros(())),
+    "sign": lambda z: z * (1 + z.sign()) / 2,
+    "maximum": lambda z: torch.maximum(z.mT, torch.zeros(())).mT,  # points are not on the first axis
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_rectifiers_in_disguise_are_warned_of(name, generator):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 4)
+
+        def forward(self, x):
+            return F.relu(self.b(STEPS[name](self.a(x))))
+
+    with pytest.warns(UserWarning, match=f"Two may bend at {name}"):
+        sign_codes(Two(), torch.randn(3, 6, generator=generator))
+    recurrent = nn.Sequential(nn.RNN(6, 5, nonlinearity="relu"), First(), nn.ReLU())
+    with pytest.warns(UserWarning, match="may bend at rnn_relu"):
+        sign_codes(recurrent, torch.randn(3, 4, 6, generator=generator))
+
+
+class First(nn.Module):
+    def forward(self, values):
+        return values[0][:, -1]

@@ -202,3 +202,30 @@ def test_what_libraries_do_in_one_step_is_counted(inner, shape, operations):
     if operations is None:  # by shapes alone, where the counter knows every step
         operations = count_flops(Net(passed, inner=model), images)
     assert found == operations > 0
+
+
+PRODUCTS = {
+    "addmv": (lambda x: torch.stack([torch.addmv(m[:, 0], m, m[0]) for m in x]), 2 * 5 * 8),
+    "addbmm": (lambda x: torch.addbmm(x[0] @ x[0].mT, x, x.mT), 2 * 5 * 8 * 5 + 5 * 8 * 5),
+    "bmm": (lambda x: torch.bmm(x, x.mT), 2 * 5 * 8 * 5),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_are_counted_however_they_are_called(name):
+    function, wanted = PRODUCTS[name]
+    assert count_flops(Net(lambda net, x: function(x)), torch.randn(2, 5, 8)) == wanted
+
+
+def test_bilinear_layers_have_a_multiply_add_for_each_weight():
+    assert count_flops(nn.Bilinear(8, 6, 3), (torch.zeros(4, 8), torch.zeros(4, 6))) == 2 * 8 * 6 * 3
+
+
+def test_keywords_may_come_in_any_order():
+    class Masked(nn.Linear):
+        def forward(self, x, mask):
+            return super().forward(x) * mask[:, :1]
+
+    x, mask = torch.zeros(2, 5, 8), torch.ones(5, 5)
+    found = [count_flops(Masked(8, 6), given) for given in ({"x": x, "mask": mask}, {"mask": mask, "x": x})]
+    assert found == [2 * 5 * 8 * 6] * 2

@@ -477,7 +477,7 @@ NUMBERS = {
 # Each network, what it takes, the layers that are cut, and what is said of one that is not.
 LEFT = {
     **{
-        f"index of {name}": (numbered(how), ROWS, ["b"], "'a': 'e' would read other")
+        f"index of {name}": (numbered(how), ROWS, ["b"], "'a': ('e' would read other|eq chooses by them)")
         for name, how in NUMBERS.items()
     },
     "groups that a shuffle does not bring together": (

@@ -11,7 +11,9 @@ from tiny_nets import Net
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import splinelib
 from splinelib import read_layers, remove_units
+from splinelib.criteria import Taylor
 from splinelib.errors import SettingError, UnsupportedModuleError
 
 Linear = nn.Linear
@@ -171,3 +173,38 @@ def test_forward_passes_that_cannot_be_observed_are_named():
 
     with pytest.raises(UnsupportedModuleError, match="Net cannot be observed behind 'its inputs' .Assert"):
         read_layers(chain(asserted), torch.randn(3, 10))
+
+
+class Counting(nn.Module):
+    """Counts what it has seen in one buffer, and keeps it in another."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = Linear(10, 8), Linear(8, 3)
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(3, 10))
+
+    def forward(self, x):
+        self.seen += len(x)
+        self.last[: len(x)] = x[:3]
+        return self.o(self.a(x).relu())
+
+
+def test_buffers_that_a_forward_pass_writes_are_as_they_were():
+    model, rows = Counting(), torch.randn(3, 10)
+    labels = torch.zeros(3, dtype=torch.long)
+    splinelib.prune(model, rows, 0.5, compensate="least_squares", data=rows)
+    splinelib.prune(model, rows, 0.5, criterion=Taylor(rows, labels))
+    splinelib.sign_codes(model, rows)
+    assert model.seen == 0
+    assert not model.last.any()
+    model(rows)
+    assert model.seen == 3
+
+
+@pytest.mark.filterwarnings("ignore:input's size at dim=1 does not match num_features")
+@pytest.mark.parametrize("width", [8, 32])
+def test_instance_norms_of_another_width_are_named(width):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.InstanceNorm2d(width), nn.ReLU(), nn.Conv2d(16, 4, 3))
+    with pytest.raises(SettingError, match=rf"'1' is InstanceNorm2d\({width}.*make it with num_features=16"):
+        read_layers(model, torch.randn(2, 3, 8, 8))

@@ -259,3 +259,57 @@ def test_offsets_of_stages_do_not_cancel():
     ]
     for offset in ("raw", "geometric"):
         assert float(spline_distance(*folded(model, layer), 0.05, offset)[0, 1]) > 0.1
+
+
+class Standardising(nn.Module):
+    """A network that divides its images by their spread: of zeros it makes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+        return self.b(torch.relu(self.a(x)))
+
+
+def test_constants_do_not_hang_on_the_example(generator):
+    model, images = Standardising().eval(), torch.randn(4, 3, 8, 8, generator=generator)
+    with torch.no_grad():
+        model.a.weight[:4] = 0
+        model.a.bias[:4] = torch.arange(4.0)
+    for example in (torch.zeros(1, 3, 8, 8), images):
+        merged = merge_units(model, example, {"a": [0, 1, 2, 3]})
+        torch.testing.assert_close(merged(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.u, self.g, self.o = nn.Linear(5, 8), nn.Linear(5, 1), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.o(torch.relu(self.u(x)) * torch.sigmoid(20 * self.g(x)))
+
+
+def test_what_a_gate_lets_through_is_no_constant_even_of_one_example(generator):
+    model, images = Gate().eval(), torch.randn(50, 5, generator=generator)
+    with torch.no_grad():
+        model.u.weight[[2, 5]] = 0
+        model.u.bias[[2, 5]] = 3.0
+    plain = remove_units(model, images, {"u": [2, 5]})
+    for example in (images[model.g(images).argmax()][None], images[model.g(images).argmin()][None], images):
+        merged = merge_units(model, example, {"u": [2, 5]})
+        torch.testing.assert_close(merged(images), plain(images))
+
+
+@pytest.mark.parametrize(("kind", "merges"), [(nn.ReLU, True), (nn.Sigmoid, False), (nn.Tanh, False)])
+def test_twins_are_merged_where_units_grow_with_their_writers(kind, merges, generator):
+    model = nn.Sequential(nn.Linear(4, 6), kind(), nn.Linear(6, 3)).eval()
+    inputs = torch.randn(20, 4, generator=generator)
+    with torch.no_grad():
+        for values in model[0].parameters():
+            values[3] = 4 * values[1]
+    merged = merge_units(model, inputs, {"0": [3]})
+    wanted = model if merges else remove_units(model, inputs, {"0": [3]})
+    torch.testing.assert_close(merged(inputs), wanted(inputs))

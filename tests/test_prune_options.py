@@ -469,3 +469,20 @@ def test_weights_of_one_length_are_carried():
     moved = carry_optimizer(optimizer, dense, smaller)
     smaller(X).sum().backward()
     moved.step()
+
+
+def test_batches_with_names_are_read_by_the_first_argument_or_by_shape(generator):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    rows = torch.randn(60, 4, generator=generator)
+    wanted = splinelib.prune(model, rows[:2], 0.5, compensate="least_squares", data=rows)
+    labels = torch.arange(60) % 2
+    for batch in (
+        {"labels": labels, "input": rows},
+        {"labels": labels, "pixels": rows},
+        {"input": rows, "x": rows},
+    ):
+        found = splinelib.prune(model, rows[:2], 0.5, compensate="least_squares", data=[batch])
+        torch.testing.assert_close(found(rows), wanted(rows))
+    batch = {"goals": rows + 1, "pixels": rows}
+    with pytest.raises(SettingError, match="a dict of 'goals', 'pixels', of which none is called 'input'"):
+        splinelib.prune(model, rows[:2], 0.5, compensate="least_squares", data=[batch])

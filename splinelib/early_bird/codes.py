@@ -119,7 +119,8 @@ class _Reader:
 
         A weight may have as many rows as a piece of the canvas, and recurrent networks put time first.
         """
-        few, more = (self._shapes(model, canvas, count) for count in _FEW)
+        (few, bends), (more, others) = (self._shapes(model, canvas, count) for count in _FEW)
+        self.unseen |= {name for (name, one), (_, other) in zip(bends, others, strict=False) if one != other}
         if len(few) != len(more):
             raise self._other(model, len(few), len(more), _FEW[1])
         for one, other in zip(few, more, strict=True):
@@ -127,12 +128,17 @@ class _Reader:
             axis = grown[0] if len(one) == len(other) and len(grown) == 1 else 0
             self._layers.append((axis, one[axis] / _FEW[0] if grown else 0.0))
 
-    def _shapes(self, model: nn.Module, canvas: Tensor, points: int) -> list[torch.Size]:
-        """Of what every non-linearity reads for so many points."""
-        shapes: list[torch.Size] = []
-        with tapped(lambda _, z: shapes.append(z.shape), lambda name, z: None):
+    def _shapes(
+        self, model: nn.Module, canvas: Tensor, points: int
+    ) -> tuple[list[torch.Size], list[tuple[str, torch.Size]]]:
+        """Of what every non-linearity reads for so many points, and, by name, of what may be one."""
+        shapes, bends = list[torch.Size](), list[tuple[str, torch.Size]]()
+        with tapped(
+            lambda _, z: shapes.append(z.shape),
+            lambda name, z: bends.append((name, z.shape)) if z.is_floating_point() else None,
+        ):
             model(canvas[:1].repeat_interleave(points, 0))
-        return shapes
+        return shapes, bends
 
     def _other(self, model: nn.Module, few: int, found: int, points: int) -> UnsupportedModuleError:
         return UnsupportedModuleError(
@@ -158,11 +164,7 @@ class _Reader:
             elif rows > 1:
                 self.unseen.add(f"a non-linearity of {rows:g} rows for each point")
 
-        def unseen(name: str, z: Tensor) -> None:
-            if z.shape[:1] == points.shape[:1] and z.is_floating_point():
-                self.unseen.add(name)
-
-        with tapped(observe, unseen):
+        with tapped(observe):
             model(points)
         if (number := next(met)) != len(self._layers):
             raise self._other(model, len(self._layers), number, len(points))

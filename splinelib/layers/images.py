@@ -1,5 +1,6 @@
 """Whether images are what a network takes, and fit to calibrate it: asked before any work is done."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,12 +55,14 @@ def first_images(batches: Iterable[Any], count: Count = MANY) -> tuple[Tensor, .
 def calibration_images(model: nn.Module, images: Images | None, example: Tensor | None = None) -> Tensor:
     """One batch [N, ...] that can calibrate ``model``: two or more finite inputs, not all alike.
 
-    Images of several batches are taken to the model's device. Raises :class:`SettingError` unless they are what
+    Images of several batches are taken to the model's device; of batches with names, those by the name that ``model``
+    takes first, or else what alone is of the example's shape. Raises :class:`SettingError` unless they are what
     ``model`` takes, each of the shape of one of ``example`` [N, ...] where that is given.
     """
     if images is not None and not isinstance(images, Tensor):
         device = next((parameter.device for parameter in model.parameters()), "cpu")
-        images = next((values.to(device) for values in first_images(images)), None)
+        batches = (_named_input(model, batch, example) for batch in images)
+        images = next((values.to(device) for values in first_images(batches)), None)
     if images is None or images.ndim < 2 or len(images) < 2:
         shape = None if images is None else tuple(images.shape)
         raise SettingError(
@@ -76,6 +79,32 @@ def calibration_images(model: nn.Module, images: Images | None, example: Tensor 
             f"the calibration batch is {len(images)} times the same image: give some hundred different training images"
         )
     return images
+
+
+def _named_input(model: nn.Module, batch: Any, example: Tensor | None) -> Any:
+    """Of a batch with names what ``model`` takes: by the name of its first argument, or all that looks like it."""
+    if not isinstance(batch, Mapping) or not all(isinstance(values, Tensor) for values in batch.values()):
+        return batch
+    argument = next(iter(inspect.signature(model.forward).parameters), "")
+    if argument in batch:
+        return batch[argument]
+    alike = [
+        name for name, values in batch.items() if isinstance(values, Tensor) and _is_like(values, example)
+    ]
+    if len(alike) != 1:
+        raise SettingError(
+            f"a batch is a dict of {', '.join(map(repr, batch))}, of which none is called {argument!r} as what "
+            f"{type(model).__name__} takes first: name it so, or give batches of the images alone"
+        )
+    return batch[alike[0]]
+
+
+def _is_like(values: Tensor, example: Tensor | None) -> bool:
+    """Whether values are of the shape and kind of the example; without one, numbers with places for each input."""
+    if example is None:
+        return values.is_floating_point() and values.ndim > 1
+    kinds = values.is_floating_point(), example.is_floating_point()
+    return values.shape[1:] == example.shape[1:] and kinds[0] == kinds[1]
 
 
 def check_inputs(model: nn.Module, example_inputs: Inputs) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 
+from splinelib.errors import SettingError
 from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.groups import GROUPED, grouped, one_each
 
@@ -71,6 +72,15 @@ def kind_of(module: Any) -> Kind | None:
             stays="its heads share one width with what it reads; after splinelib.pruning.split_attention they can go",
         )
     return None
+
+
+def check_width(name: str, module: Any, width: int) -> None:
+    """Raise :class:`SettingError` for an instance norm that is made for others than the ``width`` channels it reads."""
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.num_features != width:
+        raise SettingError(
+            f"{name!r} is {module}, which reads {width} channels: torch lets it, having no numbers for them; make it "
+            f"with num_features={width}"
+        )
 
 
 def over_channels(module: Any) -> bool:

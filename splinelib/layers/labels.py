@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from splinelib.layers.observed import by_channel
+from splinelib.layers.probe import noise
 
 _WHOLE = 1e-5
 """How far a quotient of gradients may be from a whole number: float64 leaves 1e-11 of 10^4 channels."""
@@ -71,3 +72,23 @@ def same(answer: Tensor, values: Tensor) -> bool:
             changed = step.name().partition("Backward")[0] not in _MOVES
             stack.extend(before for before, _ in step.next_functions)
     return not changed and answer.shape == values.shape and bool(torch.equal(answer, values))
+
+
+def fed_by(source: Tensor, axis: int, values: Tensor, weight: Tensor) -> Tensor | None:
+    """The channel of a source that each element depends on, −2 for several and −1 for none; None where that is hidden.
+
+    Here the source is weighted: the product of the Jacobian with it is the gradient, by ``weight``, of a gradient.
+    """
+    given = weight.clone().requires_grad_()
+    count = source.shape[axis]
+    code = torch.arange(1.0, count + 1, device=values.device, dtype=values.dtype)
+    code = code.view(-1, *[1] * (source.ndim - 1 - axis))
+    plain = noise("weights", source.shape, values.device)
+    try:
+        (slope,) = torch.autograd.grad(values, source, given, create_graph=True)
+        one, other = (
+            torch.autograd.grad(slope, given, w, retain_graph=True)[0] for w in (plain, plain * code)
+        )
+    except RuntimeError:  # an operation that has no second derivative
+        return None
+    return fed_channel(one, other, count)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from splinelib.errors import UnsupportedModuleError
+from splinelib.errors import SplineError, UnsupportedModuleError
 from splinelib.hooks import Inputs, tensors_in
-from splinelib.layers.kinds import Kind, channel_axis, kind_of, over_channels
-from splinelib.layers.labels import distinct_pairs, fed_channel, in_order, reached, same
-from splinelib.layers.observed import Observed, Side, by_channel, fingerprint, sides, tie, whole_numbers
-from splinelib.layers.probe import Call, answers, noise, probe
+from splinelib.layers.kinds import Kind, channel_axis, check_width, kind_of, over_channels
+from splinelib.layers.labels import distinct_pairs, fed_by, fed_channel, in_order, reached, same
+from splinelib.layers.observed import Observed, Side, by_channel, met_by, sides, tie
+from splinelib.layers.probe import PLACES, Call, answers, noise, probe
 from splinelib.layers.tangles import along, tangles
 
 
@@ -85,12 +85,7 @@ class _Observer:
         elif values:
             self.read(call, kind, reading, values[0])
         shapes = call.own()
-        self.found.met[call.key] = (
-            [fingerprint(tensor, channel_axis(call.module, tensor)) for tensor in values],
-            [tensor.shape for tensor in values],
-            shapes,
-            whole_numbers(call),
-        )
+        self.found.met[call.key] = met_by(call, shapes)
         if kind.writes is not None:
             numbers = self.found.numbers(writing, kind.writes)
             if kind.stays:
@@ -110,10 +105,11 @@ class _Observer:
 
     def read(self, call: Call, kind: Kind, side: Side, values: Tensor) -> None:
         """Find which channels of earlier answers feed each of the channels that a call reads."""
+        axis = channel_axis(call.module, values)
+        check_width(call.name, call.module, values.shape[axis])
         numbers = self.found.numbers(side, kind.reads)  # type: ignore[arg-type]
         if kind.stays:
             self.stay(numbers, call.name, call.module, kind.stays)
-        axis = channel_axis(call.module, values)
         feeding: list[_Source] = []
         if values.requires_grad and values.shape[axis] == len(numbers):
             weight = noise("weights", values.shape, values.device)
@@ -178,29 +174,13 @@ class _Observer:
     def link_back(
         self, source: _Source, values: Tensor, weight: Tensor, axis: int, numbers: np.ndarray
     ) -> bool:
-        """Join channels as :meth:`link` does, if each element that is read depends on one channel of the source.
-
-        Here the answer is weighted, and the product of the Jacobian with it is the gradient of a gradient.
-        """
-        if source.side is None:
+        """Join channels as :meth:`link` does, if each element that is read depends on one channel of the source."""
+        labels = None if source.side is None else fed_by(source.tensor, source.axis, values, weight)
+        if labels is None or bool((labels == -2).any()):
             return False
-        given = weight.clone().requires_grad_()
-        count = source.tensor.shape[source.axis]
-        code = torch.arange(1.0, count + 1, device=values.device, dtype=values.dtype)
-        code = code.view(-1, *[1] * (source.tensor.ndim - 1 - source.axis))
-        plain = noise("weights", source.tensor.shape, values.device)
-        try:
-            (slope,) = torch.autograd.grad(values, source.tensor, given, create_graph=True)
-            one, other = (
-                torch.autograd.grad(slope, given, w, retain_graph=True)[0] for w in (plain, plain * code)
-            )
-        except RuntimeError:  # an operation that has no second derivative
-            return False
-        rows = by_channel(fed_channel(one, other, count), axis)
-        if bool((rows == -2).any()):
-            return False
+        count, rows = source.tensor.shape[source.axis], by_channel(labels, axis)
         below, above = distinct_pairs(rows, rows >= 0, count)
-        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])
+        self.found.join(self.found.numbers(source.side, count)[above], numbers[below])  # type: ignore[arg-type]
         return True
 
     def untangle(
@@ -247,8 +227,23 @@ class _Observer:
         return f"behind {source.name!r}"
 
     def chosen(self, values: Tensor, name: str) -> None:
-        """Let what decides on a place stay: the choice has no gradient that would tell what it is used for."""
-        self.touch(values, f"{name} chooses by them")
+        """Let what decides on a place stay, or several channels together on a step.
+
+        No gradient tells what the choice is used for; of steps that each channel takes by itself a trial does.
+        """
+        self.found.steps = True
+        if name in PLACES or self.mixes(values):
+            self.touch(values, f"{name.strip('_')} chooses by them")
+
+    def mixes(self, values: Tensor) -> bool:
+        """Whether an element of ``values`` depends on several channels of an answer, as far as can be told."""
+        weight = noise("weights", values.shape, values.device)
+        for source, slope in zip(self.sources, self.gradients(values, weight), strict=True):
+            if source.side is not None and slope is not None and bool(slope.any()):
+                labels = fed_by(source.tensor, source.axis, values, weight)
+                if labels is None or bool((labels == -2).any()):
+                    return True
+        return False
 
     def touch(self, values: Tensor, why: str) -> None:
         """Note that all channels that feed ``values`` stay."""
@@ -278,6 +273,8 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
         copies = tree_map_only(Tensor, torch.clone, inputs)
         try:
             found.outputs, found.idle = probe(model, copies, observer.answer, observer.chosen)
+        except SplineError:
+            raise
         except Exception as error:
             last = next(reversed(found.met), ["its inputs"])[0]
             raise UnsupportedModuleError(

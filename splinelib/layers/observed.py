@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splinelib.layers.kinds import Kind, axis_of, kind_of
+from splinelib.layers.kinds import Kind, axis_of, channel_axis, kind_of
 from splinelib.layers.probe import Call, noise
 
 Side = tuple[str, str | int]
@@ -31,6 +31,7 @@ class Observed:
         outputs: what the network gave, of both passes.
         idle: modules that did not run.
         shared: norms over channels that read several blocks of one module's channels alike, as heads' norms do.
+        steps: whether numbers decide on something that has no gradient (a comparison, a sign).
     """
 
     first: dict[Side, int] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Observed:
     outputs: list[Any] = field(default_factory=list)
     idle: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)
+    steps: bool = False
 
     def numbers(self, side: Side, width: int) -> np.ndarray:
         """Numbers of a side's channels."""
@@ -55,6 +57,13 @@ class Observed:
     def join(self, one: np.ndarray, other: np.ndarray) -> None:
         """Note that channels go together, pair by pair."""
         self.edges.append(np.stack([one, other]))
+
+
+def met_by(call: Call, shapes: Any) -> tuple[list[Tensor], list[Any], Any, list[Tensor]]:
+    """What :attr:`Observed.met` holds of a call that answers with tensors of these ``shapes``."""
+    values = [tensor for tensor in call.reads if tensor.is_floating_point()]
+    prints = [fingerprint(tensor, channel_axis(call.module, tensor)) for tensor in values]
+    return prints, [tensor.shape for tensor in values], shapes, whole_numbers(call)
 
 
 def whole_numbers(call: Call) -> list[Tensor]:

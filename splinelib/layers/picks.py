@@ -31,6 +31,7 @@ _RECTIFIERS = {
         "softshrink",
     ),
     *("clamp", "clamp_min", "clamp_max", "clip"),
+    *("round", "floor", "ceil", "trunc", "fix", "sign", "sgn"),  # flat everywhere
 }
 _PAIRS = {"max", "min", "maximum", "minimum", "fmax", "fmin"}
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -67,7 +68,8 @@ def with_rivals(name: str, args: list[Any], kwargs: dict[str, Any], values: Any)
 def cut_off(name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor | None:
     """Zeros with the gradient of what the operation ``name`` is about to cut off; None if it is no rectifier or clip.
 
-    Where a rectifier is flat for all the numbers of a channel, its own gradient does not show that it reads them.
+    Where a rectifier is flat for all the numbers of a channel, as rounding is for any, its own gradient does not
+    show that it reads them.
     """
     numbers = args[0] if args else kwargs.get("input")
     if name.strip("_") not in _RECTIFIERS or not isinstance(numbers, Tensor) or not numbers.requires_grad:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from splinelib.hooks import Inputs, run, tensors_in
+from splinelib.hooks import Inputs, own_buffers, run, tensors_in
 from splinelib.layers.kinds import kind_of
 from splinelib.layers.picks import cut_off, with_rivals
 
@@ -40,7 +40,25 @@ class Call:
 
 Answer = Callable[[Call], Any]
 _CASTS = {Tensor.float, Tensor.half, Tensor.bfloat16}
-_PLACES = {"argmax", "argmin", "argsort", "searchsorted", "bucketize"}
+PLACES = {"argmax", "argmin", "argsort", "searchsorted", "bucketize"}
+_STEPS = {
+    *("gt", "ge", "lt", "le", "eq", "ne", "greater", "greater_equal", "less", "less_equal", "not_equal"),
+    *(
+        "sign",
+        "sgn",
+        "signbit",
+        "heaviside",
+        "floor",
+        "ceil",
+        "round",
+        "trunc",
+        "fix",
+        "floor_divide",
+        "floordiv",
+    ),
+    *("bool", "long", "int", "short", "char", "byte", "item", "tolist", "numpy", "nonzero", "count_nonzero"),
+    *("allclose", "isclose", "equal", "logical_not", "logical_and", "logical_or", "logical_xor", "argwhere"),
+}
 _DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bernoulli", "exponential"}
 
 
@@ -49,7 +67,8 @@ class _Steady(TorchFunctionMode):
 
     What picks one of several numbers (a maximum, a sort, a rectifier) has a gradient for the others too: they might be
     picked.
-    ``chosen`` is told of numbers that decide on a place (an argmax), which has no gradient, and of the function's name.
+    ``chosen`` is told of numbers that decide on a place (an argmax) or a step (a comparison, a sign), which have no
+    gradient, and of the function's name.
     """
 
     def __init__(self, chosen: Callable[[Tensor, str], None]) -> None:
@@ -69,11 +88,18 @@ class _Steady(TorchFunctionMode):
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
         if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
             values.detach().fill_(0.5)
-        if name in _PLACES:
+        if _decides(name, values):
             for numbers in tensors_in([*given, *named.values()]):
                 if numbers.requires_grad:
                     self.chosen(numbers, name)
         return values if inplace else with_rivals(name, given, named, _double(values))
+
+
+def _decides(name: str, values: Any) -> bool:
+    """Whether a function gives places or steps, or casts to whole numbers."""
+    if name in ("to", "type", "type_as"):
+        return isinstance(values, Tensor) and not (values.is_floating_point() or values.is_complex())
+    return name in PLACES or name == "__float__" or name.strip("_") in _STEPS
 
 
 def _cut_off(func: Any, given: list[Any], named: dict[str, Any], flat: Tensor) -> Tensor:
@@ -157,14 +183,44 @@ def noise(name: str, shape: Any, device: Any = "cpu") -> Tensor:
     return (0.1 + 0.8 * torch.rand(shape, generator=generator, dtype=torch.float64)).to(device)
 
 
-def answers(call: Call, shapes: Any) -> Any:
-    """Noise in the place of every tensor of numbers in ``shapes``, the same whenever the same call is answered."""
+def disturbed(inputs: Inputs) -> Inputs:
+    """The inputs with noise, since those of an example may all be alike."""
+    return _with(lambda tensor: tensor + noise("inputs", tensor.shape, tensor.device), inputs)
+
+
+def drawn(inputs: Inputs, draw: int) -> Inputs:
+    """Inputs of another ``draw``, around zero, of their shapes and about as large."""
+
+    def other(tensor: Tensor) -> Tensor:
+        size = float(tensor.abs().max()) or 1.0
+        return 2 * size * (noise(f"inputs {draw}", tensor.shape, tensor.device) - 0.5)
+
+    return _with(other, inputs)
+
+
+def _with(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """The inputs with what ``change`` makes of their tensors of numbers, in the same precision."""
+    from torch.utils._pytree import tree_map_only
+
+    return tree_map_only(Tensor, lambda t: change(t).to(t.dtype) if t.is_floating_point() else t, inputs)
+
+
+def answers(call: Call, shapes: Any, wide: bool = False) -> Any:
+    """Noise in the place of every tensor of numbers in ``shapes``, the same whenever the same call is answered.
+
+    If it is ``wide``, it lies in (−2, 2), where comparisons and the like have something to decide.
+    """
     from torch.utils._pytree import tree_map_only
 
     device = next((tensor.device for tensor in call.reads), "cpu")
-    return tree_map_only(
-        Tensor, lambda t: noise(str(call.key), t.shape, device) if t.is_floating_point() else t, shapes
-    )
+
+    def numbers(like: Tensor) -> Tensor:
+        if not like.is_floating_point():
+            return like
+        values = noise(str(call.key), like.shape, device)
+        return 5 * (values - 0.5) if wide else values
+
+    return tree_map_only(Tensor, numbers, shapes)
 
 
 def probe(
@@ -195,6 +251,7 @@ def probe(
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),
         torch.random.fork_rng(devices=[]),
+        own_buffers(model),
         _answering(model, noted),
         _Steady(chosen),
     ):

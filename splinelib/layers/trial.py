@@ -13,7 +13,7 @@ from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.cutting import Lost, cut_for_now
 from splinelib.layers.kinds import channel_axis, complement, kind_of
 from splinelib.layers.layer import Layer
-from splinelib.layers.observed import Observed, fingerprint, same_numbers, whole_numbers
+from splinelib.layers.observed import Observed, fingerprint, met_by, same_numbers, whole_numbers
 from splinelib.layers.own import ROUNDING, cut_as_known
 from splinelib.layers.probe import Call, answers, probe
 
@@ -43,6 +43,16 @@ class _Differs(Exception):
 
 
 @dataclass
+class _View:
+    """What a pass of the whole model showed, see :class:`Observed`, and what each call was answered, once it was."""
+
+    met: dict[tuple[str, int, bool], Any]
+    outputs: list[Any]
+    wide: bool = False
+    given: dict[tuple[str, int, bool], Any] = field(default_factory=dict)
+
+
+@dataclass
 class Trial:
     """Cuts a copy of a model on trial.
 
@@ -52,7 +62,7 @@ class Trial:
         inputs: what it was observed on, in float64.
         observed: what was observed.
         dense: the modules of ``copy`` as they are between trials.
-        given: what each call was answered, once it was.
+        views: passes of the whole model that a cut one is held against.
     """
 
     model: nn.Module
@@ -60,10 +70,28 @@ class Trial:
     inputs: Inputs
     observed: Observed
     dense: dict[str, nn.Module] = field(init=False)
-    given: dict[tuple[str, int, bool], Any] = field(init=False, default_factory=dict)
+    views: list[_View] = field(init=False)
 
     def __post_init__(self) -> None:
         self.dense = {name: _shallow(module) for name, module in self.copy.named_modules()}
+        self.views = [_View(self.observed.met, self.observed.outputs)]
+        if self.observed.steps:
+            self.views += self._wide()
+
+    def _wide(self) -> list[_View]:
+        """A pass on noise around zero, where steps are taken; none if the forward pass does not bear such."""
+        view = _View({}, [], wide=True)
+
+        def answer(call: Call) -> Any:
+            shapes = call.own()
+            view.met[call.key] = met_by(call, shapes)
+            return answers(call, shapes, wide=True)
+
+        try:
+            view.outputs, _ = probe(self.copy, self.inputs, answer)
+        except Exception:  # it may want positive numbers
+            return []
+        return [view]
 
     def failing(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
         """The layers that cannot be cut as read, each with what goes wrong; found by halving."""
@@ -94,22 +122,23 @@ class Trial:
                 units = _units(layer, some)
                 for part in layer.parts if units else ():
                     lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
-            if lost and (why := self._compare(lost)):
-                return why
+            for view in self.views if lost else ():
+                if why := self._compare(lost, view):
+                    return why
         return ""
 
-    def _compare(self, lost: Lost) -> str:
+    def _compare(self, lost: Lost, view: _View) -> str:
         last = ""
 
         def answer(call: Call) -> Any:
             nonlocal last
             last = call.name
-            return self._answer(call, lost)
+            return self._answer(call, lost, view)
 
         try:
             with cut_for_now(self.copy, lost):
                 outputs, _ = probe(self.copy, self.inputs, answer)
-            pairs = zip(tensors_in(outputs), tensors_in(self.observed.outputs), strict=True)
+            pairs = zip(tensors_in(outputs), tensors_in(view.outputs), strict=True)
             if not all(one.shape == other.shape and _close(one, other) for one, other in pairs):
                 return "the network's outputs change"
         except _Differs as error:
@@ -118,13 +147,13 @@ class Trial:
             return f"behind {last!r} the network counts on its width ({error})"
         return ""
 
-    def _answer(self, call: Call, lost: Lost) -> Any:
+    def _answer(self, call: Call, lost: Lost, view: _View) -> Any:
         """What the whole network's module answered, without what has gone; raises if it reads something else."""
-        if call.key not in self.observed.met:
+        if call.key not in view.met:
             raise _Differs("runs more often than before")
         dense: Any = self.dense[call.name]
         kind: Any = kind_of(dense)
-        prints, shapes, answered, numbers = self.observed.met[call.key]
+        prints, shapes, answered, numbers = view.met[call.key]
         if not same_numbers(whole_numbers(call), numbers):
             raise _Differs("would read other numbers than before")
         values = [tensor for tensor in call.reads if tensor.is_floating_point()]
@@ -133,9 +162,9 @@ class Trial:
             whole = place > 0 or kind.reads is None
             axis = channel_axis(dense, _like(shape))
             _check(tensor, axis, seen if whole else seen[kept.to(seen.device)], shape)
-        if call.key not in self.given:
-            self.given[call.key] = answers(call, answered)
-        given = self.given[call.key]
+        if call.key not in view.given:
+            view.given[call.key] = answers(call, answered, view.wide)
+        given = view.given[call.key]
         if kind.writes is None or not isinstance(given, Tensor):
             return tree_map_only(Tensor, torch.clone, given)
         staying = complement(lost.get((call.name, True, 0), ()), kind.writes).to(given.device)

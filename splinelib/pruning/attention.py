@@ -100,6 +100,12 @@ def split_attention(model: nn.Module) -> nn.Module:
                 split = found[module]
             else:
                 split.set_submodule(name, found[module])
+    for module in split.modules():
+        inside = any(isinstance(part, LinearAttention) for part in module.modules())
+        if isinstance(module, nn.TransformerEncoder) and inside:
+            module.use_nested_tensor = (
+                False  # which it computes from packed weights, where a padding mask is given
+            )
     return changed(split, "split_attention")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError
-from splinelib.hooks import Inputs, duplicate, run, tensors_in
+from splinelib.hooks import Inputs, duplicate, in_call_order, run, tensors_in
 from splinelib.layers.images import check_inputs
 
 
@@ -39,12 +39,14 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
 
     Args:
         model: left as it was, training flags included.
-        example_inputs: ``[N, ...]``; the values do not change the result, and N only where the pass computes something
-            once for all inputs (a weight of two factors, say), of which one input has a share.
+        example_inputs: ``[N, ...]``, of several the first that the forward pass takes; the values do not change the
+            result, and N only where the pass computes something once for all inputs (a weight of two factors, say), of
+            which one input has a share.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
 
-    batch = next((len(tensor) for tensor in tensors_in(example_inputs) if tensor.ndim), 0)
+    inputs = in_call_order(model, example_inputs)
+    batch = next((len(tensor) for tensor in tensors_in(inputs) if tensor.ndim), 0)
     if not batch:
         raise SettingError("the example inputs hold no image: give a batch [N, ...]")
     try:
@@ -170,12 +172,32 @@ def _product_flops(matrix: Sequence[int], vector: Sequence[int], *, out_shape: A
     return 2 * math.prod(matrix)
 
 
+def _added_product_flops(added: Any, matrix: Sequence[int], vector: Sequence[int], **_: Any) -> int:
+    """Operations of ``addmv``."""
+    return 2 * math.prod(matrix)
+
+
+def _added_products_flops(added: Any, first: Sequence[int], second: Sequence[int], **_: Any) -> int:
+    """Operations of ``addbmm``: of all products of the batch."""
+    return 2 * math.prod(first) * second[-1]
+
+
+def _bilinear_flops(
+    first: Sequence[int], weight: Sequence[int], second: Sequence[int], *expanded: Any, out_shape: Any
+) -> int:
+    """Operations of ``_trilinear``, by which ``nn.Bilinear`` computes: a multiply-add for each weight and input."""
+    return 2 * first[0] * math.prod(weight)
+
+
 _COUNTED: dict[str, Any] = {
     "display": False,
     "custom_mapping": {
         torch.ops.aten.convolution_backward: _convolution_backward_flops,
         torch.ops.aten.mv: _product_flops,
         torch.ops.aten.dot: _product_flops,
+        torch.ops.aten.addmv: _added_product_flops,
+        torch.ops.aten.addbmm: _added_products_flops,
+        torch.ops.aten._trilinear: _bilinear_flops,
     },
 }
 """How torch's counter is made."""

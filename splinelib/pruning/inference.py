@@ -10,8 +10,9 @@ from splinelib.checks import checked
 from splinelib.hooks import Inputs, duplicate
 from splinelib.layers.kinds import BATCH_NORM
 from splinelib.layers.network import as_double, follows
+from splinelib.layers.probe import disturbed
 from splinelib.pruning.cut import changed
-from splinelib.pruning.streams import Pairs, compact_streams, disturbed, same
+from splinelib.pruning.streams import Pairs, compact_streams, same
 
 
 @checked

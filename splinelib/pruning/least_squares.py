@@ -81,7 +81,7 @@ def reconstruct(
     layers = layers_of(model, example, layers)
     lost = _lost_outputs(model, layers, selection)
     smaller = merge_units(model, example, selection, layers=layers)
-    with evaluating(model), evaluating(smaller):
+    with evaluating(model), evaluating(smaller, restore=False):
         met = runs(smaller, _mended(smaller), example)
         order = list(met)
         axes = image_axes(smaller, order, images)
@@ -109,7 +109,7 @@ def reestimate_norms(model: nn.Module, images: Images) -> nn.Module:
     images = calibration_images(model, images)
     corrected = copy.deepcopy(model)
     modules = dict(corrected.named_modules())
-    with evaluating(corrected):
+    with evaluating(corrected, restore=False):
         names = in_order(corrected, [n for n in modules if _has_statistics(modules[n])], images[:2])
         for group in together(corrected, names, images) if names else ():
             visit(corrected, group, images, lambda name, inputs: _restart(modules[name], inputs))

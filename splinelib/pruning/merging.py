@@ -18,12 +18,14 @@ from splinelib.hooks import Inputs, duplicate, evaluating, run, watched
 from splinelib.layers.fit import layers_of
 from splinelib.layers.groups import grouped, one_each
 from splinelib.layers.hyperplanes import folded
-from splinelib.layers.kinds import BATCH_NORM, set_weight
+from splinelib.layers.kinds import BATCH_NORM, channel_axis, set_weight
 from splinelib.layers.layer import Layer, Part
 from splinelib.layers.own import applies_its_weight, hands_weights_on
+from splinelib.layers.probe import disturbed, drawn
 from splinelib.pruning.surgery import Units, remove_units
 
 _ROUNDING = 1e-5  # of numbers that are alike but for the order of sums in float32
+_DRAWS = 8  # inputs on which a constant must be one: fewer may miss a gate that is open or shut
 
 
 @checked
@@ -79,7 +81,7 @@ def merge_units(
             weight, bias = folded(model, layer)
             twin, alpha = _twins(weight, bias, lost, layer.groups, rho)
             constant = lost[~weight[lost].any(dim=1).cpu()]
-            if len(layer.writers) == 1 or scales_with_its_writers(merged, layer, example_inputs):
+            if bool(alpha.any()) and scales_with_its_writers(merged, layer, example_inputs):
                 read_twins(merged, layer, lost, twin, alpha)
             done: set[int] = set()
             for reader, columns in layer.reading() if len(constant) > 0 else ():
@@ -164,12 +166,17 @@ def _absorb(model: nn.Module, name: str, norm: str | None, constant: Tensor, exa
     if isinstance(module, nn.modules.conv._ConvTransposeNd) or getattr(module, "groups", 1) > 1:
         return
     caught: list[Tensor] = []
-    with evaluating(model), watched(model, {name: lambda values: caught.append(values.detach().clone())}, {}):
-        run(model, example_inputs)
-    channels = caught[0].movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[constant]
-    values = channels.flatten(1).median(dim=1).values  # all alike, but for borders of padded pooling
-    alike = (channels.flatten(1) - values[:, None]).abs() <= _ROUNDING * values[:, None].abs().clamp_min(1)
-    values = values * (alike.double().mean(dim=1) > 0.5)  # else no constant: a gate stands between
+    axis = -1 if isinstance(module, nn.Linear) else 1
+    catch = {name: lambda values: caught.append(values.detach().movedim(axis, 0)[constant].flatten(1))}
+    with evaluating(model), watched(model, catch, {}):
+        for draw in range(_DRAWS):
+            run(model, drawn(example_inputs, draw))
+    channels = caught[0]
+    values = channels.median(dim=1).values  # all alike, but for borders of padded pooling
+    near = _ROUNDING * values[:, None].abs().clamp_min(1)
+    alike = ((channels - values[:, None]).abs() <= near).double().mean(dim=1) > 0.5
+    still = torch.stack([((other - channels).abs() <= near).all(dim=1) for other in caught]).all(dim=0)
+    values = values.where(alike & still, 0.0)  # else no constant: a gate stands between
     weight = module.weight.detach()[:, constant]
     shift = weight.reshape(*weight.shape[:2], -1).sum(2) @ values
     if module.bias is not None:
@@ -184,7 +191,11 @@ def scales_with_its_writers(model: nn.Module, layer: Layer, example_inputs: Inpu
     Tried on a copy of ``model``, in which the second half of a group is twice the first. What a norm follows is doubled
     in the norm.
     """
-    trial, half = duplicate(model), layer.units // layer.groups // 2
+    there = dict(model.named_modules())
+    own = [there[part.module] for part in layer.parts if part.module in there]
+    kept = {id(tensor) for module in own for tensor in [*module.parameters(), *module.buffers()]}
+    shared = {id(t): t for t in [*model.parameters(), *model.buffers()] if id(t) not in kept}
+    trial, half = duplicate(model, shared), layer.units // layer.groups // 2
     twice = {writer.module: 1.0 if writer.norm or layer.norm else 2.0 for writer in layer.writers}
     norms = {name: 1.0 if layer.norm else 2.0 for writer in layer.writers if (name := writer.norm)}
     norms |= {layer.norm: 2.0} if layer.norm else {}
@@ -198,13 +209,19 @@ def scales_with_its_writers(model: nn.Module, layer: Layer, example_inputs: Inpu
             if name.startswith("running") or untouched(module, name, done):
                 _copy_numbers(module, name, channels, half, factor)
     seen: list[tuple[Tensor, Tensor]] = []
+    modules = dict(trial.named_modules())
+    recurrent = [part for part in layer.parts if isinstance(modules.get(part.module), nn.RNNBase)]
+    reading = [*layer.reading(), *((part.module, part.by_unit(layer.units)) for part in recurrent)]
     catch = {
-        reader: partial(_catch, trial.get_submodule(reader), columns, half, seen)
-        for reader, columns in layer.reading()
+        reader: partial(_catch, modules[reader], columns, half, seen)
+        for reader, columns in reading
+        if columns is not None
     }
     with evaluating(trial), watched(trial, catch, {}):
         run(trial, example_inputs)
-    return bool(seen) and all(_twice(one, other) for one, other in seen)
+        run(trial, disturbed(example_inputs))  # an example of zeros shows nothing
+    ratios = [ratio for one, other in seen if len(ratio := _ratios(one, other))]
+    return bool(ratios) and all(bool(((ratio - 2).abs() < 1e-3).double().mean() > 0.9) for ratio in ratios)
 
 
 def _copy_numbers(module: Any, name: str, channels: Tensor, half: int, twice: float) -> None:
@@ -224,15 +241,14 @@ def _copy_numbers(module: Any, name: str, channels: Tensor, half: int, twice: fl
 def _catch(
     module: nn.Module, columns: Tensor, half: int, seen: list[tuple[Tensor, Tensor]], values: Tensor
 ) -> None:
-    channels = values.detach().movedim(-1 if isinstance(module, nn.Linear) else 1, 0)
+    channels = values.detach().movedim(channel_axis(module, values), 0)
     seen.append((channels[columns[:half]], channels[columns[half : 2 * half]]))
 
 
-def _twice(one: Tensor, other: Tensor) -> bool:
-    """Whether most of what is not zero is twice as large in the second."""
-    there = one != 0
-    ratio = other[there] / one[there]
-    return bool(len(ratio)) and bool(((ratio - 2).abs() < 1e-3).double().mean() > 0.9)
+def _ratios(one: Tensor, other: Tensor) -> Tensor:
+    """How many times as large the second is, where there are numbers."""
+    ratio = other / one
+    return ratio[(one != 0) & ratio.isfinite()]
 
 
 def _twins(

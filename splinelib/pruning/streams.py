@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from splinelib.checks import checked
 from splinelib.hooks import Inputs, duplicate, evaluating, run, tensors_in
@@ -17,7 +16,7 @@ from splinelib.layers.kinds import BATCH_NORM, complement, cut_module, keep_chan
 from splinelib.layers.network import as_double, eager, follows
 from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed, Side
-from splinelib.layers.probe import noise
+from splinelib.layers.probe import disturbed
 from splinelib.layers.units import components, read_streams
 from splinelib.pruning.cut import changed
 
@@ -63,13 +62,6 @@ def compact_streams(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     pairs = [pair for pair in pairs if same(whole, _in_front(whole, [pair]), inputs)]
     compact = _in_front(arranged, pairs)
     return changed(compact, "compact_streams") if kept or pairs else compact
-
-
-def disturbed(inputs: Inputs) -> Inputs:
-    """The inputs with noise, since those of an example may all be alike."""
-    return tree_map_only(
-        Tensor, lambda t: t + noise("inputs", t.shape, t.device) if t.is_floating_point() else t, inputs
-    )
 
 
 def same(model: nn.Module, other: nn.Module, inputs: Inputs) -> bool:

@@ -1,135 +1,18 @@
-"""The one place where splinelib looks inside a running model: a tap at every non-linearity, or hooks on named modules.
-
-A tap observes the input of every piecewise linear non-linearity, that is, the pre-activations whose signs
-make the code. It is a :class:`torch.overrides.TorchFunctionMode`, so it sees ``nn.ReLU`` modules and calls of
-``torch.relu`` alike, registers nothing on the model, and is gone when its ``with`` block ends, also by an exception.
-"""
+"""Models run as they are, or watched at named modules, and left as they were."""
 
 import collections
 import contextlib
 import copy
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from splinelib.errors import SettingError
-
-# Functions with a kink at zero. ReLU6 has a second one at 6, which the sign code leaves out.
-_NONLINEARITIES: frozenset[Any] = frozenset(
-    {
-        F.relu,
-        F.relu_,
-        F.relu6,
-        F.leaky_relu,
-        F.leaky_relu_,
-        F.prelu,
-        F.rrelu,
-        F.rrelu_,
-        torch.relu,
-        torch.relu_,
-        torch.prelu,
-        torch.rrelu,
-        torch.rrelu_,
-        torch.abs,
-        torch.abs_,
-        torch.absolute,
-        Tensor.relu,
-        Tensor.relu_,
-        Tensor.abs,
-        Tensor.abs_,
-        Tensor.absolute,
-        Tensor.absolute_,
-        Tensor.prelu,
-    }
-)
-# Functions that count only where their first argument after the input, of this name, is zero; ``nn.ReLU6`` calls
-# ``F.hardtanh``.
-_CLIPS: dict[Any, str] = {
-    **dict.fromkeys((F.hardtanh, F.hardtanh_), "min_val"),
-    **dict.fromkeys((F.threshold, torch.threshold_, torch.threshold), "threshold"),
-    **dict.fromkeys((torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_), "min"),
-    **dict.fromkeys((torch.clip, torch.clip_, Tensor.clip, Tensor.clip_), "min"),
-    **dict.fromkeys((torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_), "min"),
-}
-
-
-def _clips_at_zero(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call cuts off, at zero, what lies below; a bound that is trained may be another one tomorrow."""
-    if func not in _CLIPS:
-        return False
-    bound = _bound(func, args, kwargs)
-    if isinstance(bound, Tensor) and bound.numel() == 1 and not bound.requires_grad:
-        bound = bound.item()
-    return isinstance(bound, int | float) and bound == 0
-
-
-def _bound(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[1] if len(args) > 1 else kwargs.get(_CLIPS[func])
-
-
-_ORDERS = {"gt", "ge", "lt", "le", "__gt__", "__ge__", "__lt__", "__le__"}
-_BENDS = {"maximum", "minimum", "fmax", "fmin", "where", "max", "min", "amax", "amin"}
-
-
-def _bends_elsewhere(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call may rectify without being a known non-linearity: a maximum, a choice, a comparison with zero."""
-    name, others = getattr(func, "__name__", ""), [*args[1:], *kwargs.values()]
-    if name in _ORDERS:
-        return any(isinstance(other, int | float) and other == 0 for other in others)
-    if func in _CLIPS:  # a bound for each number, or one that is trained, may be zero
-        bound = _bound(func, args, kwargs)
-        return isinstance(bound, Tensor) and (bound.numel() > 1 or bound.requires_grad)
-    return name in _BENDS and bool(others)
-
-
-class _Tap(TorchFunctionMode):
-    """Calls ``observe(index, pre_activation)`` at the ``index``-th non-linearity of a forward pass."""
-
-    def __init__(
-        self, observe: Callable[[int, Tensor], None], unseen: Callable[[str, Tensor], None] | None
-    ) -> None:
-        super().__init__()
-        self._observe = observe
-        self._unseen = unseen
-        self._index = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _NONLINEARITIES or _clips_at_zero(func, args, kwargs):
-            self._observe(self._index, args[0] if args else kwargs["input"])
-            self._index += 1
-        elif self._unseen and args and isinstance(args[0], Tensor) and _bends_elsewhere(func, args, kwargs):
-            self._unseen(func.__name__.strip("_"), args[0])
-        return func(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def tapped(
-    observe: Callable[[int, Tensor], None], unseen: Callable[[str, Tensor], None] | None = None
-) -> Iterator[None]:
-    """Within the block, call ``observe(index, z)`` before each non-linearity; use one block per forward pass.
-
-    ``index`` counts the non-linearities in execution order from 0 and ``z`` is the pre-activation,
-    of the shape that the layer has. ``observe`` must copy what it keeps, since ``z`` may be changed in place.
-    ``unseen`` gets name and first argument of calls that may rectify otherwise, such as ``torch.maximum``.
-
-    >>> seen = []
-    >>> with tapped(lambda index, z: seen.append((index, z.tolist()))):
-    ...     outputs = nn.ReLU()(torch.tensor([-1.0, 2.0]))
-    >>> seen
-    [(0, [-1.0, 2.0])]
-    """
-    with _Tap(observe, unseen):
-        yield
-
 
 Observer = Callable[[Tensor], None]
 
@@ -180,9 +63,10 @@ def as_written() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module, restore: bool = True) -> Iterator[None]:
     """Put ``model`` into eval mode without gradients; give every module its own mode back, and the random state.
 
+    Buffers, which a forward pass may change (counters, caches), are as they were, too, unless ``restore`` is False.
     Compiled parts run as written, or they would run past hooks and taps.
 
     >>> model = nn.Dropout()
@@ -197,10 +81,40 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         # Some networks draw at random even so.
         with torch.no_grad(), torch.random.fork_rng(devices=[]), as_written():
-            yield
+            if restore:
+                with own_buffers(model):
+                    yield
+            else:
+                yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextlib.contextmanager
+def own_buffers(model: nn.Module) -> Iterator[None]:
+    """Within the block the model works on copies of its buffers, with their gradients; then it has its own again.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> with own_buffers(norm):
+    ...     outputs = norm(torch.randn(4, 2))
+    >>> norm.num_batches_tracked.item()
+    0
+    """
+    held = {
+        (module, name): buffer
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not nn.parameter.is_lazy(buffer)
+    }
+    copies = {id(buffer): buffer.clone() for buffer in held.values()}
+    for (module, name), buffer in held.items():
+        module._buffers[name] = copies[id(buffer)]
+    try:
+        yield
+    finally:
+        for (module, name), buffer in held.items():
+            module._buffers[name] = buffer
 
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -217,6 +131,18 @@ def run(model: nn.Module, inputs: Inputs) -> Any:
         if isinstance(inputs, Mapping):
             return model(**inputs)
         return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
+
+
+def in_call_order(model: nn.Module, inputs: Inputs) -> Inputs:
+    """Keywords in the order of the arguments of the model's forward pass; other inputs as they are.
+
+    >>> in_call_order(nn.Bilinear(1, 1, 1), {"input2": torch.ones(1, 1), "input1": torch.zeros(1, 1)})
+    {'input1': tensor([[0.]]), 'input2': tensor([[1.]])}
+    """
+    if not isinstance(inputs, Mapping):
+        return inputs
+    names = [name for name in inspect.signature(model.forward).parameters if name in inputs]
+    return {name: inputs[name] for name in [*names, *(name for name in inputs if name not in names)]}
 
 
 _NO_CONTAINER = nn.Module | type | types.ModuleType | types.FunctionType | str | bytes | int | float | None
