@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from splinelib.checks import Count, NonNegative, Within, check
 from splinelib.errors import DamagedError, SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
-from splinestudy.runs.asked import plan_as_asked
-from splinestudy.runs.check import TOLERANCE, check_record
+from splinestudy.runs.asked import duration, part, plan_as_asked
+from splinestudy.runs.check import TOLERANCE, check_keys, check_record
 from splinestudy.runs.committed import STUDIES, committed_store
 from splinestudy.runs.executors import EXECUTORS, execute
 from splinestudy.runs.gpu import write_archive
@@ -82,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m splinestudy", description=__doc__)
+    about = "The study: its data sets, its runs, its records. Needs no Jupyter; sweeps need no internet."
+    parser = argparse.ArgumentParser(prog="python -m splinestudy", description=about)
     commands = parser.add_subparsers(required=True)
 
     data = commands.add_parser("data", help="get data sets and check them")
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     slurm.add_argument("--store", required=True, help="folder of records that all workers see, or an address")
     slurm.add_argument("--workers", type=int, default=4, help="tasks of the array")
     slurm.add_argument("--hours", type=float, default=12, help="that each of them is given")
-    slurm.add_argument("--gpus", type=int, default=0, help="of each of them")
+    slurm.add_argument("--gpus", type=int, default=0, help="of each of them: 0 or 1")
     slurm.set_defaults(command=_slurm)
     return parser
 
@@ -133,7 +133,7 @@ def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
         "--store", required=True, help="folder of records, or an address as s3://bucket/study"
     )
     sweeping.add_argument(
-        "--budget", type=_seconds, help="stop between runs after this long, e.g. 540s, 20m, 2h"
+        "--budget", type=duration, help="stop between runs after this long, e.g. 540s, 20m, 2h"
     )
     sweeping.add_argument("--jobs", type=int, default=1, help="processes that share the runs (and one GPU)")
     sweeping.add_argument(
@@ -142,7 +142,7 @@ def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
     sweeping.add_argument("--gpus", type=float, help="share of a GPU that Ray gives each run")
     sweeping.add_argument("--no-wait", action="store_true", help="leave when others compute all that is left")
     sweeping.add_argument(
-        "--shard", type=_shard, help="i/n: part i (from 1) of n, for machines that share no store"
+        "--shard", type=part, help="i/n: part i (from 1) of n, for machines that share no store"
     )
     sweeping.add_argument("--list", action="store_true", help="list the runs: done, left or damaged")
     sweeping.add_argument("--dataset", choices=_FETCHED)
@@ -159,22 +159,6 @@ def _add_sweep_options(sweeping: argparse.ArgumentParser) -> None:
     sweeping.add_argument("--finetune-epochs", type=int)
 
 
-def _seconds(text: str) -> float:
-    """Seconds from ``540s``, ``20m``, ``2h`` or a bare number of seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 540s, 20m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """``i/n`` with 1 ≤ i ≤ n."""
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole: write 1/4, 2/4, 3/4 or 4/4")
-    return int(match[1]), int(match[2])
-
-
 def _data(options: argparse.Namespace) -> int:
     for name in options.names:
         data = load_dataset(name)
@@ -184,6 +168,7 @@ def _data(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     check("--tolerance", options.tolerance, NonNegative)
+    check_keys(options.keys)
     stand = True
     for key in options.keys:
         found = check_record(key, committed_store(needed=True), open_store(options.store))
@@ -216,10 +201,13 @@ def _sweep(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in _OVERRIDES}
     runs = plan_as_asked(options.name, options.profile, **given)
     check("--jobs", options.jobs, _JOBS)
+    if options.gpus is not None:
+        check("--gpus", options.gpus, Annotated[float, Within("[0, 64]")])
+        if options.executor != "ray":
+            raise SettingError(f"--gpus is {options.gpus:g}, which only --executor ray uses: leave it out")
     if options.shard:
         runs = shard(runs, *options.shard)
-    if options.store.startswith("memory://"):
-        raise SettingError(f"store is {options.store!r}, which ends with this process: name a folder")
+    _check_address(options.store)
     store = open_store(options.store)
     if options.list:
         return _list(runs, store)
@@ -228,6 +216,13 @@ def _sweep(options: argparse.Namespace) -> int:
         return run_workers(options.jobs, options.arguments)
     with distributed.joined():
         return _report(options, runs, store)
+
+
+def _check_address(address: str) -> None:
+    """Raise :class:`SettingError` unless a store at this address outlives its process."""
+    if not address or address.startswith("memory://"):
+        why = "which ends with this process" if address else "which is no name"
+        raise SettingError(f"store is {address!r}, {why}: name a folder, or an address")
 
 
 def _report(options: argparse.Namespace, runs: Sequence[Run], store: RecordStore) -> int:
@@ -263,9 +258,10 @@ def _list(runs: Sequence[Run], store: RecordStore) -> int:
 
 
 def _slurm(options: argparse.Namespace) -> int:
+    _check_address(options.store)
     check("--workers", options.workers, Count)
     check("--hours", options.hours, Annotated[float, Within("[0.05, 10000]")])
-    check("--gpus", options.gpus, Annotated[int, Within("[0, 64]")])
+    check("--gpus", options.gpus, Annotated[int, Within("[0, 1]")])
     names = ("name", "profile", "store", "workers", "hours", "gpus")
     print(slurm_script(**{name: getattr(options, name) for name in names}), end="")
     return 0
@@ -274,6 +270,7 @@ def _slurm(options: argparse.Namespace) -> int:
 def _gpu(options: argparse.Namespace) -> int:
     check("--minutes", options.minutes, Annotated[float, Within("(0, inf)")])
     check("--jobs", options.jobs, _JOBS)
+    RecordStore(options.out).holds(options.out)
     load_dataset(get_profile(options.profile).dataset)
     store, seconds = options.out / "store", 60 * options.minutes
     arguments = [

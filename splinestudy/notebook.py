@@ -72,6 +72,15 @@ def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
     return found
 
 
+def check_compared(profile: Profile, way: str = "spline") -> None:
+    """Raise :class:`SettingError` where a chapter that compares ``way`` with other criteria is not asked for both."""
+    if way not in profile.criteria or len(set(profile.criteria)) < 2:
+        raise SettingError(
+            f"criteria are {list(profile.criteria)}, and this chapter compares {way!r} with others: name it and at "
+            "least one more"
+        )
+
+
 def checked_profile(parameters: Mapping[str, Any]) -> Profile:
     """The profile that a notebook's parameters name, with their overrides. Raises :class:`SettingError` early."""
     overrides = {
@@ -124,6 +133,6 @@ def live_runs(runs: Sequence[Run], parameters: Mapping[str, Any]) -> list[Record
         run, error = report.failed[0]
         raise SplineError(
             f"{len(report.failed)} of {len(report.failed) + len(report.records)} runs failed, first {brief(run)}: "
-            f"{type(error).__name__}: {error}. Run again to retry only these"
+            f"{type(error).__name__}: {error}. What is finished is kept"
         ) from error
     return report.records

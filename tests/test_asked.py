@@ -1,6 +1,7 @@
 """What is asked of a sweep is done or refused: settings that it has of its own, and how it ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,17 @@ from breaking import wait_until
 
 from splinelib.errors import SettingError
 from splinestudy.__main__ import INTERRUPTED, main
+from splinestudy.notebook import check_compared
+from splinestudy.runs import workers
 from splinestudy.runs.asked import check_some_used, plan_as_asked
-from splinestudy.runs.committed import STUDIES
+from splinestudy.runs.check import check_record
+from splinestudy.runs.committed import STUDIES, committed_store, owners
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.provenance import SOURCE, check_clean
+from splinestudy.runs.remote import open_store
 from splinestudy.runs.run import brief, check_data
+from splinestudy.runs.sweep import shard
 
 
 @pytest.mark.parametrize(
@@ -152,3 +158,88 @@ def test_long_gpu_times_are_understood(tmp_path, monkeypatch):
     for minutes in ("20000", "0.000001"):
         assert main(["gpu", "--minutes", minutes, "--out", str(tmp_path), "--profile", "smoke"]) == 0
     assert [arguments[-1] for arguments in given] == ["1200000.000s", "0.000s"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seeds", "0", "0"], "seeds are .0, 0.: name each once"),
+        (["--ratios", "0.3", "0.3"], "name each once"),
+        (["--arch", "mlp"], "'mlp', which has no batch norm for 'bn_scale'"),
+        (["--gpus", "0.5"], "only --executor ray uses"),
+        (["--executor", "ray", "--gpus", "-1"], "--gpus is -1.0"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_run(more, said, tmp_path, capsys):
+    assert main(["sweep", "layerwise", "--profile", "smoke", "--store", str(tmp_path), *more]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("store", ["", "memory://x"])
+def test_scripts_are_written_for_stores_that_last_alone(store, capsys):
+    assert main(["slurm", "toy", "--profile", "smoke", "--store", store]) == 2
+    assert "name a folder" in capsys.readouterr().err
+
+
+def test_a_file_is_no_store_wherever_it_is_named(tmp_path, capsys):
+    (file := tmp_path / "file").touch()
+    assert main(["gpu", "--profile", "smoke", "--minutes", "1", "--out", str(file)]) == 2
+    assert f"store {file} is a file: name a folder" in capsys.readouterr().err
+    for store in (str(file), "/dev/null"):
+        assert main(["sweep", "toy", "--profile", "smoke", "--store", store, "--list"]) == 2
+        assert "is a file: name a folder" in capsys.readouterr().err
+
+
+def test_a_store_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store("~/runs").root == tmp_path / "runs"
+
+
+def test_all_keys_are_looked_at_before_any_is_computed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("splinestudy.__main__.check_record", lambda *given: pytest.fail("computed"))
+    key = next(iter(owners()))
+    assert main(["check", key, f"{key}.json", "--store", str(tmp_path)]) == 2
+    assert "a file in records/, without .json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}"])
+def test_records_are_not_checked_against_themselves_by_any_address(form):
+    with pytest.raises(SettingError, match="where the records lie"):
+        check_record(next(iter(owners())), committed_store(), open_store(form.format(SOURCE / "records")))
+
+
+def test_shards_get_about_as_many_runs_each():
+    for sweep, profile in (
+        ("core", "half"),
+        ("early", "full"),
+        ("paper_era", "grey"),
+        ("layerwise", "smoke"),
+    ):
+        runs = plan(sweep, get_profile(profile))
+        for of in (2, 4):
+            counts = [len(shard(runs, number, of)) for number in range(1, of + 1)]
+            assert sum(counts) == len(runs)
+            owners_ = [run if run.kind == "dense" else run.dense for run in runs]
+            assert max(counts) - min(counts) <= max(map(owners_.count, owners_))
+
+
+def test_chapters_that_compare_need_something_to_compare():
+    for criteria in (("l1", "random"), ("spline",)):
+        with pytest.raises(SettingError, match="compares 'spline' with others"):
+            check_compared(get_profile("smoke", criteria=criteria))
+    check_compared(get_profile("smoke", criteria=("l1", "spline")))
+
+
+def test_a_folder_without_records_is_no_store_of_them(tmp_path):
+    (tmp_path / "dense").mkdir()
+    with pytest.raises(SettingError, match="which holds no record"):
+        committed_store(tmp_path)
+
+
+def test_workers_read_what_stands_behind_two_dashes(monkeypatch):
+    commands = []
+    monkeypatch.setattr(workers.subprocess, "Popen", lambda command, env: commands.append(command[3:]))
+    monkeypatch.setattr(workers, "_ended", lambda process, end: 0)
+    workers.run_workers(2, ["sweep", "--criteria", "l1", "--jobs", "2", "--", "layerwise"])
+    assert commands == [["sweep", "--criteria", "l1", "--jobs", "2", "--jobs", "1", "--", "layerwise"]] * 2

@@ -11,7 +11,7 @@ from tiny_runs import tiny_dataset
 from splinelib.errors import TrainingError
 from splinestudy import __main__ as cli
 from splinestudy.__main__ import main
-from splinestudy.runs import dense, workers
+from splinestudy.runs import asked, dense, workers
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
@@ -124,7 +124,7 @@ def test_arguments_that_make_no_sense_end_with_usage(arguments, named, capsys):
     ("text", "seconds"), [("540s", 540), ("20m", 1200), ("2h", 7200), ("90", 90), ("1.5h", 5400), ("0", 0)]
 )
 def test_durations(text, seconds):
-    assert cli._seconds(text) == seconds
+    assert asked.duration(text) == seconds
 
 
 def test_overrides_reach_the_plan(tmp_path, monkeypatch, tiny):

@@ -148,7 +148,7 @@ def test_nothing_of_the_model_changes(generator):
     ("settings", "named"),
     [
         ({"compensate": "magic"}, "compensate is 'magic'"),
-        ({"compensate": "least_squares"}, "calibration batch has shape None"),
+        ({"compensate": "least_squares"}, "calibration batch is not given"),
         ({"compensate": "least_squares", "data": torch.zeros(1, *INPUT)}, r"shape \(1, 2, 6, 6\)"),
         ({"compensate": "least_squares", "data": torch.zeros(9, 5, 6, 6)}, r"\(9, 5, 6, 6\) and the example"),
         ({"compensate": "least_squares", "data": torch.zeros(9, 2, 7, 7)}, r"\(9, 2, 7, 7\) and the example"),

@@ -59,7 +59,7 @@ def test_ratios_go_by_the_first_pattern_that_fits():
         ({"ratio": 0.1, "round_to": 64}, "no whole unit"),
         ({"ratio": 0.9, "min_units": 20}, "no whole unit"),
         ({"ratio": 0.5, "compensate": "least_squares", "data": [{"x": 1}]}, "other things than tensors"),
-        ({"ratio": 0.5, "compensate": "least_squares", "data": iter([])}, "has shape None"),
+        ({"ratio": 0.5, "compensate": "least_squares", "data": iter([])}, "is not given"),
         ({"ratio": 0.5, "compensate": "least_squares", "data": [X, X[:, :2]]}, "do not fit together"),
     ],
 )

@@ -64,9 +64,9 @@ def calibration_images(model: nn.Module, images: Images | None, example: Tensor 
         batches = (_named_input(model, batch, example) for batch in images)
         images = next((values.to(device) for values in first_images(batches)), None)
     if images is None or images.ndim < 2 or len(images) < 2:
-        shape = None if images is None else tuple(images.shape)
+        given = "not given" if images is None else f"of shape {tuple(images.shape)}"
         raise SettingError(
-            f"the calibration batch has shape {shape}: give some hundred training images [N, ...] as `data`"
+            f"the calibration batch is {given}: give some hundred training images [N, ...] as `data`"
         )
     if example is not None and images.shape[1:] != example.shape[1:]:
         raise SettingError(

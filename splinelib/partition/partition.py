@@ -72,6 +72,9 @@ class Partition:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    def __repr__(self) -> str:
+        return f"<Partition: {len(self):,} regions by {self.units:,} units in {len(self.layers)} layers>"
+
     def __len__(self) -> int:
         """Number of regions."""
         return len(self.area)

@@ -1,6 +1,8 @@
 """A sweep is planned as it was asked for, or refused: of some settings a sweep has values of its own."""
 
+import argparse
 import dataclasses
+import re
 from typing import Any
 
 from splinelib.checks import checked
@@ -58,3 +60,19 @@ def _alike(sweep: str, one: Profile, other: Profile) -> bool:
         return plan(sweep, other) == plan(sweep, one)
     except (SettingError, LookupError, ValueError):  # no plan without it
         return False
+
+
+def duration(text: str) -> float:
+    """Seconds from ``540s``, ``20m``, ``2h`` or a bare number of seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 540s, 20m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def part(text: str) -> tuple[int, int]:
+    """``i/n`` with 1 ≤ i ≤ n."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole: write 1/4, 2/4, 3/4 or 4/4")
+    return int(match[1]), int(match[2])

@@ -1,11 +1,12 @@
 """Checking a record: compute its run again and compare, number by number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from splinelib.errors import RecordError, SettingError
 from splinestudy.runs.committed import Study, owners
+from splinestudy.runs.provenance import is_folder
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
@@ -45,6 +46,16 @@ class Agreement:
         return not self.other and self.largest <= tolerance
 
 
+def check_keys(keys: Sequence[str]) -> None:
+    """Raise :class:`SettingError` for a key of no run that a committed study plans."""
+    for key in keys:
+        if key not in owners():
+            raise SettingError(
+                f"key is {key!r}: no committed study plans such a run; a key is the name of a file in records/, "
+                "without .json"
+            )
+
+
 def check_record(key: str, records: RecordStore, store: RecordStore, progress: bool = True) -> Agreement:
     """Compute the run of the committed record ``key`` again, in ``store``, and compare.
 
@@ -52,13 +63,10 @@ def check_record(key: str, records: RecordStore, store: RecordStore, progress: b
         SettingError: no committed study plans a run of that name, or the store is that of the records.
         RecordError: there is no such record, or its run failed.
     """
-    if key not in owners():
+    check_keys([key])
+    if is_folder(store.address, records.root):
         raise SettingError(
-            f"key is {key!r}: no committed study plans such a run; a key is the name of a file in records/"
-        )
-    if store.root.resolve() == records.root.resolve():
-        raise SettingError(
-            f"store is {store.root}, where the records lie: give another folder, for example an empty one"
+            f"store is {store.address}, where the records lie: give another folder, for example an empty one"
         )
     study, run = owners()[key]
     kept = records.load(run)

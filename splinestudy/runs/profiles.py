@@ -267,11 +267,12 @@ def _checked(profile: Profile) -> Profile:
         for item in value if isinstance(value, tuple) else (value,):
             if item not in choices:
                 raise SettingError(f"{field} is {item!r}: choose from {', '.join(choices)}")
+    for field in ("seeds", "ratios", "curve", "criteria"):
+        if len(set(values := getattr(profile, field))) < len(values):
+            raise SettingError(f"{field} are {values}: name each once")
     for field in ("ratios", "curve"):
-        if any(not 0 < ratio < 1 for ratio in getattr(profile, field)):
-            raise SettingError(
-                f"{field} are {getattr(profile, field)}: each must lie strictly between 0 and 1"
-            )
+        if any(not 0 < ratio < 1 for ratio in (values := getattr(profile, field))):
+            raise SettingError(f"{field} are {values}: each must lie strictly between 0 and 1")
     for field, least in (
         ("epochs", 1),
         ("finetune_epochs", 1),
@@ -288,6 +289,8 @@ def _checked(profile: Profile) -> Profile:
         value = getattr(profile, field)
         if not 0 < value < math.inf:
             raise SettingError(f"{field} is {value}: it must be positive and finite")
+    if profile.arch == "mlp" and "bn_scale" in profile.criteria:
+        raise SettingError("arch is 'mlp', which has no batch norm for 'bn_scale': name criteria without it")
     if profile.arch == "resnet18" and profile.width != 1:
         raise SettingError(
             f"arch is 'resnet18' and width {profile.width:g}: its basic blocks come in width 1 only; set width=1 as "

@@ -79,15 +79,19 @@ def source_commit() -> tuple[str | None, bool | None]:
     return commit.strip(), not status.strip()
 
 
+def is_folder(address: str, folder: Path) -> bool:
+    """Whether a store's ``address`` means this folder, as a path does, or what fsspec has for one of this machine."""
+    path = re.sub(r"^(file|local)://", "", address.rsplit("::", 1)[-1])
+    return "://" not in path and Path(path).resolve() == folder.resolve()
+
+
 def check_clean(address: str) -> None:
     """Raise :class:`SettingError` where records would join the committed ones from a source that is not committed.
 
     ``address`` is a store's: a folder, or with ``://`` one of fsspec, which may name a folder of this machine as well.
     """
     commit, clean = source_commit()
-    folder = re.sub(r"^(file|local)://", "", address.rsplit("::", 1)[-1])
-    here = "://" not in folder and Path(folder).resolve() == (SOURCE / "records").resolve()
-    if here and not (commit and clean):
+    if is_folder(address, SOURCE / "records") and not (commit and clean):
         raise SettingError(
             f"store is {address}, the committed records, and the source is not what a commit holds: commit first, or "
             "name another folder"

@@ -51,7 +51,7 @@ class RecordStore:
     def __init__(self, root: Path | str, readonly: bool = False) -> None:
         if "\0" in str(root):
             raise SettingError(f"store is {str(root)!r}: a path holds no NUL")
-        self.root, self.readonly = Path(root), readonly
+        self.root, self.readonly = Path(root).expanduser(), readonly
         self.address = str(self.root.absolute())  # by which another process finds it
         self._leases: dict[
             str, Any
@@ -79,7 +79,7 @@ class RecordStore:
     def holds(self, path: Path) -> bool:
         """Whether the store has this file. Raises :class:`FileError` for a store that is a file, or cannot be read."""
         with file_errors(path, "read"):
-            if self.root.is_file():
+            if self.root.exists() and not self.root.is_dir():
                 raise FileError(f"store {self.root} is a file: name a folder")
             return path.exists()
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -105,11 +106,14 @@ def shard(runs: Sequence[Run], number: int, of: int) -> list[Run]:
     """The runs of worker ``number`` (from 1) of so many that share no store, dense runs first.
 
     Whatever starts from one dense run stays together, so that none is trained twice; so there is work for at most as
-    many workers as there are dense runs. Workers that share a store need no shards.
+    many workers as there are dense runs. All get about as many runs. Workers that share a store need no shards.
     """
     owners = [run if run.kind == "dense" else getattr(run, "dense", run) for run in runs]
-    place = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
-    mine = [run for run, owner in zip(runs, owners, strict=True) if place[owner] % of == number - 1]
+    loads, place = [0] * of, dict[Run, int]()
+    for owner, count in Counter(owners).most_common():  # equal counts in the order of the runs
+        place[owner] = loads.index(min(loads))
+        loads[place[owner]] += count
+    mine = [run for run, owner in zip(runs, owners, strict=True) if place[owner] == number - 1]
     return sorted(mine, key=lambda run: run.kind != "dense")
 
 

@@ -30,7 +30,11 @@ def run_workers(jobs: int, arguments: Sequence[str], seconds: float | None = Non
         "OMP_NUM_THREADS": str(threads),
         _PARENT: str(os.getpid()),
     }
-    command = [sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"]
+    name, *rest = (
+        arguments  # what stands behind "--" is no option; of an option that is given twice the last counts
+    )
+    place = rest.index("--") if "--" in rest else len(rest)
+    command = [sys.executable, "-m", "splinestudy", name, *rest[:place], "--jobs", "1", *rest[place:]]
     processes = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
     end = None if seconds is None else time.monotonic() + seconds
     # -9 means killed by signal 9, which is no success.
