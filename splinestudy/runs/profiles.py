@@ -271,8 +271,10 @@ def _checked(profile: Profile) -> Profile:
         if len(set(values := getattr(profile, field))) < len(values):
             raise SettingError(f"{field} are {values}: name each once")
     for field in ("ratios", "curve"):
-        if any(not 0 < ratio < 1 for ratio in (values := getattr(profile, field))):
-            raise SettingError(f"{field} are {values}: each must lie strictly between 0 and 1")
+        if not all(0 < ratio < 1 for ratio in getattr(profile, field)):
+            raise SettingError(
+                f"{field} are {getattr(profile, field)}: each must lie strictly between 0 and 1"
+            )
     for field, least in (
         ("epochs", 1),
         ("finetune_epochs", 1),
