@@ -268,13 +268,11 @@ def _checked(profile: Profile) -> Profile:
             if item not in choices:
                 raise SettingError(f"{field} is {item!r}: choose from {', '.join(choices)}")
     for field in ("seeds", "ratios", "curve", "criteria"):
-        if len(set(values := getattr(profile, field))) < len(values):
+        values = getattr(profile, field)
+        if len(set(values)) < len(values):
             raise SettingError(f"{field} are {values}: name each once")
-    for field in ("ratios", "curve"):
-        if not all(0 < ratio < 1 for ratio in getattr(profile, field)):
-            raise SettingError(
-                f"{field} are {getattr(profile, field)}: each must lie strictly between 0 and 1"
-            )
+        if field in ("ratios", "curve") and not all(0 < ratio < 1 for ratio in values):
+            raise SettingError(f"{field} are {values}: each must lie strictly between 0 and 1")
     for field, least in (
         ("epochs", 1),
         ("finetune_epochs", 1),
