@@ -203,7 +203,7 @@ def _sweep(options: argparse.Namespace) -> int:
     check("--jobs", options.jobs, _JOBS)
     if options.gpus is not None:
         check("--gpus", options.gpus, Annotated[float, Within("[0, 64]")])
-        if options.executor != "ray":
+        if options.gpus and options.executor != "ray":
             raise SettingError(f"--gpus is {options.gpus:g}, which only --executor ray uses: leave it out")
     if options.shard:
         runs = shard(runs, *options.shard)

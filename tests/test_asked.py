@@ -231,12 +231,6 @@ def test_chapters_that_compare_need_something_to_compare():
     check_compared(get_profile("smoke", criteria=("l1", "spline")))
 
 
-def test_a_folder_without_records_is_no_store_of_them(tmp_path):
-    (tmp_path / "dense").mkdir()
-    with pytest.raises(SettingError, match="which holds no record"):
-        committed_store(tmp_path)
-
-
 def test_workers_read_what_stands_behind_two_dashes(monkeypatch):
     commands = []
     monkeypatch.setattr(workers.subprocess, "Popen", lambda command, env: commands.append(command[3:]))

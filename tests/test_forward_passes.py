@@ -208,3 +208,52 @@ def test_instance_norms_of_another_width_are_named(width):
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.InstanceNorm2d(width), nn.ReLU(), nn.Conv2d(16, 4, 3))
     with pytest.raises(SettingError, match=rf"'1' is InstanceNorm2d\({width}.*make it with num_features=16"):
         read_layers(model, torch.randn(2, 3, 8, 8))
+
+
+def fixed_mask(net, hidden):
+    return net.b(hidden * (torch.rand(len(hidden), 8) > 0.1))
+
+
+def centred(net, hidden):
+    return net.b(hidden - hidden.mean(1, keepdim=True))
+
+
+def with_features(net, hidden):
+    return net.b(hidden), hidden.mean(0)
+
+
+def dropped(net, hidden):
+    return net.b(hidden * torch.empty(len(hidden), 1).bernoulli_(0.8).div_(0.8))
+
+
+def noisy(net, hidden):
+    return net.b(F.dropout(hidden + torch.randn_like(hidden), 0.3))
+
+
+def wanting_targets(net, hidden):
+    raise ValueError("give targets")
+
+
+TRAINING = {fixed_mask: False, centred: False, dropped: True, noisy: True, wanting_targets: True}
+
+
+@pytest.mark.parametrize(("training", "cut"), TRAINING.items())
+@pytest.mark.filterwarnings("ignore:left whole")
+def test_what_a_network_does_in_train_mode_alone_is_looked_at(training, cut):
+    def forward(net, x):
+        hidden = net.a(x).relu()
+        return net.o(training(net, hidden) if net.training else net.b(hidden))
+
+    model = chain(forward)
+    assert ("a" in {layer.name for layer in read_layers(model, torch.randn(4, 10))}) == cut
+    assert not model.training
+
+
+@pytest.mark.filterwarnings("ignore:left whole")
+def test_features_that_are_given_in_train_mode_alone_stay():
+    def forward(net, x):
+        hidden = net.a(x).relu()
+        return with_features(net, hidden) if net.training else net.b(hidden)
+
+    with pytest.raises(UnsupportedModuleError, match="no layer that can be pruned"):
+        read_layers(chain(forward), torch.randn(4, 10))

@@ -23,6 +23,7 @@ from splinelib.layers.labels import distinct_pairs, fed_by, fed_channel, in_orde
 from splinelib.layers.observed import Observed, Side, by_channel, met_by, sides, tie
 from splinelib.layers.probe import PLACES, Call, answers, noise, probe
 from splinelib.layers.tangles import along, tangles
+from splinelib.layers.train_mode import trains_otherwise
 
 
 @dataclass
@@ -266,13 +267,15 @@ def _traced(values: Any) -> bool:
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:
     """Observe ``model``, a copy in float64 that may be changed, on ``inputs`` of its own."""
+    trains = trains_otherwise(model, inputs)
     observer = _Observer(model, inputs)
     found = observer.found
+    found.trains = trains
     with observer.watching(model):
         # Copies, since hooks of others (counters of operations) do not bear gradients of leaves.
         copies = tree_map_only(Tensor, torch.clone, inputs)
         try:
-            found.outputs, found.idle = probe(model, copies, observer.answer, observer.chosen)
+            found.outputs, found.idle = probe(model, copies, observer.answer, observer.chosen, found.trains)
         except SplineError:
             raise
         except Exception as error:

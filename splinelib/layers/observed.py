@@ -32,6 +32,7 @@ class Observed:
         idle: modules that did not run.
         shared: norms over channels that read several blocks of one module's channels alike, as heads' norms do.
         steps: whether numbers decide on something that has no gradient (a comparison, a sign).
+        trains: whether the network does something else in train mode.
     """
 
     first: dict[Side, int] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Observed:
     idle: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)
     steps: bool = False
+    trains: bool = False
 
     def numbers(self, side: Side, width: int) -> np.ndarray:
         """Numbers of a side's channels."""

@@ -6,7 +6,7 @@ on the answers right in front of it alone, through whatever the model does in be
 
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,11 @@ _STEPS = {
     *("bool", "long", "int", "short", "char", "byte", "item", "tolist", "numpy", "nonzero", "count_nonzero"),
     *("allclose", "isclose", "equal", "logical_not", "logical_and", "logical_or", "logical_xor", "argwhere"),
 }
+# Functions that draw inside themselves, by an argument: its place, its name, and with what they do not.
+_DROPS: dict[str, tuple[int, str, Any]] = {
+    "scaled_dot_product_attention": (4, "dropout_p", 0.0),
+    "rrelu": (3, "training", False),
+}
 _DRAWS = {"rand", "randn", "rand_like", "randn_like", "normal", "uniform", "bernoulli", "exponential"}
 
 
@@ -67,19 +72,26 @@ class _Steady(TorchFunctionMode):
 
     What picks one of several numbers (a maximum, a sort, a rectifier) has a gradient for the others too: they might be
     picked.
+    ``draw`` is that number, and ``drew`` says whether one was asked for.
     ``chosen`` is told of numbers that decide on a place (an argmax) or a step (a comparison, a sign), which have no
     gradient, and of the function's name.
     """
 
-    def __init__(self, chosen: Callable[[Tensor, str], None]) -> None:
+    def __init__(self, chosen: Callable[[Tensor, str], None], draw: float) -> None:
         super().__init__()
-        self.chosen = chosen
+        self.chosen, self.draw, self.drew = chosen, draw, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if "dropout" in name and "native" not in name and args:
             return args[0]
+        if name in _DROPS:
+            place, key, value = _DROPS[name]
+            if len(args) > place:
+                args = (*args[:place], value, *args[place + 1 :])
+            else:
+                kwargs = {**kwargs, key: value}
         inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
         given = [arg if inplace and not place else _double(arg) for place, arg in enumerate(args)]
         named = {key: _double(value) for key, value in kwargs.items()}
@@ -87,12 +99,19 @@ class _Steady(TorchFunctionMode):
             return _cut_off(func, given, named, flat)
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
         if name.rstrip("_") in _DRAWS and isinstance(values, Tensor) and values.is_floating_point():
-            values.detach().fill_(0.5)
+            values.detach().fill_(_share(name, given, named, self.draw))
+            self.drew = True
         if _decides(name, values):
             for numbers in tensors_in([*given, *named.values()]):
                 if numbers.requires_grad:
                     self.chosen(numbers, name)
         return values if inplace else with_rivals(name, given, named, _double(values))
+
+
+def _share(name: str, given: list[Any], named: dict[str, Any], draw: float) -> float:
+    """What a draw becomes: the share of ones, by which what is dropped is made up for, or else ``draw``."""
+    share = named.get("p", given[1] if name == "bernoulli_" and len(given) > 1 else draw)
+    return float(share) if isinstance(share, int | float) else draw
 
 
 def _decides(name: str, values: Any) -> bool:
@@ -223,16 +242,37 @@ def answers(call: Call, shapes: Any, wide: bool = False) -> Any:
     return tree_map_only(Tensor, numbers, shapes)
 
 
+@contextmanager
+def probing(
+    model: nn.Module, answer: Answer, chosen: Callable[[Tensor, str], None], draw: float = 0.5
+) -> Iterator[_Steady]:
+    """Within the block, ``answer`` stands in for modules of a known kind; the rest as in :class:`_Steady`."""
+    # Of attention's fused kernels none has the second derivative that is asked for.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.random.fork_rng(devices=[]),
+        own_buffers(model),
+        _answering(model, answer),
+        _Steady(chosen, draw) as steady,
+    ):
+        torch.default_generator.manual_seed(0)  # for draws inside functions that the mode does not look into
+        yield steady
+
+
 def probe(
     model: nn.Module,
     inputs: Inputs,
     answer: Answer,
     chosen: Callable[[Tensor, str], None] = lambda numbers, name: None,
+    trains: bool = False,
 ) -> tuple[list[Any], set[str]]:
     """Outputs of a pass in eval mode and, if some modules do not run there, one in train mode; and who never ran.
 
-    ``chosen`` is told what decides on places (see :class:`_Steady`).
-    Auxiliary heads run in train mode alone. Where that pass fails (it may want targets), there is none.
+    ``chosen`` is told what decides on places (see :class:`_Steady`). A model that ``trains`` otherwise than it infers
+    has all of it in train mode in the second pass, any other one what is around auxiliary heads, which run there alone.
+    Where that pass fails (it may want targets), there is none.
     """
     names = {name for name, module in model.named_modules() if kind_of(module) is not None}
     ran: set[str] = set()
@@ -245,22 +285,15 @@ def probe(
         inside = tuple(f"{name}." for name in ran)
         return {name for name in names - ran if not name.startswith(inside)}
 
-    # Of attention's fused kernels none has the second derivative that is asked for.
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        sdpa_kernel(SDPBackend.MATH),
-        torch.random.fork_rng(devices=[]),
-        own_buffers(model),
-        _answering(model, noted),
-        _Steady(chosen),
-    ):
-        torch.default_generator.manual_seed(0)  # for draws inside functions that the mode does not look into
+    with probing(model, noted, chosen):
         outputs = [run(model.eval(), inputs)]
-        if quiet := idle():
-            for name, module in model.named_modules():  # those around alone, since others may drop at random
-                module.training = any(one.startswith(f"{name}." if name else "") for one in quiet)
-            with suppress(Exception):  # whatever a model asks for in train mode
+        if trains or (quiet := idle()):
+            for (
+                name,
+                module,
+            ) in model.named_modules():  # else those around alone, since others may drop at random
+                module.training = trains or any(one.startswith(f"{name}." if name else "") for one in quiet)
+            with nullcontext() if trains else suppress(Exception):  # whatever a model asks for in train mode
                 outputs.append(run(model, inputs))
             model.eval()
     return outputs, idle()

@@ -88,7 +88,7 @@ class Trial:
             return answers(call, shapes, wide=True)
 
         try:
-            view.outputs, _ = probe(self.copy, self.inputs, answer)
+            view.outputs, _ = probe(self.copy, self.inputs, answer, trains=self.observed.trains)
         except Exception:  # it may want positive numbers
             return []
         return [view]
@@ -137,7 +137,7 @@ class Trial:
 
         try:
             with cut_for_now(self.copy, lost):
-                outputs, _ = probe(self.copy, self.inputs, answer)
+                outputs, _ = probe(self.copy, self.inputs, answer, trains=self.observed.trains)
             pairs = zip(tensors_in(outputs), tensors_in(view.outputs), strict=True)
             if not all(one.shape == other.shape and _close(one, other) for one, other in pairs):
                 return "the network's outputs change"

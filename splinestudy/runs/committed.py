@@ -114,10 +114,8 @@ def committed_store(folder: Path | str | None = None, needed: bool = False) -> R
 
     An installed package has none beside it, which is an error only where they are ``needed``.
     """
-    if folder and not any(Path(folder).glob("*/*.json")):
-        raise SettingError(
-            f"records is {str(folder)!r}, which holds no record: give a folder that does, or None"
-        )
+    if folder and not Path(folder).is_dir():
+        raise SettingError(f"records is {str(folder)!r}, which is no folder: give one with records, or None")
     if needed and not folder and not (SOURCE / "records").is_dir():
         raise SettingError(
             "the committed records are in a checkout of the repository, and the package was installed without one: "
