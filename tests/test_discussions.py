@@ -113,6 +113,18 @@ def worse_than_synflow_at_seven_tenths():
     return [*worse["against"]] == [Way("synflow", draw="start")] and set(part["n"]) == {3}
 
 
+@says(
+    "04",
+    "all other cuts of the trained network end slightly ahead of it, even random choice, most of them *open*",
+)
+def all_trained_cuts_are_slightly_ahead_at_three_tenths():
+    part = layerwise("half", 0.3)
+    trained = part[[way.draw != "start" for way in part["against"]]]
+    ahead = trained["difference"].between(-0.006, 0, inclusive="neither").all() and len(trained) == 8
+    counts = trained["verdict"].value_counts()
+    return ahead and counts["open"] == 5 and set(trained["n"]) == {2}
+
+
 @says("04", "every method but random choice ends ahead of the criterion, by less than a point")
 def residual_network_leans_the_other_way():
     part = layerwise("full_residual", 0.5)
