@@ -303,6 +303,17 @@ def test_what_a_gate_lets_through_is_no_constant_even_of_one_example(generator):
         torch.testing.assert_close(merged(images), plain(images))
 
 
+def test_units_that_nearly_grow_with_their_writers_are_merged(generator):
+    model = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 3)).eval()
+    inputs = torch.randn(50, 4, generator=generator)
+    with torch.no_grad():
+        for values in model[0].parameters():
+            values[3] = 4 * values[1]
+    wanted = model(inputs)
+    merged, plain = (cut(model, inputs, {"0": [3]})(inputs) for cut in (merge_units, remove_units))
+    assert (merged - wanted).norm() < 0.5 * (plain - wanted).norm()
+
+
 @pytest.mark.parametrize(("kind", "merges"), [(nn.ReLU, True), (nn.Sigmoid, False), (nn.Tanh, False)])
 def test_twins_are_merged_where_units_grow_with_their_writers(kind, merges, generator):
     model = nn.Sequential(nn.Linear(4, 6), kind(), nn.Linear(6, 3)).eval()

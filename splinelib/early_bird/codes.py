@@ -50,10 +50,10 @@ def sign_codes(
 
     A layer with more (point, unit) pairs than ``bits`` is represented by a fixed random sample of that many.
     The standard error of a distance d estimated so is at most sqrt(d(1 - d) / bits): 0.0014 at d = 0.5 by default.
-    Layers are the non-linearities in execution order, each read at its input [points, ...], or where the points lie on
-    another axis (time first); smooth ones (GELU) have no code and are left out, as is what does not run over the points
-    (the absolute value of a parameter, say), which passes of two and of four points tell first. A
-    sample holds the same entries in the same order whatever a layer's memory format.
+    Layers are the non-linearities with a kink at zero (ReLU and its kin, abs, clips) in execution order, each read at
+    its input [points, ...], or where the points lie on another axis (time first); smooth ones (GELU) have no code and
+    are left out, as is what does not run over the points (the absolute value of a parameter, say), which passes of two
+    and of four points tell first. A sample holds the same entries in the same order whatever a layer's memory format.
 
     ``places``, an empty dict at first, keeps for further calls where in memory the sampled entries lie, 4 bytes for
     each: finding them takes longer than reading them. A detector has one of its own. With places known, codes add

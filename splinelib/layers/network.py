@@ -39,7 +39,7 @@ _BLOCKS = (2, 3, 4, 8)  # into how many equal blocks a network may divide channe
 def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -> tuple[Layer, ...]:
     """The prunable layers of ``model`` in the order of ``model.named_modules()``.
 
-    Left out are layers whose units are outputs of the network, and residual streams that a
+    Left out are layers whose units are outputs of the network, in eval or in train mode, and residual streams that a
     :class:`~splinelib.layers.channel_selection.ChannelSelection` reads (there the selections are pruned, not the
     stream). Other layers that cannot lose a unit are left out with a warning that names them, and why.
 
@@ -53,7 +53,7 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
         ignore: layers to leave out: those that a module of this name, this module, or a module of this type writes.
 
     Raises:
-        UnsupportedModuleError: if the model has no layer that can be pruned, or is a scripted one.
+        UnsupportedModuleError: if the model has no layer that can be pruned, or is a scripted or exported one.
         SettingError: under ``torch.inference_mode``, or for a name in ``ignore`` that the model does not have.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
