@@ -517,6 +517,17 @@ def test_a_bound_in_a_tensor_is_a_bound(generator):
             assert sign_codes(Clamped(bound), canvas).bits == (24,)
 
 
+class Two(nn.Module):
+    """Two layers with a non-linearity of the test's between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.a, self.b, self.between = nn.Linear(6, 5), nn.Linear(5, 4), between
+
+    def forward(self, x):
+        return F.relu(self.b(self.between(self.a(x))))
+
+
 OTHERS = {
     "clamp from above": lambda z: z.clamp(max=0),
     "clamp_max": lambda z: torch.clamp_max(z, 0),
@@ -527,15 +538,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_rectifiers_count_however_they_are_called(name, generator):
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 4)
-
-        def forward(self, x):
-            return F.relu(self.b(OTHERS[name](self.a(x))))
-
-    assert sign_codes(Two(), torch.randn(3, 6, generator=generator)).bits == (15, 12)
+    assert sign_codes(Two(OTHERS[name]), torch.randn(3, 6, generator=generator)).bits == (15, 12)
 
 
 STEPS = {
@@ -547,16 +550,8 @@ STEPS = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_rectifiers_in_disguise_are_warned_of(name, generator):
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 4)
-
-        def forward(self, x):
-            return F.relu(self.b(STEPS[name](self.a(x))))
-
     with pytest.warns(UserWarning, match=f"Two may bend at {name}"):
-        sign_codes(Two(), torch.randn(3, 6, generator=generator))
+        sign_codes(Two(STEPS[name]), torch.randn(3, 6, generator=generator))
     recurrent = nn.Sequential(nn.RNN(6, 5, nonlinearity="relu"), First(), nn.ReLU())
     with pytest.warns(UserWarning, match="may bend at rnn_relu"):
         sign_codes(recurrent, torch.randn(3, 4, 6, generator=generator))
