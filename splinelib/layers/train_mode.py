@@ -1,5 +1,6 @@
 """Whether a network does something else in train mode: drops by its own code, gives features for a loss."""
 
+import types
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,8 +25,10 @@ def trains_otherwise(model: nn.Module, inputs: Inputs) -> bool:
     """Whether modules read, or the model gives, something else in train mode, and the same each time.
 
     Modules answer with noise in both modes, so what batch norms and dropout do is no difference. False for a model that
-    cannot run so, as it may want targets.
+    cannot run so, as it may want targets, and at once for one whose code asks nowhere for its mode.
     """
+    if not any(_asks(module) for module in model.modules()):
+        return False
     try:
         infers, trains = (_pass(model, inputs, training) for training in (False, True))
         if trains.drew and _alike(infers, trains):  # a mask may be all ones at one draw
@@ -36,6 +39,20 @@ def trains_otherwise(model: nn.Module, inputs: Inputs) -> bool:
         return False
     finally:
         model.eval()
+
+
+def _asks(module: nn.Module) -> bool:
+    """Whether a module's own code, or that of functions it was given, has the word ``training``."""
+    written = [kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch.")]
+    values = [*vars(module).values(), *(value for kind in written for value in vars(kind).values())]
+    return any("training" in _names(getattr(value, "__code__", None)) for value in values)
+
+
+def _names(code: Any) -> set[str]:
+    """The attributes that a function's code asks for, and what is defined inside it."""
+    if not isinstance(code, types.CodeType):
+        return set()
+    return set(code.co_names).union(*map(_names, code.co_consts))
 
 
 def _pass(model: nn.Module, inputs: Inputs, training: bool, draw: float = 0.5) -> _Seen:
