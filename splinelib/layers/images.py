@@ -82,15 +82,13 @@ def calibration_images(model: nn.Module, images: Images | None, example: Tensor 
 
 
 def _named_input(model: nn.Module, batch: Any, example: Tensor | None) -> Any:
-    """Of a batch with names what ``model`` takes: by the name of its first argument, or all that looks like it."""
+    """Of a batch with names what ``model`` takes: by the name of its first argument, or what alone looks like it."""
     if not isinstance(batch, Mapping) or not all(isinstance(values, Tensor) for values in batch.values()):
         return batch
     argument = next(iter(inspect.signature(model.forward).parameters), "")
     if argument in batch:
         return batch[argument]
-    alike = [
-        name for name, values in batch.items() if isinstance(values, Tensor) and _is_like(values, example)
-    ]
+    alike = [name for name, values in batch.items() if _is_like(values, example)]
     if len(alike) != 1:
         raise SettingError(
             f"a batch is a dict of {', '.join(map(repr, batch))}, of which none is called {argument!r} as what "

@@ -43,19 +43,8 @@ _CASTS = {Tensor.float, Tensor.half, Tensor.bfloat16}
 PLACES = {"argmax", "argmin", "argsort", "searchsorted", "bucketize"}
 _STEPS = {
     *("gt", "ge", "lt", "le", "eq", "ne", "greater", "greater_equal", "less", "less_equal", "not_equal"),
-    *(
-        "sign",
-        "sgn",
-        "signbit",
-        "heaviside",
-        "floor",
-        "ceil",
-        "round",
-        "trunc",
-        "fix",
-        "floor_divide",
-        "floordiv",
-    ),
+    *("sign", "sgn", "signbit", "heaviside", "floor", "ceil", "round", "trunc", "fix"),
+    *("floor_divide", "floordiv"),
     *("bool", "long", "int", "short", "char", "byte", "item", "tolist", "numpy", "nonzero", "count_nonzero"),
     *("allclose", "isclose", "equal", "logical_not", "logical_and", "logical_or", "logical_xor", "argwhere"),
 }
@@ -288,10 +277,7 @@ def probe(
     with probing(model, noted, chosen):
         outputs = [run(model.eval(), inputs)]
         if trains or (quiet := idle()):
-            for (
-                name,
-                module,
-            ) in model.named_modules():  # else those around alone, since others may drop at random
+            for name, module in model.named_modules():  # else those around alone: others may drop at random
                 module.training = trains or any(one.startswith(f"{name}." if name else "") for one in quiet)
             with nullcontext() if trains else suppress(Exception):  # whatever a model asks for in train mode
                 outputs.append(run(model, inputs))

@@ -25,10 +25,8 @@ from splinelib.layers.probe import disturbed, drawn
 from splinelib.pruning.surgery import Units, remove_units
 
 _ROUNDING = 1e-5  # of numbers that are alike but for the order of sums in float32
-_EXACTLY, _NEARLY = (
-    1e-3,
-    0.3,
-)  # behind one writer alone: GELU and its kin are off by up to 0.25, bounded ones by more
+# How far off twice as much may be; behind one writer alone GELU and its kin are, by up to 0.25, bounded ones by more.
+_EXACTLY, _NEARLY = 1e-3, 0.3
 _DRAWS = 8  # inputs on which a constant must be one: fewer may miss a gate that is open or shut
 
 
@@ -201,6 +199,7 @@ def scales_with_its_writers(model: nn.Module, layer: Layer, example_inputs: Inpu
     kept = {id(tensor) for module in own for tensor in [*module.parameters(), *module.buffers()]}
     shared = {id(t): t for t in [*model.parameters(), *model.buffers()] if id(t) not in kept}
     trial, half = duplicate(model, shared), layer.units // layer.groups // 2
+    modules = dict(trial.named_modules())
     twice = {writer.module: 1.0 if writer.norm or layer.norm else 2.0 for writer in layer.writers}
     norms = {name: 1.0 if layer.norm else 2.0 for writer in layer.writers if (name := writer.norm)}
     norms |= {layer.norm: 2.0} if layer.norm else {}
@@ -209,12 +208,11 @@ def scales_with_its_writers(model: nn.Module, layer: Layer, example_inputs: Inpu
         factor = norms.get(part.module) or (twice.get(part.module) if part.writes else None)
         if factor is None or (channels := part.by_unit(layer.units)) is None:
             continue
-        module = trial.get_submodule(part.module)
+        module = modules[part.module]
         for name in ("weight", "bias", "running_mean", "running_var"):
             if name.startswith("running") or untouched(module, name, done):
                 _copy_numbers(module, name, channels, half, factor)
     seen: list[tuple[Tensor, Tensor]] = []
-    modules = dict(trial.named_modules())
     recurrent = [part for part in layer.parts if isinstance(modules.get(part.module), nn.RNNBase)]
     reading = [*layer.reading(), *((part.module, part.by_unit(layer.units)) for part in recurrent)]
     catch = {
