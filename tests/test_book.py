@@ -144,6 +144,21 @@ def discussion(path):
     )
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "path",
+    [path for path in NOTEBOOKS if "records" in read_parameters(nbformat.read(path, as_version=4))],
+    ids=lambda path: path.stem,
+)
+def test_chapters_run_on_a_folder_without_records(path, tmp_path):
+    """As they do for who keeps a store of their own that is still empty, or holds one study only."""
+    import papermill  # slow to import
+
+    parameters = {"profile": "smoke", "records": str(tmp_path / "records")}
+    (tmp_path / "records").mkdir()
+    papermill.execute_notebook(path, tmp_path / path.name, parameters, cwd=ROOT, progress_bar=False)
+
+
 @each_notebook
 def test_discussions_hold_no_number_that_no_cell_computed(path):
     typed = re.findall(r"\d[\d.,]*", NAMES.sub("", discussion(path)))

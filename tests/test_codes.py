@@ -483,6 +483,43 @@ def test_compiled_parts_are_read_scripted_and_exported_ones_named(generator):
             sign_codes(network, canvas)
 
 
+def _twice_rectified(z):
+    return torch.clamp(torch.abs(z) - 0.5, min=0.0)
+
+
+class Calling(nn.Module):
+    """A network whose non-linearity is a function that it calls."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(4, 6), nn.Linear(6, 2), function
+
+    def forward(self, x):
+        return self.last(self.function(torch.relu(self.first(x))))
+
+
+def test_functions_that_were_scripted_are_read_as_they_were_written(generator):
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that scripts are things of the past
+        scripted = Calling(torch.jit.script(_twice_rectified))
+    plain = Calling(_twice_rectified)
+    plain.load_state_dict(scripted.state_dict())
+    canvas = torch.randn(9, 4, generator=generator)
+    wanted = sign_codes(plain, canvas)
+    assert wanted.bits == (54, 54, 54)
+    for _ in range(3):  # torch optimises a script at its second call
+        assert same(sign_codes(scripted, canvas), wanted)
+
+
+def test_operators_that_take_functions_run(generator):
+    def chosen(z):
+        return torch.cond(torch.tensor(True), torch.sin, torch.cos, (z,))
+
+    code = sign_codes(Calling(chosen), torch.randn(9, 4, generator=generator))
+    assert code.bits == (54,)
+
+
 def test_networks_that_draw_at_random_leave_the_random_state(generator):
     class Noisy(nn.Module):
         def forward(self, x):

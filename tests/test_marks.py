@@ -28,7 +28,11 @@ from splinestudy.results.marks import (
 from splinestudy.runs.committed import committed_store, owners
 
 STORE = committed_store()
-MARKS = claim_marks.all_marks(STORE)
+
+
+@pytest.fixture(scope="module")
+def every_mark():
+    return claim_marks.all_marks(STORE)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_the_one_word_of_the_criterion_is_counted_as_the_protocol_counts(words, 
     assert whole([*marks, small, small]) == word
 
 
-def test_what_is_saved_at_best_is_saved_at_one_ratio():
+def test_what_is_saved_at_best_is_saved_at_one_ratio(every_mark):
     words = ("contradicted", "supported", "undecided")
     one = [replace(made(word, "protocol"), once=True) for word in words]
     other = [replace(mark, case="another network", word="contradicted") for mark in one]
@@ -92,13 +96,13 @@ def test_what_is_saved_at_best_is_saved_at_one_ratio():
     assert whole([*one, *other]) == "in part"
     assert whole(other) == "contradicted"
     assert whole([replace(mark, once=False) for mark in one]) == "in part"
-    savings = [mark for mark in MARKS if mark.claim == "C7" and mark.by_protocol]
+    savings = [mark for mark in every_mark if mark.claim == "C7" and mark.by_protocol]
     assert savings
     assert all(mark.once for mark in savings)
 
 
-def test_the_criterion_s_marks_on_the_protocol_s_networks_are_counted():
-    found = [mark for mark in MARKS if mark.claim in ("C5", "C6") and mark.by_protocol and mark.decides]
+def test_the_criterion_s_marks_on_the_protocol_s_networks_are_counted(every_mark):
+    found = [mark for mark in every_mark if mark.claim in ("C5", "C6") and mark.by_protocol and mark.decides]
     assert found
     assert all(mark.counted for mark in found)
 
@@ -110,10 +114,10 @@ def test_mean_has_the_interval_of_student_s_t():
     assert np.isnan(mean_row("x", [0.5])[2:]).all()
 
 
-def test_every_claim_has_marks_with_intervals_and_committed_records():
-    assert list(mark_pages.by_claim(MARKS)) == list(CLAIMS)
+def test_every_claim_has_marks_with_intervals_and_committed_records(every_mark):
+    assert list(mark_pages.by_claim(every_mark)) == list(CLAIMS)
     owned = owners()
-    for mark in MARKS:
+    for mark in every_mark:
         assert mark.word in WORDS
         assert len(mark.intervals) or mark.word == "contradicted"  # a rule that never drew
         assert "nan" not in mark.evidence
@@ -128,8 +132,8 @@ def test_without_records_there_are_no_marks(tmp_path):
     assert table.empty
 
 
-def test_chapter_opens_with_the_intervals_of_its_first_case():
-    marks = [mark for mark in MARKS if mark.claim == "C5"]
+def test_chapter_opens_with_the_intervals_of_its_first_case(every_mark):
+    marks = [mark for mark in every_mark if mark.claim == "C5"]
     figure, table = first_case(marks)
     case = [mark for mark in marks if mark.case == marks[0].case]
     assert figure.get_suptitle() == marks[0].case
@@ -139,9 +143,9 @@ def test_chapter_opens_with_the_intervals_of_its_first_case():
         claim_marks.claim_marks("C9", STORE)
 
 
-def test_one_wide_interval_does_not_press_the_others_into_dots():
+def test_one_wide_interval_does_not_press_the_others_into_dots(every_mark):
     """It is cut off with arrows at both ends, and its numbers stay; intervals of like reach are all shown whole."""
-    mark = next(mark for mark in MARKS if mark.claim == "C5")
+    mark = next(mark for mark in every_mark if mark.claim == "C5")
     for wide, cut in ((100.0, True), (2.0, False)):
         rows = [("wide", 0.0, -wide, wide), *((str(number), 0.5, -0.5, 1.5) for number in range(5))]
         figure, table = first_case([replace(mark, intervals=intervals(rows))])
@@ -154,7 +158,7 @@ def test_one_wide_interval_does_not_press_the_others_into_dots():
 
 
 @pytest.mark.parametrize("claim", ["C5", "C6"])
-def test_marks_say_what_the_sentences_say(claim):
+def test_marks_say_what_the_sentences_say(claim, every_mark):
     """The words of the sentences are made on another way; older ones are about all methods, today's included."""
     said = [
         (float(ratio), word)
@@ -163,7 +167,7 @@ def test_marks_say_what_the_sentences_say(claim):
         and ("not the claim" not in row["records"] or "at the widths of" in row["records"])
         for ratio, word in re.findall(r"at ([\d.]+) \*(\w+)\*", row["ours"])
     ]
-    shown = [(float(mark.at), mark.word) for mark in MARKS if mark.claim == claim and _by_protocol(mark)]
+    shown = [(float(mark.at), mark.word) for mark in every_mark if mark.claim == claim and _by_protocol(mark)]
     assert said == shown
     assert said or claim == "C6"
 
@@ -172,8 +176,8 @@ def _by_protocol(mark):
     return mark.by_protocol
 
 
-def test_words_follow_from_the_intervals_that_are_shown():
-    for mark in MARKS:
+def test_words_follow_from_the_intervals_that_are_shown(every_mark):
+    for mark in every_mark:
         if mark.claim in ("C5", "C6", "C7"):
             low, high = mark.band
             worse = (mark.intervals["high"] < low).any()
@@ -183,28 +187,28 @@ def test_words_follow_from_the_intervals_that_are_shown():
             assert mark.word != "supported" or decided
 
 
-def test_marks_by_the_protocol_are_those_whose_rule_it_is():
-    assert {mark.by_protocol for mark in MARKS} == {True, False}
-    for mark in MARKS:
+def test_marks_by_the_protocol_are_those_whose_rule_it_is(every_mark):
+    assert {mark.by_protocol for mark in every_mark} == {True, False}
+    for mark in every_mark:
         assert mark.by_protocol == mark.rule.startswith("protocol"), mark
 
 
-def test_glance_has_a_row_a_claim_and_the_matrix_a_chip_a_mark():
-    glance = mark_pages.glance_html(MARKS)
+def test_glance_has_a_row_a_claim_and_the_matrix_a_chip_a_mark(every_mark):
+    glance = mark_pages.glance_html(every_mark)
     assert glance.count('<th scope="row">') == len(CLAIMS)
-    for group in mark_pages.by_claim(MARKS).values():
+    for group in mark_pages.by_claim(every_mark).values():
         assert summary(group) in glance
-    matrix = mark_pages.matrix_html(MARKS)
-    assert matrix.count('<a class="mark') == len(MARKS)
+    matrix = mark_pages.matrix_html(every_mark)
+    assert matrix.count('<a class="mark') == len(every_mark)
     anchors = set(re.findall(r'href="#([\w-]+)"', matrix))
-    folds = "".join(mark_pages.folds_html(claim, MARKS, ["svg", "pdf"]) for claim in CLAIMS)
+    folds = "".join(mark_pages.folds_html(claim, every_mark, ["svg", "pdf"]) for claim in CLAIMS)
     assert anchors == set(re.findall(r'<div id="([\w-]+)"', folds))
     assert folds.count("python -m splinestudy sweep") >= len(anchors)
 
 
-def test_every_fold_says_when_its_rule_was_fixed():
+def test_every_fold_says_when_its_rule_was_fixed(every_mark):
     for claim in CLAIMS:
-        folds = mark_pages.folds_html(claim, MARKS, ["svg", "pdf"])
+        folds = mark_pages.folds_html(claim, every_mark, ["svg", "pdf"])
         assert folds.count("Rule: ") == folds.count("<details")
         assert "`" not in folds
-    assert {bool(re.search("post hoc|protocol", mark.rule)) for mark in MARKS} == {True}
+    assert {bool(re.search("post hoc|protocol", mark.rule)) for mark in every_mark} == {True}

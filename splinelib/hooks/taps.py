@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from splinelib.hooks.nonlinearities import bends_at_zero, in_torch, may_bend
 
@@ -38,6 +39,17 @@ class _Tap(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _Script(TorchDispatchMode):
+    """Calls every operator from Python, so that a tap sees those of functions that ``torch.jit.script`` made, too."""
+
+    supports_higher_order_operators = True  # flex attention, say
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **kwargs or {})
+
+
 @contextlib.contextmanager
 def tapped(
     observe: Callable[[int, Tensor], None], unseen: Callable[[str, Tensor], None] | None = None
@@ -54,5 +66,5 @@ def tapped(
     >>> seen
     [(0, [-1.0, 2.0])]
     """
-    with _Tap(observe, unseen):
+    with _Tap(observe, unseen), _Script():
         yield

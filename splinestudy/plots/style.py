@@ -100,6 +100,7 @@ def use_style() -> None:
         "savefig.facecolor": "white",
         "svg.hashsalt": "splinelib",
         "axes.titlesize": "medium",
+        "axes.titley": 1.0,  # nothing stands above the axes, so no draw needs to look for room there
         "legend.frameon": False,
     }
 

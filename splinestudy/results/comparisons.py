@@ -111,5 +111,7 @@ def standing(verdicts: Iterable[str], asked: int = 1) -> str:
 
 def stack(parts: Sequence[pd.DataFrame], names: Sequence[str], column: str = "profile") -> pd.DataFrame:
     """Several tables as one, with the name of each in a first column: its profile, unless that is called otherwise."""
+    if not parts:
+        return pd.DataFrame(columns=[column])
     named = pd.concat([part.assign(**{column: name}) for part, name in zip(parts, names, strict=True)])
     return named[[column, *(other for other in named if other != column)]]
