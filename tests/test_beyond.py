@@ -45,9 +45,10 @@ def test_a_variant_is_settled_where_all_its_intervals_leave_out_zero():
     ]
     table = pd.DataFrame(rows, columns=["way", "difference", "low", "high"])
     assert settled_variants(table) == (
-        "Settled at every ratio: *spline unfolded* is better than the default by 2.0 to 5.0 points."
+        "Apart at every ratio, by intervals that each stand alone, 4 in all: "
+        "*spline unfolded* is better than the default by 2.0 to 5.0 points."
     )
-    assert settled_variants(table[2:]) == "No variant is settled at every ratio."
+    assert settled_variants(table[2:]).startswith("No variant differs from the default at every ratio")
 
 
 def test_gains_are_steps_from_size_to_size():

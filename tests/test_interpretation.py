@@ -216,10 +216,20 @@ def test_tables_of_readings():
     records = [record(1), record(3)]
     assert verdicts.mean_overlap(records, 0.3).loc["x", "y"] == pytest.approx(0.2)
     assert verdicts.removal_words(records) == (
-        "units that never touch: 2.0 a network; least touching minus random: at ratio 0.3 +10.0 points"
+        "units that never touch: 2.0 a network; least touching minus random: at ratio 0.3 +10.0 points "
+        "(+10.0 to +10.0)"
     )
-    effects = pd.DataFrame({"seed": 0, "ratio": [0.3] * 5, "length": range(5), "accuracy": [9, 7, 5, 3, 1]})
-    assert verdicts.effect_correlation(effects, "length")[0] == pytest.approx(-1)
+
+
+def test_networks_are_what_varies_when_the_partition_is_to_tell_accuracy():
+    """One number for each of them, with ranks within each ratio."""
+    choices = pd.DataFrame({"length": range(5), "accuracy": [9, 7, 5, 3, 1]})
+    mild, deep = choices.assign(ratio=0.3), (choices + 100).assign(ratio=0.7)
+    one = pd.concat([mild, deep]).assign(seed=0)
+    other = one.assign(seed=1, accuracy=-one["accuracy"])
+    assert verdicts.effect_correlations(pd.concat([one, other]), "length") == pytest.approx([-1, 1])
+    words = [verdicts.effects_word(*ends) for ends in ((-0.5, -0.1), (-0.5, 0.1), (0.1, 0.5))]
+    assert words == ["supported", "undecided", "contradicted"]
 
 
 def test_studies_of_a_profile():

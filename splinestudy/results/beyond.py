@@ -117,9 +117,10 @@ def settled_variants(differences: pd.DataFrame) -> str:
             if beyond.all():
                 low, high = sorted(100 * part["difference"].abs())[:: max(1, len(part) - 1)][:2]
                 found.append(f"*{way.label}* is {word} than the default by {low:.1f} to {high:.1f} points")
-    return (
-        f"Settled at every ratio: {'; '.join(found)}." if found else "No variant is settled at every ratio."
-    )
+    looked = f"by intervals that each stand alone, {len(differences)} in all"
+    if not found:
+        return f"No variant differs from the default at every ratio, {looked}."
+    return f"Apart at every ratio, {looked}: {'; '.join(found)}."
 
 
 def gains_by_images(summary: pd.DataFrame, size: str) -> str:

@@ -149,18 +149,18 @@ def _told_by_the_partition(store: RecordStore) -> Marks:
     return [
         _told(read, value, name)
         for read in claims.readings(store)
-        for value, name in (("regions", "regions"), ("length", "boundary length"))
+        for value, name in interpretation.EFFECTS.items()
     ]
 
 
 def _told(read: Sequence[Record], value: str, name: str) -> Mark:
-    rho, low, high = interpretation.effect_correlation(interpretation.rows_table(read, "effects"), value)
-    word: Word = "supported" if high < 0 else "contradicted" if low > 0 else "undecided"
     case = f"{interpretation.network_read(read[0])}: {name} gone"
+    row = interpretation.effects_row(read, value)
+    word = interpretation.effects_word(*row[2:])
     axis = "rank correlation with accuracy before retraining"
-    evidence = f"{axis} {signed(rho, 2)} over {len(read)} networks"
-    rows = intervals([(case, rho, low, high)])
-    rule = READING.beside(read)
+    evidence = f"{axis} {signed(row[1], 2)} over {len(read)} networks"
+    rows = intervals([row])
+    rule = READING.beside(read, "C2")
     return Mark("C2", case, "", word, evidence, rows, axis, (-1, 0), keys_of(read), rule, by_protocol=True)
 
 

@@ -113,11 +113,13 @@ def _unequal(judged: pd.DataFrame) -> str:
 
 
 def _seeds(judged: pd.DataFrame) -> str:
-    """What it would take to decide, where the protocol's rule could tell."""
+    """What it would take to decide, where the protocol's rule could tell; nothing where as many did not decide."""
     sd = judged["sd"].iloc[0] if "sd" in judged else np.nan
     if not sd > 0 or standing(judged["verdict"]) != "undecided":
         return ""
     seeds = seeds_needed(sd, len(judged), NEAR_MARGIN * MARGIN)
+    if seeds <= judged["n"].max():
+        return ""
     many = f"about {seeds}" if seeds <= MANY else f"more than {MANY}"
     return f" (where nothing differs, {many} seeds would decide, by the spread of those so far)"
 

@@ -134,10 +134,14 @@ def _coin(store: RecordStore) -> Rows:
 
 
 def _pinpointed(store: RecordStore) -> Rows:
-    return [
+    toys = [
         pruning_claim(record.results["pruning"], f"profile {profile_of(record)}") | {"rule": NO_RULE}
         for record in committed(Study("toy", "reference"), store)
     ]
+    told = [
+        interpretation.effects_claim(read) | {"rule": READING.beside(read, "C2")} for read in readings(store)
+    ]
+    return toys + told
 
 
 def _contributing(store: RecordStore) -> Rows:

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from splinestudy.analysis.class_separation import rank_correlation, rank_within
 from splinestudy.results.boundary import TINY
+from splinestudy.results.marks import Word, mean_row
 from splinestudy.results.names import network_name, profile_of, signed
 from splinestudy.runs.records import Record
+
+EFFECTS = {"regions": "regions", "length": "boundary length"}
+"""What a choice of units takes from the partition, by the name of its column."""
 
 STRONG = 0.3
 """A rank correlation whose whole interval lies above this counts as an explanation."""
@@ -95,15 +100,23 @@ def _tiny(share: float) -> str:
 
 
 def removal_words(records: Sequence[Record]) -> str:
-    """What masking the units that touch least often does, against as many at random, ratio by ratio."""
+    """What masking the units that touch least often does, against as many at random: mean and range, ratio by ratio."""
     table = rows_table(records, "removal")
     parts = []
-    for ratio, group in table[table["ratio"] > 0].groupby("ratio"):
-        means = group.groupby("choice")["accuracy"].mean()
-        gap = 100 * (means["least touching"] - means["random"])
-        parts.append(f"at ratio {ratio:g} {signed(gap)} points")
+    for ratio, group in removal_gaps(table).groupby("ratio"):
+        ends = f" ({signed(group.min())} to {signed(group.max())})" if len(group) > 1 else ""
+        parts.append(f"at ratio {ratio:g} {signed(group.mean())} points{ends}")
     never = table.loc[table["choice"] == "never touching", "units"].mean()
     return f"units that never touch: {never:.1f} a network; least touching minus random: {', '.join(parts)}"
+
+
+def removal_gaps(table: pd.DataFrame) -> pd.Series:
+    """Points by which networks end higher without their least touching units than without random ones.
+
+    ``table`` holds the rows ``removal`` (:func:`rows_table`); the result has a value for each ratio above 0 and seed.
+    """
+    means = table[table["ratio"] > 0].groupby(["ratio", "seed", "choice"])["accuracy"].mean().unstack()
+    return 100 * (means["least touching"] - means["random"])
 
 
 def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> dict[str, str]:
@@ -138,11 +151,43 @@ def _explained(part: pd.DataFrame) -> str:
     return "*fails*" if (part["high"] < STRONG).all() else "*open*"
 
 
-def effect_correlation(effects: pd.DataFrame, value: str) -> tuple[float, float, float]:
-    """Rank correlation of a slice effect (``regions`` or ``length`` gone) with accuracy, within network and ratio."""
-    groups = effects["seed"].astype(str) + "/" + effects["ratio"].astype(str)
-    first, second = (rank_within(effects[name].to_numpy(), groups.to_numpy()) for name in (value, "accuracy"))
-    return rank_correlation(first, second)
+def effect_correlations(effects: pd.DataFrame, value: str) -> list[float]:
+    """Rank correlation of a slice effect (``regions`` or ``length`` gone) with accuracy: one for each network.
+
+    Ranks are taken within each ratio, since both grow with it. The choices of one network share its weights, so it is
+    the networks that vary, and an interval is one over them.
+    """
+    found = []
+    for _, network in effects.groupby("seed"):
+        ratios = network["ratio"].to_numpy()
+        first, second = (rank_within(network[name].to_numpy(), ratios) for name in (value, "accuracy"))
+        found.append(float(stats.spearmanr(first, second).statistic))
+    return found
+
+
+def effects_row(records: Sequence[Record], value: str) -> tuple[str, float, float, float]:
+    """The mean of :func:`effect_correlations` over the networks that were read, with its interval."""
+    return mean_row("mean over networks", effect_correlations(rows_table(records, "effects"), value))
+
+
+def effects_word(low: float, high: float) -> Word:
+    """Whether the partition tells the accuracy that is left: *supported* where the whole interval lies below 0.
+
+    >>> effects_word(-0.5, -0.1), effects_word(-0.5, 0.1)
+    ('supported', 'undecided')
+    """
+    return "supported" if high < 0 else "contradicted" if low > 0 else "undecided"
+
+
+def effects_claim(records: Sequence[Record]) -> dict[str, str]:
+    """Claim C2's second half beside the rank correlations of what is gone with the accuracy that is left."""
+    words = []
+    for value, label in EFFECTS.items():
+        _, mean, low, high = effects_row(records, value)
+        interval = f"{signed(mean, 2)} [{signed(low, 2)}, {signed(high, 2)}]"
+        words.append(f"*{effects_word(low, high)}* for {label}: {interval}")
+    found = f"rank correlation with accuracy before retraining, mean over networks, {'; '.join(words)}"
+    return {"claim": "C2", "records": describe_reading(records), "ours": found}
 
 
 def network_read(record: Record) -> str:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from splinestudy.analysis.intervals import CONFIDENCE
 from splinestudy.results.protocol import reproduced
+from splinestudy.results.rules import CHANGED
 from splinestudy.runs.records import Record
 
 Word = Literal["supported", "in part", "undecided", "contradicted"]
@@ -105,7 +106,9 @@ def summary(marks: Sequence[Mark]) -> str:
     rest = [mark for mark in marks if mark not in first]
     if not first[0].by_protocol:
         return f"{counts(marks).capitalize()}, by rules made post hoc"
-    found = f"By the protocol, fixed before its runs: {counts(first)}"
+    since = any(first[0].claim in change.claims for change in CHANGED)
+    fixed = "whose rule has changed since in part" if since else "fixed before its runs"
+    found = f"By the protocol, {fixed}: {counts(first)}"
     if not any(mark.decides for mark in first):
         found += ", none of them on a network that decides"
     return f"{found}. Beside it, post hoc: {counts(rest)}" if rest else found

@@ -53,9 +53,9 @@ def _row(studies: Sequence[Study], store: RecordStore) -> list[str]:
 
 
 def _whole(studies: Sequence[Study], scope: Scope, there: Iterable[str]) -> str:
-    """Of the pairs of ratio and seed those that have every run of the sweep by which the claim is judged."""
-    judged = (run for study in _judged(studies) for run in study.runs())
-    cuts = [run for run in judged if isinstance(run, PruneRun) and run.scope == scope]
+    """Of the pairs of ratio and seed those that have every method that is judged, and every reading."""
+    judged = (run for study in _judged(studies) for run in study.runs() if isinstance(run, PruneRun))
+    cuts = [run for run in judged if run.scope == scope and run.criterion != "sfp"]  # it left the set
     pairs = {(run.ratio, run.dense.seed) for run in cuts}
     missing = {(run.ratio, run.dense.seed) for run in cuts if run_key(run) not in there}
     return f"{len(pairs - missing)} of {len(pairs)}" if pairs else "not planned"

@@ -53,11 +53,18 @@ SOFT = Rule("ecc92e7", "2026-11-29T00:44:16+00:00")
 DEARER = Rule("05a37ba", "2026-11-29T06:01:16+00:00")
 PLANNED = Rule("3ec72d0", "2026-11-29T18:21:19+00:00")
 UNEQUAL = Rule("8e6856d", "2026-11-29T20:47:00+00:00")
+LATE = Rule("767b16d", "2026-11-29T22:55:21+00:00")
+MASKS = Rule("a16b2ae", "2026-11-30T08:29:00+00:00")
+WHO = Rule("9dcb9ba", "2026-11-30T11:38:04+00:00")
 CHANGED = (
     Change("soft filter pruning left set (a)", SOFT, ("C5", "C7")),
     Change("*contradicted* where a way costs no more", DEARER, ("C7",)),
     Change("*supported* takes every method planned", PLANNED, ("C5", "C6")),
+    Change("the front page's word counts nine networks and ratios", UNEQUAL, ("C5", "C6")),
     Change("paired intervals for tickets too where they scatter unequally", UNEQUAL, ("C4",)),
+    Change("a draw in the last epoch, or none, leaves the word undecided", LATE, ("C4",)),
+    Change("EB Train is compared outside the joint intervals", MASKS, ("C7",)),
+    Change("two networks decide the front page's word", WHO, ("C7",)),
 )
 """What the protocol's page says was changed in its rule, each with the commit that changed it."""
 
