@@ -55,7 +55,7 @@ def test_gains_are_steps_from_size_to_size():
     rows = [(0.5, SPLINE, 1000, 0.62), (0.5, SPLINE, 100, 0.5), (0.5, SPLINE, 300, 0.57)]
     table = pd.DataFrame(rows, columns=["ratio", "way", "images", "best_accuracy_mean"])
     assert gains_by_images(table, "images") == (
-        "* *spline* at 0.5: 50 % with 100 images, +7.0 points with 300, +5.0 points with 1,000"
+        "* *spline* at 0.5: 50 % with 100 images, +7.0 points from 100 to 300, +5.0 points from 300 to 1,000"
     )
 
 

@@ -79,7 +79,12 @@ def test_networks_of_several_seeds_are_averaged_and_said():
     layers = neighbours_by_layer([record(0), record(1)])
     assert layers["layer"].tolist() == ["b", "a"]  # the network's order
     np.testing.assert_allclose(layers["alignment_middle"], [0.25, 0.45])
-    assert [*coincidence(layers).values()] == ["0.25 to 0.45", "0.10 to 0.10", "0.55", "25 to 25 %"]
+    assert [*coincidence(layers).values()] == [
+        "0.25 to 0.45",
+        "0.10 to 0.10",
+        "0.55, at most 0.55",
+        "25 to 25 %",
+    ]
     figure, axes = plt.subplots()
     alignment_by_layer(axes, layers, "two")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.25, 0.45])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
@@ -76,9 +77,10 @@ def seconds_saved(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
 
 
 def _ratio_lines(axes: Axes, summary: pd.DataFrame, x: str, y: str) -> None:
+    """A line for each way through its ratios, of which the first and last are named: more would lie on each other."""
     for way, part in summary.sort_values("ratio").groupby("way", sort=False):
         colour = _signs(axes, part, way, x, y, "--" if way.scope == "global" else "-")
-        for row in part.itertuples():
+        for row in part[part["ratio"].isin([part["ratio"].min(), part["ratio"].max()])].itertuples():
             place = getattr(row, f"{x}_mean"), getattr(row, f"{y}_mean")
             _beside(axes, *place, f"{row.ratio:g}", colour, way.scope == "global")
 
@@ -106,6 +108,7 @@ def _beside(axes: Axes, x: float, y: float, text: str, colour: str, below: bool 
     side = -1 if below else 1
     name = axes.annotate(text, (x, y), (7 * side, 5 * side), textcoords="offset points", color=colour)
     name.set(fontsize="small", ha="right" if below else "left", va="top" if below else "bottom")
+    name.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
 
 
 def _against_dense(axes: Axes, dense: tuple[float, float], title: str) -> Axes:

@@ -109,9 +109,13 @@ def _draw_intervals(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
 
 def _cut_off(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
     """End the axis where most differences can still be told apart; one that lies beyond is named at the edge."""
-    found = mark.intervals
-    end = farthest([found["value"].abs().median()], max(np.abs(mark.band)))
-    for row in found[found["value"].abs() > end].itertuples():
+    found, margin = mark.intervals, max(np.abs(mark.band))
+    reach = found[["value", "low", "high"]].abs().max(axis=1)
+    end = farthest([found["value"].abs().median()], margin)
+    if (reach > end).any():  # then what is cut off does not say how much room the others get
+        end = max(1.5 * margin, 1.1 * reach[reach <= end].max())
+    beyond = found[found["value"].abs() > end]
+    for row in beyond.itertuples():
         side = np.sign(row.value)
         axes.annotate(
             signed(row.value, 0),
@@ -121,5 +125,8 @@ def _cut_off(axes: Axes, mark: Mark, labels: Sequence[str]) -> None:
             va="center",
             ha="right" if side > 0 else "left",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
     end_before(axes, end, map(labels.index, found["label"]), found["low"], found["high"])
+    if len(beyond):
+        axes.set_xlabel(f"{axes.get_xlabel()[:-1]};\na number: the mean)")

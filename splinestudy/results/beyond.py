@@ -1,6 +1,7 @@
 """Sentences of the chapter *Beyond the paper*, made from its tables."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pandas as pd
 
@@ -42,7 +43,7 @@ def coincidence(layers: pd.DataFrame) -> dict[str, str]:
     return {
         "median |cos|": _between(layers["alignment_middle"]),
         "random": _between(layers["chance_middle"]),
-        "closest pair": f"{layers['closest'].max():.2f}",
+        "closest pair": f"{layers['closest'].median():.2f}, at most {layers['closest'].max():.2f}",
         "opposite": f"{opposed.min():.0f} to {opposed.max():.0f} %",
     }
 
@@ -71,8 +72,9 @@ def kept_by_scope(table: pd.DataFrame, ratios: Iterable[float]) -> str:
                 100 * found.mean()
                 for found in (alike["dense_accuracy"], *(x["best_accuracy"] for x in (alike, flops, units)))
             )
+            one = " (of one network)" if alike["seed"].nunique() == 1 else ""
             lines.append(
-                f"* Of {dense:.1f} %, {kept[0]:.1f} % are left with {ratio:.0%} of every layer's units gone; "
+                f"* Of {dense:.1f} %{one}, {kept[0]:.1f} % are left with {ratio:.0%} of every layer's units gone; "
                 f"{kept[1]:.1f} % with one threshold for all layers at as few operations "
                 f"({alike['flops'].mean():.0%} of the dense ones); {kept[2]:.1f} % with as many units gone by it "
                 f"({units['flops'].mean():.0%} of the operations left)."
@@ -133,8 +135,8 @@ def gains_by_images(summary: pd.DataFrame, size: str) -> str:
         ordered = part.sort_values(size)
         steps = ordered["best_accuracy_mean"].diff().iloc[1:]
         gains = ", ".join(
-            f"{signed(100 * gain)} points with {count:,}"
-            for gain, count in zip(steps, ordered[size].iloc[1:], strict=True)
+            f"{signed(100 * gain)} points from {before:,} to {count:,}"
+            for gain, (before, count) in zip(steps, pairwise(ordered[size]), strict=True)
         )
         start, count = ordered.iloc[0], ordered[size].iloc[0]
         accuracy = f"{100 * start['best_accuracy_mean']:.0f} % with {count:,} images"

@@ -154,7 +154,7 @@ def _told_by_the_partition(store: RecordStore) -> Marks:
 
 
 def _told(read: Sequence[Record], value: str, name: str) -> Mark:
-    case = f"{interpretation.network_read(read[0])}: {name} gone"
+    case = f"{interpretation.network_read(read[0])}: {name} gone (protocol)"
     row = interpretation.effects_row(read, value)
     word = interpretation.effects_word(*row[2:])
     axis = "rank correlation with accuracy before retraining"
@@ -180,7 +180,7 @@ def _contributing(store: RecordStore) -> Marks:
             float(np.average(part["units_touching"], weights=part["units"]))
             for _, part in sampled.groupby("seed")
         ]
-        case = f"{interpretation.network_read(read[0])}: channels, whole space"
+        case = f"{interpretation.network_read(read[0])}: channels, whole space (protocol)"
         marks.append(_touching(case, shares, READING, read))
     return marks
 
@@ -225,7 +225,7 @@ def _separated(read: Sequence[Record], measure: str, name: str) -> Mark:
     rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
     return Mark(
         "C8",
-        f"{interpretation.network_read(read[0])}: {name}",
+        f"{interpretation.network_read(read[0])}: {name} (protocol)",
         "",
         word,
         f"rank correlation {signed(part['rho'].mean(), 2)} over {len(part)} networks",

@@ -10,6 +10,7 @@ from splinelib.pruning.selection import Scope
 from splinestudy import results
 from splinestudy.results import boundary, initialisation, interpretation
 from splinestudy.results.names import profile_of
+from splinestudy.results.protocol import BIRD
 from splinestudy.results.protocol_rows import criterion_rows, saving_rows, ticket_rows
 from splinestudy.results.rules import (
     COIN,
@@ -58,11 +59,17 @@ def claim_rows(claim: str, store: RecordStore) -> Rows:
 
 
 def start_records(store: RecordStore) -> list[Record]:
-    """Committed networks of the study by which starts are compared, each once."""
+    """Committed networks of the study by which starts are compared, each once; none without what they start against."""
     found = [
         record for sweep in SWEEPS_OF_STARTS for record in committed(Study(sweep, "study"), store, "prune")
     ]
-    return list({record.key: record for record in found if results.is_start(record)}.values())
+    starts = {record.key: record for record in found if results.is_start(record)}
+    return _comparable([*starts.values()], NARROW)
+
+
+def _comparable(records: list[Record], way: Way) -> list[Record]:
+    """The records, or none where they lack the way that all others are compared with, as an unfinished study may."""
+    return records if way in {way_of(record.settings) for record in records} else []
 
 
 def dense_studies(store: RecordStore) -> list[list[Record]]:
@@ -77,19 +84,21 @@ def savings_studies(store: RecordStore) -> list[list[Record]]:
     """
     found = by_network("savings", store)
     found[0] += [r for r in start_records(store) if way_of(r.settings).method == "narrow long"]
-    return [group for group in found if any(record.settings.get("onward") for record in group)]
+    return [group for group in found if _comparable(group, BIRD)]
 
 
 def same_shape(store: RecordStore) -> list[Record]:
     """Committed networks of the study that end where every layer has lost the same share, whatever led there."""
     sweeps = ("methods", "savings")
     found = [record for sweep in sweeps for record in committed(Study(sweep, "study"), store, "prune")]
-    return list({record.key: record for record in found if record.settings["scope"] == "layerwise"}.values())
+    layerwise = {record.key: record for record in found if record.settings["scope"] == "layerwise"}
+    return _comparable([*layerwise.values()], SPLINE)
 
 
 def studies(sweep: str, store: RecordStore) -> list[list[Record]]:
     """Committed studies of methods before the protocol, one for each of :data:`.NARROW_PROFILES` that has records."""
-    return [records for name in NARROW_PROFILES if (records := committed(Study(sweep, name), store, "prune"))]
+    found = [committed(Study(sweep, name), store, "prune") for name in NARROW_PROFILES]
+    return [records for records in found if _comparable(records, SPLINE)]
 
 
 def narrow_studies(scope: Scope, store: RecordStore) -> list[list[Record]]:

@@ -116,7 +116,10 @@ def _examples(marks: Sequence[Mark]) -> list[Mark]:
 
 
 def _case(mark: Mark) -> str:
-    return f"{mark.case} at {mark.at}" if mark.at else mark.case
+    if not mark.at:
+        return mark.case
+    gone = " of the FLOPs removed" if mark.claim == "C6" else ""
+    return f"{mark.case} at {mark.at}{gone}"
 
 
 def _plain(rule: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from splinelib.errors import SettingError
-from splinestudy.results.simultaneous import compare_with_control, decide, leverages_and_residuals
+from splinestudy.results.simultaneous import compare_with_control, decide, leverages_and_residuals, linked_to
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs import protocol
 from splinestudy.runs.committed import Study
@@ -81,6 +81,8 @@ CONTRADICTIONS = 2
 def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAPER_ERA) -> pd.DataFrame:
     """``way`` minus each of ``against`` on ONE network, at every ratio where both were run, by the protocol's rule.
 
+    Runs that no chain of common seeds links to those of ``way`` are left out, as there are while a sweep is under way.
+
     ``table`` is a :func:`.pruning_table`. Columns: ratio, against, n (seeds that have both), difference, low, high,
     verdict (:func:`.decide`), intervals (*Dunnett*, or *Bonferroni* where the spread of a method is more than
     :data:`UNEQUAL` pooled ones), unequal (the methods whose spread is), and sd (the pooled one; NaN where it does not
@@ -88,7 +90,10 @@ def judge(table: pd.DataFrame, way: Way = SPLINE, against: Collection[Way] = PAP
     """
     parts = []
     for ratio, group in table[table["way"].isin((way, *against))].groupby("ratio"):
-        if way not in set(group["way"]) or group["way"].nunique() < 2:
+        if way not in set(group["way"]):
+            continue
+        group = group[group["way"].isin(linked_to(way, group, treatment="way"))]
+        if group["way"].nunique() < 2:
             continue
         found, wide = _by_rule(group, way, "way")
         unequal = ", ".join(name.label for name in wide)
@@ -137,7 +142,11 @@ def judge_tickets(table: pd.DataFrame) -> pd.DataFrame:
         moments = group["dense_epochs"].astype(float).where(~np.array(detected), -1.0)
         if not any(detected) or all(detected):
             continue
-        found, _ = _by_rule(group.assign(moment=moments), -1.0, "moment")
+        group = group.assign(moment=moments)
+        group = group[group["moment"].isin(linked_to(-1.0, group, treatment="moment"))]
+        if group["moment"].nunique() < 2:
+            continue
+        found, _ = _by_rule(group, -1.0, "moment")
         parts.append(found.assign(ratio=ratio).sort_values("against"))
     columns = ["ratio", "against", "n", "difference", "low", "high", "verdict"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

@@ -55,6 +55,7 @@ PLANNED = Rule("3ec72d0", "2026-11-29T18:21:19+00:00")
 UNEQUAL = Rule("8e6856d", "2026-11-29T20:47:00+00:00")
 LATE = Rule("767b16d", "2026-11-29T22:55:21+00:00")
 MASKS = Rule("a16b2ae", "2026-11-30T08:29:00+00:00")
+OVER = Rule("2f666db", "2026-11-30T18:02:44+00:00")
 WHO = Rule("9dcb9ba", "2026-11-30T11:38:04+00:00")
 CHANGED = (
     Change("soft filter pruning left set (a)", SOFT, ("C5", "C7")),
@@ -65,6 +66,7 @@ CHANGED = (
     Change("a draw in the last epoch, or none, leaves the word undecided", LATE, ("C4",)),
     Change("EB Train is compared outside the joint intervals", MASKS, ("C7",)),
     Change("two networks decide the front page's word", WHO, ("C7",)),
+    Change("the interval is one over networks", OVER, ("C2",)),
 )
 """What the protocol's page says was changed in its rule, each with the commit that changed it."""
 

@@ -127,8 +127,8 @@ def _blocks_by_treatments(
         )
     wide = table.pivot(index=block, columns=treatment, values=value)
     wide = wide[[control, *(name for name in names if name != control)]]
-    loose = [name for name, linked in zip(wide, _linked(wide.notna().to_numpy()), strict=True) if not linked]
-    if loose:
+    linked = linked_to(control, table, block, treatment)
+    if loose := [name for name in wide if name not in linked]:
         raise SettingError(
             f"no chain of common {block}s links {loose} to the control {control!r}: run them on its {block}s, or "
             "leave them out"
@@ -136,15 +136,21 @@ def _blocks_by_treatments(
     return wide
 
 
-def _linked(there: np.ndarray) -> np.ndarray:
-    """Which treatments [treatments] a chain of shared blocks links to the first, given ``there`` [blocks, treatments].
+def linked_to(
+    control: Hashable, table: pd.DataFrame, block: str = "seed", treatment: str = "criterion"
+) -> set[Hashable]:
+    """The treatments that a chain of shared blocks links to ``control``, itself included, given a row for each run.
 
     Only differences of linked treatments can be estimated: the graph's components are the model's free levels.
+
+    >>> linked_to("a", pd.DataFrame({"criterion": list("abcd"), "seed": [0, 0, 1, 1]})) == {"a", "b"}
+    True
     """
-    graph = sparse.block_array([[None, there], [there.T, None]])
+    there = pd.crosstab(table[block], table[treatment]).astype(bool)
+    graph = sparse.block_array([[None, there.to_numpy()], [there.to_numpy().T, None]])
     _, component = sparse.csgraph.connected_components(graph, directed=False)
-    treatments = component[len(there) :]
-    return treatments == treatments[0]
+    of = dict(zip(there, component[len(there) :], strict=True))
+    return {name for name in of if of[name] == of[control]}
 
 
 def fit_additive(values: np.ndarray) -> Contrasts:
