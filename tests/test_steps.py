@@ -29,6 +29,47 @@ ALONE = {
 }
 
 
+def _thirds(h):
+    return torch.cat([h[:, :3].clamp(max=1.5), h[:, 3:]], 1)
+
+
+def _unseen(h):
+    with torch.no_grad():
+        return (h.mean(1, keepdim=True) > 0).to(h)
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h):
+        return h * (h.amax(1, keepdim=True) > 0.7)
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope
+
+
+# Of what comes straight from a convolution, of either sign.
+RAW = {
+    "a clip of some places": lambda h, y: y(_thirds(h)),
+    "a leak of the even places": lambda h, y: y(
+        torch.where(torch.arange(8).view(-1, 1, 1) % 2 == 0, h, h.relu())
+    ),
+    "a gate without gradient": lambda h, y: y(h * _unseen(h)),
+    "a gate of a function of one's own": lambda h, y: y(_Gate.apply(h)),
+    "a gate in vmap": lambda h, y: y(torch.vmap(lambda z: z * (z.sum(0) > 0))(h)),
+    "a floor for a norm without gradient": lambda h, y: y(
+        h / h.detach().norm(dim=1, keepdim=True).clamp(min=50.0)
+    ),
+    "a branch on detached numbers": lambda h, y: y(h) if h.data.std() < 9 else -y(h),
+    "a bound by all channels": lambda h, y: y(
+        torch.minimum(h, h).clamp(max=9 * h.abs().mean(1, keepdim=True))
+    ),
+    "a lower bound by all channels": lambda h, y: y(
+        torch.clamp_min(h, -7 * h.square().mean(1, keepdim=True))
+    ),
+}
+
+
 class Net(nn.Module):
     def __init__(self, how):
         super().__init__()
@@ -48,6 +89,29 @@ def test_channels_that_decide_together_stay(how, images):
     net = Net({**MIXED, **EACH}[how]).eval()
     with pytest.raises(UnsupportedModuleError, match="no layer that can be pruned"):
         read_layers(net, images)
+
+
+class Raw(Net):
+    def forward(self, x):
+        return self.how(self.a(x), self.b)
+
+
+@pytest.mark.parametrize("how", RAW)
+def test_what_decides_without_a_gradient_or_by_place_keeps_its_channels(how, images):
+    with pytest.raises(UnsupportedModuleError, match="no layer that can be pruned"):
+        read_layers(Raw(RAW[how]).eval(), images)
+
+
+def test_halves_that_are_rectified_otherwise_lose_the_same_places(images):
+    def halves(h, y):
+        one, other = h.chunk(2, 1)
+        return y(torch.cat([F.relu(one), F.hardtanh(other)], 1))
+
+    net = Raw(halves).eval()
+    (layer,) = read_layers(net, images)
+    assert layer.units == 4
+    smaller, masked = (cut(net, images, {"a": [0, 2]}) for cut in (remove_units, mask_units))
+    torch.testing.assert_close(smaller(5 * images), masked(5 * images))
 
 
 @pytest.mark.parametrize("how", MIXED)

@@ -110,6 +110,7 @@ def _cross_entropy(outputs: Any, labels: Any, temperature: float) -> Tensor:
         raise UnsupportedModuleError(
             f"the model's outputs have shape {shape}: scores need a classifier, [N, classes], or a loss of your own"
         )
+    labels = labels.long()
     if not 0 <= int(labels.min()) <= int(labels.max()) < outputs.shape[1]:
         raise SettingError(
             f"labels go from {int(labels.min())} to {int(labels.max())}, but the model has {outputs.shape[1]} outputs: "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from splinelib.checks import Count, check_finite, checked
 from splinelib.early_bird.distances import PackedCode, pack_bits
 from splinelib.errors import SettingError, SplineError, TrainingError, UnsupportedModuleError
-from splinelib.hooks import evaluating, tapped
+from splinelib.hooks import evaluating, own_state, tapped, tensors_in
 from splinelib.layers.network import unwrapped
 
 _FEW = (2, 4)  # points of the passes that tell what runs over points: even, since some networks pair them
@@ -63,8 +63,8 @@ def sign_codes(
     Raises :class:`SettingError` for a canvas that is empty or not finite, one that the network cannot take, or no bits,
     :class:`UnsupportedModuleError` if the forward pass meets no piecewise linear non-linearity, or not the same ones
     all over the canvas, and :class:`TrainingError` if a pre-activation is NaN. Warns of operations that may rectify
-    but are no known non-linearity (``torch.maximum``, ``torch.where``, ``x * (x > 0)``), and of layers with
-    several rows for each point.
+    but are no known non-linearity (``torch.maximum``, ``torch.where``, ``x * (x > 0)``), of layers with several rows
+    for each point, and of networks that mix the points of a canvas which runs in parts.
 
     >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
     >>> model[0].weight.data = torch.tensor([[1.0], [-1.0]])
@@ -78,11 +78,13 @@ def sign_codes(
     reader = _Reader(len(canvas), bits, {} if places is None else places)
     with evaluating(model), _naming_the_canvas(model, canvas):
         check_finite("canvas", canvas)
-        reader.look(model, canvas)
+        with own_state(model):  # it looks with points that are all alike, which are nobody's first batch
+            reader.look(model, canvas)
         pieces = [
             reader.read(model, canvas[first : first + _CHUNK], first)
             for first in range(0, len(canvas), _CHUNK)
         ]
+        mixes = len(canvas) > _CHUNK and _mixes_points(model, canvas[:_CHUNK])
     numbers = sorted({len(piece) for piece in pieces})
     if numbers == [0]:
         raise UnsupportedModuleError(
@@ -100,8 +102,24 @@ def sign_codes(
             f"{type(model).__name__} has {numbers[0]} non-linearities on a part of the canvas and {numbers[1]} on "
             "another: codes need a network that does the same to every point"
         )
+    if mixes:
+        warnings.warn(
+            f"{type(model).__name__} makes something else of a point beside other points, and a canvas of more than "
+            f"{_CHUNK} runs in parts: give its norms running statistics, or a smaller canvas",
+            stacklevel=2,
+        )
     signs = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
     return PackedCode(tuple(pack_bits(s) for s in signs), tuple(s.numel() for s in signs))
+
+
+def _mixes_points(model: nn.Module, points: Tensor) -> bool:
+    """Whether the outputs for the first two points are others beside more, by more than rounding."""
+    pairs = zip(tensors_in(model(points[:2])), tensors_in(model(points)), strict=False)
+    return any(
+        few.ndim > 0 and len(few) == 2 and not torch.allclose(few, many[:2], 1e-2, 1e-3, equal_nan=True)
+        for few, many in pairs
+        if few.is_floating_point()
+    )
 
 
 class _Reader:

@@ -72,20 +72,26 @@ def _bounds(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[An
     return [args[place] if len(args) > place else kwargs.get(name) for place, name in enumerate(names, 1)]
 
 
+def _is_zero(value: float | Tensor) -> bool:
+    return not value.any() if isinstance(value, Tensor) else value == 0
+
+
 _ORDERS = {"gt", "ge", "lt", "le"}
 _BENDS = {"maximum", "minimum", "fmax", "fmin", "where", "max", "min", "amax", "amin"}
-_STEPS = {"sign", "sgn", "signbit", "heaviside", "rnn_relu", "rnn_relu_cell"}
+_STEPS = {"sign", "sgn", "signbit", "heaviside", "rnn_relu", "rnn_relu_cell", "selu", "numpy", "__array"}
 
 
 def may_bend(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call may rectify without being a known non-linearity: a maximum, a choice, a comparison with zero.
+
+    So may what is computed in NumPy, where no tap looks.
 
     >>> may_bend(torch.maximum, (torch.ones(1), torch.zeros(1)), {}), may_bend(torch.sign, (torch.ones(1),), {})
     (True, True)
     """
     name, others = getattr(func, "__name__", "").rstrip("_"), [*args[1:], *kwargs.values()]
     if name.lstrip("_") in _ORDERS:
-        return any(isinstance(other, int | float) and other == 0 for other in others)
+        return any(isinstance(other, int | float | Tensor) and _is_zero(other) for other in others)
     for bound in _bounds(func, args, kwargs):  # a bound for each number, or one that is trained, may be zero
         if isinstance(bound, Tensor) and (bound.numel() > 1 or bound.requires_grad):
             return True

@@ -9,10 +9,13 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from splinelib.errors import SettingError
+from splinelib.hooks.state import own_randomness, own_state
 
 Observer = Callable[[Tensor], None]
 
@@ -66,8 +69,8 @@ def as_written() -> contextlib.AbstractContextManager[Any]:
 def evaluating(model: nn.Module, restore: bool = True) -> Iterator[None]:
     """Put ``model`` into eval mode without gradients; give every module its own mode back, and the random state.
 
-    Buffers, which a forward pass may change (counters, caches), are as they were, too, unless ``restore`` is False.
-    Compiled parts run as written, or they would run past hooks and taps.
+    What a forward pass may change (counters, caches) is as it was, too, unless ``restore`` is False
+    (:func:`.own_state`). Compiled parts run as written, or they would run past hooks and taps.
 
     >>> model = nn.Dropout()
     >>> with evaluating(model):
@@ -79,42 +82,11 @@ def evaluating(model: nn.Module, restore: bool = True) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        # Some networks draw at random even so.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), as_written():
-            if restore:
-                with own_buffers(model):
-                    yield
-            else:
-                yield
+        with torch.no_grad(), as_written(), own_state(model) if restore else own_randomness():
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-@contextlib.contextmanager
-def own_buffers(model: nn.Module) -> Iterator[None]:
-    """Within the block the model works on copies of its buffers, with their gradients; then it has its own again.
-
-    >>> norm = nn.BatchNorm1d(2)
-    >>> with own_buffers(norm):
-    ...     outputs = norm(torch.randn(4, 2))
-    >>> norm.num_batches_tracked.item()
-    0
-    """
-    held = {
-        (module, name): buffer
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not nn.parameter.is_lazy(buffer)
-    }
-    copies = {id(buffer): buffer.clone() for buffer in held.values()}
-    for (module, name), buffer in held.items():
-        module._buffers[name] = copies[id(buffer)]
-    try:
-        yield
-    finally:
-        for (module, name), buffer in held.items():
-            module._buffers[name] = buffer
 
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -124,9 +96,12 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 def run(model: nn.Module, inputs: Inputs) -> Any:
     """Call the model with a tensor, with the members of a sequence, or with keywords; compiled parts run as written.
 
+    It gets tensors of its own, since it may write into them.
+
     >>> run(nn.Bilinear(2, 3, 1), (torch.zeros(5, 2), torch.zeros(5, 3))).shape
     torch.Size([5, 1])
     """
+    inputs = tree_map_only(Tensor, torch.clone, inputs)
     with as_written():
         if isinstance(inputs, Mapping):
             return model(**inputs)
@@ -154,15 +129,36 @@ def tensors_in(values: Any) -> list[Tensor]:
     >>> tensors_in({"logits": torch.zeros(2), "more": (None, [torch.ones(1)])})
     [tensor([0., 0.]), tensor([1.])]
     """
+    return [leaf for leaf in leaves_in(values) if isinstance(leaf, Tensor)]
+
+
+def leaves_in(values: Any) -> list[Tensor | int | float]:
+    """As :func:`tensors_in`, with the numbers among them; an array is a tensor of its numbers.
+
+    >>> leaves_in({"label": 3, "scores": np.zeros(2)})
+    [3, tensor([0., 0.], dtype=torch.float64)]
+    """
     found, stack, seen = [], [values], set()
     while stack:
         value = stack.pop()
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | int | float):
             found.append(value)
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+            found.append(torch.from_numpy(value))
         elif id(value) not in seen and not isinstance(value, _NO_CONTAINER):
             seen.add(id(value))
             stack.extend(reversed(_members(value)))
     return found
+
+
+def with_tensors(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same values in containers of their own, with what ``change`` makes of every tensor of :func:`tensors_in`.
+
+    >>> with_tensors({"x": torch.zeros(2), "n": 3}, torch.exp)
+    {'x': tensor([1., 1.]), 'n': 3}
+    """
+    made = {id(tensor): change(tensor) for tensor in tensors_in(values)}
+    return copy.deepcopy(values, made)
 
 
 def _members(value: Any) -> list[Any]:
@@ -188,7 +184,7 @@ def duplicate(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> 
     own = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
     try:
         return copy.deepcopy(model, own | dict(instead or {}))
-    except (TypeError, RuntimeError) as error:
+    except Exception as error:  # whatever an attribute raises that refuses, a scripted function say
         raise SettingError(
             f"{type(model).__name__} cannot be copied ({error}): take what cannot out of its attributes before"
         ) from error

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor, maybe_get_bdim
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,11 +33,18 @@ class _Tap(TorchFunctionMode):
     ) -> Any:
         kwargs, known = kwargs or {}, in_torch(func)
         if bends_at_zero(known, args, kwargs):
-            self._observe(self._index, args[0] if args else kwargs["input"])
+            self._observe(self._index, _whole(args[0] if args else kwargs["input"]))
             self._index += 1
         elif self._unseen and args and isinstance(args[0], Tensor) and may_bend(known, args, kwargs):
-            self._unseen(known.__name__.strip("_"), args[0])
+            self._unseen(known.__name__.strip("_"), _whole(args[0]))
         return func(*args, **kwargs)
+
+
+def _whole(values: Tensor) -> Tensor:
+    """Within ``torch.vmap`` a function sees one member of a batch: the batch, in front."""
+    while is_batchedtensor(values):
+        values = get_unwrapped(values).movedim(maybe_get_bdim(values), 0)
+    return values
 
 
 class _Script(TorchDispatchMode):

@@ -62,7 +62,8 @@ def kind_of(module: Any) -> Kind | None:
     if isinstance(module, ChannelSelection):
         return Kind(module.channels, module.indexes.numel())
     if isinstance(module, nn.Embedding):
-        return Kind(None, module.embedding_dim, stays=_computed(module))
+        short = module.max_norm is not None and "it keeps the norm of its rows"
+        return Kind(None, module.embedding_dim, stays=_computed(module) or short or "")
     if isinstance(module, nn.RNNBase):
         return Kind(module.input_size, None, stays=_computed(module, "weight_ih_l0"))
     if isinstance(module, nn.MultiheadAttention):
@@ -135,7 +136,8 @@ def channel_axis(module: Any, values: Tensor) -> int:
         return (
             1 if first and (values.shape[-1] != width or "2d" in type(module).__name__) else values.ndim - 1
         )
-    return 1
+    one = isinstance(module, nn.modules.instancenorm._InstanceNorm) and module._get_no_batch_dim()
+    return int(values.ndim != one)  # an instance norm takes an image by itself, without the axis of a batch
 
 
 def axis_of(module: Any, name: str, writes: bool) -> int | None:

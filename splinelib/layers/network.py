@@ -17,7 +17,7 @@ from torch import nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.hooks import Inputs, as_written, duplicate
+from splinelib.hooks import Inputs, as_written, duplicate, with_tensors
 from splinelib.layers.counts import choices, counts_of
 from splinelib.layers.images import check_inputs
 from splinelib.layers.kinds import OPEN
@@ -64,7 +64,7 @@ def read_layers(model: nn.Module, example_inputs: Inputs, ignore: Ignore = ()) -
     unwanted = ignored(model, ignore)
     check_inputs(model, example_inputs)
     with as_written():
-        order = traced_order(duplicate(model), example_inputs)
+        order = traced_order(duplicate(model), with_tensors(example_inputs, torch.clone))
         layers, left, observed = _read(model, example_inputs, order)
         # Blocks are pixels of a shuffle, whose channels go together, or heads: which cuts more?
         if observed.shared:
@@ -167,11 +167,7 @@ def ignored(model: nn.Module, ignore: Ignore) -> set[str]:
 
 def as_double(values: Any) -> Any:
     """Inputs of one's own, their floating-point tensors in float64."""
-    from torch.utils._pytree import tree_map_only
-
-    return tree_map_only(
-        torch.Tensor, lambda t: (t.double() if t.is_floating_point() else t).detach().clone(), values
-    )
+    return with_tensors(values, lambda t: (t.double() if t.is_floating_point() else t).detach().clone())
 
 
 def follows(model: nn.Module, example_inputs: Inputs) -> dict[str, str]:

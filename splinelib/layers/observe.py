@@ -25,6 +25,8 @@ from splinelib.layers.probe import PLACES, Call, answers, noise, probe
 from splinelib.layers.tangles import along, tangles
 from splinelib.layers.train_mode import trains_otherwise
 
+_GIVEN = "its weights are set while the network runs"
+
 
 @dataclass
 class _Source:
@@ -44,6 +46,9 @@ class _Source:
 class _Observer:
     def __init__(self, model: nn.Module, inputs: Inputs):
         self.found = Observed()
+        self.weights = {
+            name: _weights(module) for name, module in model.named_modules() if kind_of(module) is not None
+        }
         self.passed: list[tuple[str, Tensor]] = []  # what modules of no known kind gave, the simple ones
         self.sources: list[_Source] = [
             _Source(t.requires_grad_(), None, name="input") for t in tensors_in(inputs) if _plain(t)
@@ -85,12 +90,16 @@ class _Observer:
                 self.touch(tensor, f"{call.name!r} ({type(call.module).__name__}) reads them: {kind.stays}")
         elif values:
             self.read(call, kind, reading, values[0])
+        given = self.weights.get(call.name) != _weights(call.module)
+        if given:
+            for tensor in values:
+                self.touch(tensor, f"{call.name!r} ({type(call.module).__name__}) reads them: {_GIVEN}")
         shapes = call.own()
         self.found.met[call.key] = met_by(call, shapes)
         if kind.writes is not None:
             numbers = self.found.numbers(writing, kind.writes)
-            if kind.stays:
-                self.stay(numbers, call.name, call.module, kind.stays)
+            if why := kind.stays or (_GIVEN if given else ""):
+                self.stay(numbers, call.name, call.module, why)
         return self.give(call, kind, writing, answers(call, shapes))
 
     def give(self, call: Call, kind: Kind, side: Side, values: Any) -> Any:
@@ -255,6 +264,14 @@ class _Observer:
             if slope is not None and source.side is not None:
                 own = self.found.numbers(source.side, slope.shape[source.axis])
                 self.found.stays.append((own[reached(slope, source.axis)], why))
+
+
+def _weights(module: Any) -> list[tuple[int, int, float]]:
+    """What tells that a module computes with the weights that it had: the same tensors, with the same numbers."""
+    held = [weight.detach() for weight in module._parameters.values() if weight is not None]
+    return [
+        (weight.data_ptr(), weight._version, float(weight.double().sum().nan_to_num())) for weight in held
+    ]
 
 
 def _plain(values: Tensor) -> bool:

@@ -32,7 +32,7 @@ def cut_as_known(
     what has gone. A norm over channels need not; it may treat what stays as it did beside channels of the same mean
     and spread. So its output does not scale with its width.
     """
-    if type(dense).__module__.startswith("torch.nn.modules") or isinstance(dense, ChannelSelection):
+    if not _has_own_pass(dense) or isinstance(dense, ChannelSelection):
         return True
     kind: Any = kind_of(dense)
     first, *others = (tensor.detach() for tensor in values)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.hooks import Observer, watched
+from splinelib.hooks import Observer, run, watched
 from splinelib.layers.own import applies_its_weight
 
 CHUNK = 50
@@ -76,7 +76,7 @@ def runs(model: nn.Module, names: Iterable[str], example: Tensor) -> dict[str, i
     """How often those of the named modules run that do, in the order in which they first do."""
     order: dict[str, int] = {}
     with watched(model, {name: partial(_note, order, name) for name in names}, {}):
-        model(example)
+        run(model, example)
     return order
 
 
@@ -134,7 +134,7 @@ def watch_first(
         for side, observers in (("in", inputs), ("out", outputs))
     ]
     with contextlib.suppress(_Enough), watched(model, *sides):
-        model(images)
+        run(model, images)
 
 
 def read(model: nn.Module, name: str, images: Tensor, axes: Mapping[str, int] | None = None) -> Tensor:

@@ -55,7 +55,7 @@ def with_rivals(name: str, args: list[Any], kwargs: dict[str, Any], values: Any)
     """
     named = dict(kwargs)
     numbers, *rest = args or [named.pop("input", None)]
-    if not isinstance(numbers, Tensor):
+    if not isinstance(numbers, Tensor) or not (name in _PAIRS or name in _AXIS or "max_pool" in name):
         return values
     means = _means(name, _slope(numbers), rest, named)
     if not means:
@@ -69,12 +69,14 @@ def cut_off(name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor | None
     """Zeros with the gradient of what the operation ``name`` is about to cut off; None if it is no rectifier or clip.
 
     Where a rectifier is flat for all the numbers of a channel, as rounding is for any, its own gradient does not
-    show that it reads them.
+    show that it reads them; nor that of a bound that does not bind.
     """
     numbers = args[0] if args else kwargs.get("input")
-    if name.strip("_") not in _RECTIFIERS or not isinstance(numbers, Tensor) or not numbers.requires_grad:
+    if name.strip("_") not in _RECTIFIERS or not isinstance(numbers, Tensor):
         return None
-    return _slope(numbers)
+    bounds = [arg for arg in (*args[1:], *kwargs.values()) if isinstance(arg, Tensor) and arg is not numbers]
+    read = [arg for arg in (numbers, *bounds) if arg.requires_grad and _fits(arg.shape, numbers.shape)]
+    return sum(map(_slope, read), torch.zeros_like(numbers)) if read else None
 
 
 def _slope(numbers: Tensor) -> Tensor:

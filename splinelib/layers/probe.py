@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from splinelib.hooks import Inputs, own_buffers, run, tensors_in
+from splinelib.hooks import Inputs, own_state, run, tensors_in, with_tensors
 from splinelib.layers.kinds import kind_of
 from splinelib.layers.picks import cut_off, with_rivals
 
@@ -84,6 +84,10 @@ class _Steady(TorchFunctionMode):
         inplace = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
         given = [arg if inplace and not place else _double(arg) for place, arg in enumerate(args)]
         named = {key: _double(value) for key, value in kwargs.items()}
+        if name == "detach" or getattr(func, "__self__", None) is Tensor.data:
+            return _followed(func, given)
+        if name in ("numpy", "__array__"):  # which take none that has a gradient
+            return func(given[0].detach(), *given[1:], **named)
         if (flat := cut_off(name, given, named)) is not None:
             return _cut_off(func, given, named, flat)
         values = (Tensor.double if func in _CASTS else func)(*given, **named)
@@ -95,6 +99,12 @@ class _Steady(TorchFunctionMode):
                 if numbers.requires_grad:
                     self.chosen(numbers, name)
         return values if inplace else with_rivals(name, given, named, _double(values))
+
+
+def _followed(func: Any, given: list[Any]) -> Any:
+    """What is cut from the graph for the sake of gradients is still computed from what is there: the graph stays."""
+    numbers = given[0]
+    return numbers.view_as(numbers) if numbers.grad_fn is not None else func(*given)
 
 
 def _share(name: str, given: list[Any], named: dict[str, Any], draw: float) -> float:
@@ -133,16 +143,20 @@ def _double(value: Any) -> Any:
 
 @contextmanager
 def _answering(model: nn.Module, answer: Answer) -> Iterator[None]:
-    """Within the block, ``answer`` stands in for the forward pass of every module of a known kind."""
+    """``answer`` stands in for the forward pass of every module of a known kind, until :func:`own_state` ends."""
     faked = [(name, module) for name, module in model.named_modules() if kind_of(module) is not None]
     counts = dict.fromkeys((name for name, _ in faked), 0)
 
     def fake(name: str, module: Any) -> Callable[..., Any]:
+        patched = vars(module).get("forward")
+
         def forward(*args: Any, **kwargs: Any) -> Any:
             place, counts[name] = counts[name], counts[name] + 1
 
             def own(real: bool = False) -> Any:
                 del module.forward
+                if patched is not None:
+                    module.forward = patched
                 try:
                     return module(*args, **kwargs) if real else _shapes(module, args, kwargs)
                 finally:
@@ -159,13 +173,9 @@ def _answering(model: nn.Module, answer: Answer) -> Iterator[None]:
 
         return forward
 
-    try:
-        for name, module in faked:
-            module.forward = fake(name, module)
-        yield
-    finally:
-        for _, module in faked:
-            vars(module).pop("forward", None)
+    for name, module in faked:
+        module.forward = fake(name, module)
+    yield
 
 
 def _shapes(module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -208,15 +218,14 @@ def drawn(inputs: Inputs, draw: int) -> Inputs:
 
 def _with(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     """The inputs with what ``change`` makes of their tensors of numbers, in the same precision."""
-    from torch.utils._pytree import tree_map_only
-
-    return tree_map_only(Tensor, lambda t: change(t).to(t.dtype) if t.is_floating_point() else t, inputs)
+    return with_tensors(inputs, lambda t: change(t).to(t.dtype) if t.is_floating_point() else t)
 
 
 def answers(call: Call, shapes: Any, wide: bool = False) -> Any:
     """Noise in the place of every tensor of numbers in ``shapes``, the same whenever the same call is answered.
 
-    If it is ``wide``, it lies in (−2, 2), where comparisons and the like have something to decide.
+    If it is ``wide``, it is of either sign, and from 0.1 to 10 large, as many numbers of each size: comparisons have
+    something to decide there, and rectifiers and clips to cut off.
     """
     from torch.utils._pytree import tree_map_only
 
@@ -226,7 +235,10 @@ def answers(call: Call, shapes: Any, wide: bool = False) -> Any:
         if not like.is_floating_point():
             return like
         values = noise(str(call.key), like.shape, device)
-        return 5 * (values - 0.5) if wide else values
+        if not wide:
+            return values
+        place = (values - 0.1) / 0.4 - 1  # in (−1, 1)
+        return place.sign() * 10 ** (2 * place.abs() - 1)
 
     return tree_map_only(Tensor, numbers, shapes)
 
@@ -241,8 +253,7 @@ def probing(
         torch.inference_mode(False),
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),
-        torch.random.fork_rng(devices=[]),
-        own_buffers(model),
+        own_state(model),
         _answering(model, answer),
         _Steady(chosen, draw) as steady,
     ):
@@ -275,11 +286,13 @@ def probe(
         return {name for name in names - ran if not name.startswith(inside)}
 
     with probing(model, noted, chosen):
-        outputs = [run(model.eval(), inputs)]
+        outputs = [
+            run(model.eval(), with_tensors(inputs, torch.clone))
+        ]  # a pass may write into what it is given
         if trains or (quiet := idle()):
             for name, module in model.named_modules():  # else those around alone: others may drop at random
                 module.training = trains or any(one.startswith(f"{name}." if name else "") for one in quiet)
             with nullcontext() if trains else suppress(Exception):  # whatever a model asks for in train mode
-                outputs.append(run(model, inputs))
+                outputs.append(run(model, with_tensors(inputs, torch.clone)))
             model.eval()
     return outputs, idle()

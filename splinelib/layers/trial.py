@@ -3,13 +3,14 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from splinelib.hooks import Inputs, tensors_in
+from splinelib.hooks import Inputs, leaves_in
 from splinelib.layers.cutting import Lost, cut_for_now
 from splinelib.layers.kinds import channel_axis, complement, kind_of
 from splinelib.layers.layer import Layer
@@ -74,12 +75,10 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.dense = {name: _shallow(module) for name, module in self.copy.named_modules()}
-        self.views = [_View(self.observed.met, self.observed.outputs)]
-        if self.observed.steps:
-            self.views += self._wide()
+        self.views = [_View(self.observed.met, self.observed.outputs), *self._wide()]
 
     def _wide(self) -> list[_View]:
-        """A pass on noise around zero, where steps are taken; none if the forward pass does not bear such."""
+        """A pass on noise around zero, where steps and kinks are; none if the forward pass does not bear such."""
         view = _View({}, [], wide=True)
 
         def answer(call: Call) -> Any:
@@ -122,25 +121,30 @@ class Trial:
                 units = _units(layer, some)
                 for part in layer.parts if units else ():
                     lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
-            for view in self.views if lost else ():
-                if why := self._compare(lost, view):
-                    return why
+            if lost and (why := self._compare(lost)):
+                return why
         return ""
 
-    def _compare(self, lost: Lost, view: _View) -> str:
+    def _compare(self, lost: Lost) -> str:
+        """What one of the views shows to go wrong with these channels gone; empty if none does."""
         last = ""
 
-        def answer(call: Call) -> Any:
+        def answer(call: Call, view: _View, ran: set[tuple[str, int, bool]]) -> Any:
             nonlocal last
             last = call.name
+            ran.add(call.key)
             return self._answer(call, lost, view)
 
         try:
             with cut_for_now(self.copy, lost):
-                outputs, _ = probe(self.copy, self.inputs, answer, trains=self.observed.trains)
-            pairs = zip(tensors_in(outputs), tensors_in(view.outputs), strict=True)
-            if not all(one.shape == other.shape and _close(one, other) for one, other in pairs):
-                return "the network's outputs change"
+                for view in self.views:
+                    ran = set[tuple[str, int, bool]]()
+                    asked = partial(answer, view=view, ran=ran)
+                    outputs, _ = probe(self.copy, self.inputs, asked, trains=self.observed.trains)
+                    for name, *_ in view.met.keys() - ran:
+                        return f"{name!r} runs less often than before"
+                    if not _alike(outputs, view.outputs):
+                        return "the network's outputs change"
         except _Differs as error:
             return f"{last!r} {error}"
         except Exception as error:
@@ -189,6 +193,16 @@ def _units(layer: Layer, some: _Some) -> list[int]:
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one.detach().double(), other.detach().double(), ROUNDING, ROUNDING, equal_nan=True)
+
+
+def _alike(outputs: Any, wanted: Any) -> bool:
+    """Whether two passes gave the same tensors and arrays, and as many numbers."""
+    found = [leaves_in(values) for values in (outputs, wanted)]
+    return len(found[0]) == len(found[1]) and all(
+        type(one) is type(other)
+        and (not isinstance(one, Tensor) or (one.shape == other.shape and _close(one, other)))
+        for one, other in zip(*found, strict=True)
+    )
 
 
 def _like(shape: Iterable[int]) -> Tensor:

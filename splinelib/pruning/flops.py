@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError
-from splinelib.hooks import Inputs, duplicate, in_call_order, run, tensors_in
+from splinelib.hooks import Inputs, duplicate, in_call_order, own_randomness, run, tensors_in, with_tensors
 from splinelib.layers.images import check_inputs
 
 
@@ -54,7 +54,7 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
             _forward(_on_meta(model), _to_meta(example_inputs))
     except Exception:  # code that wants values, or makes tensors on a device of its own choice
         check_inputs(model, example_inputs)
-        with torch.random.fork_rng(), _in_single_steps(), FlopCounterMode(**_COUNTED) as counter:
+        with _in_single_steps(), FlopCounterMode(**_COUNTED) as counter:
             _forward(duplicate(model), example_inputs)
     return counter.get_total_flops() // batch
 
@@ -115,13 +115,11 @@ def _on_meta(model: nn.Module) -> nn.Module:
 
 
 def _to_meta(inputs: Inputs) -> Inputs:
-    from torch.utils._pytree import tree_map_only
-
-    return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), inputs)
+    return with_tensors(inputs, lambda tensor: tensor.to("meta"))
 
 
 def _forward(copy: nn.Module, inputs: Inputs) -> None:
-    with torch.no_grad():
+    with torch.no_grad(), own_randomness():
         run(copy.eval(), inputs)
 
 
@@ -195,6 +193,7 @@ _COUNTED: dict[str, Any] = {
         torch.ops.aten.convolution_backward: _convolution_backward_flops,
         torch.ops.aten.mv: _product_flops,
         torch.ops.aten.dot: _product_flops,
+        torch.ops.aten.vdot: _product_flops,
         torch.ops.aten.addmv: _added_product_flops,
         torch.ops.aten.addbmm: _added_products_flops,
         torch.ops.aten._trilinear: _bilinear_flops,

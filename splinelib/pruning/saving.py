@@ -25,7 +25,7 @@ _KEY = "splinelib"
 
 @checked
 def save(model: nn.Module, path: str | Path) -> None:
-    """Write a network's parameters and buffers, what was cut from it, and its report to a safetensors file.
+    """Write a network's parameters and persistent buffers, what was cut from it, and its report to a safetensors file.
 
     Args:
         model: any network; what was cut comes with those that :func:`splinelib.prune` or ``remove_units`` has given,

@@ -69,7 +69,7 @@ def start_records(store: RecordStore) -> list[Record]:
 
 def _comparable(records: list[Record], way: Way) -> list[Record]:
     """The records, or none where they lack the way that all others are compared with, as an unfinished study may."""
-    return records if way in {way_of(record.settings) for record in records} else []
+    return records if way in {way_of(record.settings).alone() for record in records} else []
 
 
 def dense_studies(store: RecordStore) -> list[list[Record]]:

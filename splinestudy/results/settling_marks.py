@@ -24,7 +24,8 @@ def settling_marks(store: RecordStore) -> Marks:
     marks = ticket_marks(store)
     marks += [_drawn(group) for group in claims.dense_studies(store)]
     for study in (Study("settling", "study", {"images": 20_000}), Study("settling", "breadth")):
-        if found := committed(study, store, "settling"):
+        found = committed(study, store, "settling")
+        if found and "constant" in set(results.draw_table(found, study.settings())["schedule"]):
             marks.append(_by_itself(found, study))
     if tickets := committed(Study("tickets", "study"), store, "prune"):
         early = results.early_tickets(results.pruning_table(tickets, "layerwise"))
