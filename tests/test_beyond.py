@@ -87,6 +87,6 @@ def test_scopes_are_compared_at_equal_operations_and_at_equal_units():
     table = pd.DataFrame(rows, columns=names).assign(dense_accuracy=0.92, seed=0)
     assert kept_by_scope(table, (0.3, 0.5)) == (
         "* Of 92.0 % (of one network), 80.0 % are left with 50% of every layer's units gone; 85.0 % with one "
-        "threshold for all layers at as few operations (25% of the dense ones); 90.0 % with as many units gone by it (70% of the operations "
-        "left)."
+        "threshold for all layers at as few operations (25% of the dense ones); 90.0 % with as many units gone by it "
+        "(70% of the operations left)."
     )

@@ -1,6 +1,8 @@
 """Marks of claims: their words by hand, and what their pages say of them."""
 
+import random
 import re
+import shutil
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -25,6 +27,7 @@ from splinestudy.results.marks import (
     summary,
     whole,
 )
+from splinestudy.results.progress import progress_report
 from splinestudy.runs.committed import committed_store, owners
 
 STORE = committed_store()
@@ -130,6 +133,20 @@ def test_without_records_there_are_no_marks(tmp_path):
     figure, table = first_case([])
     assert len(figure.axes) == 1
     assert table.empty
+
+
+def test_a_store_that_a_sweep_still_fills_can_be_judged(tmp_path):
+    """Methods without the seeds of others, without what they are compared with, without a last epoch."""
+    draw = random.Random(0)
+    for key, (_, run) in owners().items():
+        path = STORE.path(run)
+        if draw.random() < 0.2 and path.exists():
+            (tmp_path / run.kind).mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / run.kind / f"{key}.json")
+    partly = committed_store(tmp_path)
+    assert {mark.claim for mark in claim_marks.all_marks(partly)} > {"C4", "C5"}
+    assert any(claim_rows(claim, partly) for claim in CLAIMS)
+    assert progress_report(partly)
 
 
 def test_chapter_opens_with_the_intervals_of_its_first_case(every_mark):

@@ -69,7 +69,7 @@ def start_records(store: RecordStore) -> list[Record]:
 
 def _comparable(records: list[Record], way: Way) -> list[Record]:
     """The records, or none where they lack the way that all others are compared with, as an unfinished study may."""
-    return records if way in {way_of(record.settings).alone() for record in records} else []
+    return records if way in {way_of(record.settings) for record in records} else []
 
 
 def dense_studies(store: RecordStore) -> list[list[Record]]:
@@ -98,7 +98,7 @@ def same_shape(store: RecordStore) -> list[Record]:
 def studies(sweep: str, store: RecordStore) -> list[list[Record]]:
     """Committed studies of methods before the protocol, one for each of :data:`.NARROW_PROFILES` that has records."""
     found = [committed(Study(sweep, name), store, "prune") for name in NARROW_PROFILES]
-    return [records for records in found if _comparable(records, SPLINE)]
+    return [records for records in found if SPLINE in {way_of(record.settings).alone() for record in records}]
 
 
 def narrow_studies(scope: Scope, store: RecordStore) -> list[list[Record]]:

@@ -29,7 +29,11 @@ def settling_marks(store: RecordStore) -> Marks:
             marks.append(_by_itself(found, study))
     if tickets := committed(Study("tickets", "study"), store, "prune"):
         early = results.early_tickets(results.pruning_table(tickets, "layerwise"))
-        marks += [_tickets(ratio, part, tickets) for ratio, part in early.groupby("ratio")]
+        last = max(record.settings["dense"]["train"]["epochs"] for record in tickets)
+        for ratio, part in early.groupby("ratio"):
+            first = part["dense_epochs"] <= last / 2
+            if first.any():
+                marks.append(_tickets(ratio, part, part[first], tickets))
     return marks
 
 
@@ -83,9 +87,8 @@ def _by_itself(records: Sequence[Record], study: Study) -> Mark:
     )
 
 
-def _tickets(ratio: object, early: pd.DataFrame, records: Sequence[Record]) -> Mark:
-    last = max(record.settings["dense"]["train"]["epochs"] for record in records)
-    first = early[early["dense_epochs"] <= last / 2]
+def _tickets(ratio: object, early: pd.DataFrame, first: pd.DataFrame, records: Sequence[Record]) -> Mark:
+    """Tickets against the last one; those of the ``first`` half of the schedule are judged."""
     verdicts = set(first["verdict"])
     good = bool(verdicts & {"better", "on par"})
     word: Word = "undecided"
