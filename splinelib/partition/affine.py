@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from splinelib.checks import checked
 from splinelib.errors import SettingError
-from splinelib.partition.engine.agreement import run
+from splinelib.partition.engine.as_float64 import AsFloat64
 from splinelib.partition.engine.handlers import FINAL_METHODS
-from splinelib.partition.engine.reader import frozen_copy
+from splinelib.partition.engine.reader import frozen_copy, read_layout
 from splinelib.partition.partition import Partition
 
 
@@ -33,9 +33,14 @@ def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Ten
     frozen = frozen_copy(model)
     partition.polygon(region)  # which says so if there is no such region
     point = partition.slice.at(partition.centroids()[region][None])[0]
+    ending = read_layout(model, partition.slice.plane).ending
+    if ending is not None:
+        ending.check_order()
 
     def scores(x: Tensor) -> Tensor:
-        return run(frozen, x[None], FINAL_METHODS)[0]
+        with AsFloat64(() if ending is None else FINAL_METHODS) as watch:
+            output: Tensor = frozen(x[None])
+        return output[0] if ending is None else ending.picked(watch.seen[ending.call])[0]
 
     try:
         matrix = torch.func.jacrev(scores)(point)

@@ -42,7 +42,8 @@ def save_partition(partition: Partition, path: Path | str) -> None:
     arrays["slice_polygon"] = partition.slice.polygon
     if partition.boundary is not None:
         arrays |= {f"boundary_{name}": getattr(partition.boundary, name) for name in _BOUNDARY}
-    meta = {"format": _FORMAT, "layers": [asdict(layer) for layer in partition.layers]}
+    layers = [asdict(layer) for layer in partition.layers]
+    meta = {"format": _FORMAT, "layers": layers, "left_out": partition.left_out}
     arrays["meta"] = np.array(json.dumps(meta))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -84,7 +85,8 @@ def load_partition(path: Path | str) -> Partition:
             held = {name: arrays[f"boundary_{name}"] for name in _BOUNDARY if f"boundary_{name}" in arrays}
             boundary = DecisionBoundary(**held)
         fields = {name: arrays[name] for name in _ARRAYS} | {name: arrays.get(name) for name in _OPTIONAL}
-        partition = Partition(slice=where, layers=layers, boundary=boundary, **fields)
+        left_out = meta.get("left_out")
+        partition = Partition(slice=where, layers=layers, boundary=boundary, left_out=left_out, **fields)
         _check(partition)
         return partition
     except (FileNotFoundError, FileError):

@@ -24,7 +24,8 @@ def level_set(
     """Where one output of the network equals ``level``; along the rim of an area on which it does, the lower side.
 
     Raises:
-        SettingError: the partition was computed without ``outputs=True``, or there is no such output.
+        SettingError: the partition was computed without ``outputs=True``, its outputs are without the network's last
+            steps (``partition.left_out``), or there is no such output.
 
     >>> import torch
     >>> from splinelib.partition import Slice2D, compute_partition
@@ -36,6 +37,16 @@ def level_set(
     """
     if partition.outputs is None:
         raise SettingError("this partition holds no outputs; compute it with outputs=True")
+    if partition.left_out is None:
+        raise SettingError(
+            "the file that this partition is from does not tell whether its outputs are those of the network or what a "
+            "last softmax or sigmoid gets; compute it again"
+        )
+    if partition.left_out:
+        raise SettingError(
+            f"the outputs of this partition are without the network's last step ({partition.left_out}); compute that "
+            "of the network without it, and give the level before it"
+        )
     if not 0 <= output < partition.outputs.shape[1]:
         raise SettingError(
             f"output is {output}: the network has outputs 0 … {partition.outputs.shape[1] - 1}"

@@ -49,6 +49,8 @@ class Partition:
             piece. Layers follow one another: see :meth:`code_bits`.
         outputs: ``[R, K, 3]`` or None: output k is ``outputs[r, k] @ (s, t, 1)`` on region r.
         boundary: the decision boundary, or None.
+        left_out: names the last steps of the network that ``outputs`` are without, such as a softmax or a sigmoid;
+            None where it is not known (files from before this was kept).
 
     >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned(), codes=True)
     >>> partition.code_bits()[partition.locate([[0.5, -0.5]])].tolist()
@@ -68,6 +70,7 @@ class Partition:
     codes: NDArray[np.uint64] | None
     outputs: Floats | None
     boundary: DecisionBoundary | None
+    left_out: str | None = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -183,7 +186,8 @@ def compute_partition(
 
     Every unit of every activation (ReLU, leaky ReLU, PReLU, abs, clamps) and every max pool bends the map; two
     points belong to one region if no unit separates them (Balestriero & Baraniuk, "A Spline Theory of Deep Learning",
-    ICML 2018). The result does not depend on the number of threads. The model is not changed.
+    ICML 2018). The result does not depend on the number of threads. The model is not changed. Last steps that keep the
+    order of a point's outputs (softmax, sigmoid, argmax and the like) are left out: ``outputs`` are what they get.
 
     Args:
         model: in eval mode; see ``splinelib.partition.supported_modules``.
@@ -242,6 +246,7 @@ def joined(
         rows.code if codes else None,
         rows.outputs[:, network.fixed_scores :] if outputs else None,
         found,
+        network.left_out,
     )
 
 

@@ -29,7 +29,8 @@ class SegmentPartition:
         breaks: ``[R + 1]``, from 0 to 1.
         units: ``[R - 1]`` the unit that bends at each inner break.
         key: ``[R]`` uint64 as in :class:`Partition`.
-        outputs: ``[R, K, 2]`` or None: output k is ``outputs[r, k] @ (t, 1)`` on piece r.
+        outputs: ``[R, K, 2]`` or None: output k is ``outputs[r, k] @ (t, 1)`` on piece r, before a last softmax or
+            sigmoid.
         codes: ``[R, words]`` uint64 or None, as in :class:`Partition`.
     """
 

@@ -97,7 +97,8 @@ class SolidPartition:
         vertices: ``[V, 3]`` in the slice's coordinates, as ``volume [R]`` and ``face_area [F]``.
         face_unit: ``[F]`` the unit whose boundary the face lies on, -1 at the box's sides.
         codes: ``[R, units]`` which units are active.
-        outputs: ``[R, K, 4]`` or None: output k is ``outputs[r, k] @ (s, t, u, 1)`` on region r.
+        outputs: ``[R, K, 4]`` or None: output k is ``outputs[r, k] @ (s, t, u, 1)`` on region r, before a last softmax
+            or sigmoid.
     """
 
     slice: Slice3D
@@ -203,7 +204,11 @@ class _Search:
         directions = where.directions * torch.from_numpy(radius).reshape(3, *[1] * where.origin.ndim)
         square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
         for other in (1, 2):  # both planes are looked at, so that every direction is
-            layout, result = read_layout(model, Plane(middle, directions[0], directions[other], square))
+            layout, result, ending = read_layout(
+                model, Plane(middle, directions[0], directions[other], square)
+            )
+        if outputs and ending is not None:
+            ending.check_order()
         if outputs and len(result.shape) != 1:
             raise UnsupportedModuleError(f"the output has shape {result.shape}; outputs must be one vector")
         nodes = needed_nodes(layout, result if outputs else None)

@@ -1,21 +1,20 @@
 """Whether what was read is the model: its values at a few points of the slice beside the model's own."""
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from splinelib.errors import UnsupportedModuleError
+from splinelib.partition.engine.as_float64 import AsFloat64
+from splinelib.partition.engine.ending import Ending
 from splinelib.partition.engine.geometry import OPTIONS
+from splinelib.partition.engine.handlers import FINAL_METHODS
 from splinelib.partition.engine.layout import LINEAR, MAX, Floats, Layout, Node, Value
 from splinelib.partition.slices import Plane
 
-# Methods that change the type of numbers; what is read is the network in float64.
-CASTS = frozenset({"to", "type", "type_as", "float", "half", "bfloat16"})
 # Few points do: what differs is another affine map, hence differs almost everywhere in some region.
 _POINTS = 4
 # Half the distance of 1 to the next number: the largest relative error of one operation.
@@ -31,14 +30,15 @@ def check_agreement(
     layout: Layout,
     result: Value,
     where: Plane,
-    rising: Collection[str] = (),
+    ending: Ending | None = None,
 ) -> None:
     """Compare the layout with the model, one input at a time, in float64.
 
     Args:
         model: what the layout was read from, float64 on the CPU.
-        result: the tensor of the layout that stands for the model's output, or for what the first of its steps named in
-            ``rising`` gets.
+        result: the tensor of the layout that stands for the model's output.
+        ending: the last steps that were left out; what the first of them gets is compared then, and what the model
+            returns with what they make of it.
 
     Raises:
         UnsupportedModuleError: the layout holds numbers that are not finite, or the outputs differ.
@@ -48,9 +48,21 @@ def check_agreement(
     inputs = where.origin + torch.tensordot(
         torch.from_numpy(points), torch.stack([where.first, where.second]), dims=1
     )
+    values = [result] if ending is None else [*ending.heads.values(), *ending.others.values()]
     with np.errstate(over="ignore", invalid="ignore"):
-        mine, error = _outputs(layout, result, inputs.flatten(1).numpy())
-    theirs = _model_outputs(model, inputs, result.shape, rising)
+        read = [_outputs(layout, value, inputs) for value in values]
+    theirs = (
+        [_model_outputs(model, inputs, read[0][0])]
+        if ending is None
+        else _before(model, inputs, ending, read)
+    )
+    # What stands beside these is compared by the output.
+    for (mine, error), their in zip(read, theirs, strict=False):
+        _compare(model, points, mine, error, their)
+
+
+def _compare(model: nn.Module, points: Floats, mine: Floats, error: Floats, theirs: Floats) -> None:
+    """Raise UnsupportedModuleError where numbers ``[P, *shape]`` are not finite, or differ by more than rounding."""
     if not (np.isfinite(theirs).all() and np.isfinite(mine).all()):
         raise UnsupportedModuleError(
             f"{type(model).__name__} has outputs that are not finite at inputs of the slice; look for a negative "
@@ -67,47 +79,68 @@ def check_agreement(
         )
 
 
-class AsFloat64(TorchFunctionMode):
-    """Leaves numbers in float64 where a model casts them, and keeps what the first call of certain functions gets."""
-
-    def __init__(self, names: Collection[str] = ()) -> None:
-        super().__init__()
-        self.names, self.seen = names, None
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(function, "__name__", "")
-        if self.seen is None and name in self.names:
-            self.seen = args[0].clone()
-        result = function(*args, **(kwargs or {}))
-        if not isinstance(result, Tensor) or not result.is_floating_point() or result.dtype == torch.float64:
-            return result
-        cast = name in CASTS and args[0].dtype == torch.float64
-        return args[0] if cast else result.double()
-
-
-def run(model: nn.Module, inputs: Tensor, rising: Collection[str] = ()) -> Any:
-    """The model's output in float64, or what the first of its steps named in ``rising`` gets."""
-    with AsFloat64(rising) as watch:
-        output = model(inputs)
-    return output if watch.seen is None else watch.seen
-
-
-def _model_outputs(
-    model: nn.Module, inputs: Tensor, shape: tuple[int, ...], rising: Collection[str]
-) -> Floats:
+def _model_outputs(model: nn.Module, inputs: Tensor, mine: Floats) -> Floats:
     """The model's outputs ``[P, *shape]``, computed one by one: what it does to a batch is not asked."""
     outputs = []
     for one in inputs:
-        with torch.no_grad():
-            output = run(model, one[None].clone(), rising)
-        if not isinstance(output, Tensor) or tuple(output.shape) != (1, *shape):
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise UnsupportedModuleError(
-                f"{type(model).__name__} returns {found}, its graph a tensor of shape {(1, *shape)}; remove forward "
-                "hooks that change outputs"
-            )
+        with torch.no_grad(), AsFloat64():
+            output = model(one[None].clone())
+        _check_shape(model, output, (1, *mine.shape[1:]))
         outputs.append(output[0].numpy())
     return np.stack(outputs)
+
+
+def _check_shape(model: nn.Module, output: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(output, Tensor) or tuple(output.shape) != shape:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UnsupportedModuleError(
+            f"{type(model).__name__} returns {found}, its graph a tensor of shape {shape}; remove forward hooks that "
+            "change outputs"
+        )
+
+
+def _before(
+    model: nn.Module, inputs: Tensor, ending: Ending, read: list[tuple[Floats, Floats]]
+) -> list[Floats]:
+    """What the steps that rise get in the model, one array ``[P, *shape]`` for each of the ending's heads.
+
+    Of all that it gives to such functions that which comes nearest to what was read.
+
+    Raises:
+        UnsupportedModuleError: the model returns something else than what its last steps make of it.
+    """
+    theirs, count = [], len(ending.heads)
+    slack = max((float((_SLACK * e).max() + _SHARE * np.abs(v).max()) for v, e in read[count:]), default=0.0)
+    for point, one in enumerate(inputs):
+        with torch.no_grad(), AsFloat64(FINAL_METHODS) as watch:
+            output = model(one[None].clone())
+        calls = [_nearest(model, watch.seen, mine[point]) for mine, _ in read[:count]]
+        ending.call = calls[0]
+        numbers = [watch.seen[call] for call in calls]
+        beside = [torch.from_numpy(mine[point])[None] for mine, _ in read[count:]]
+        with torch.no_grad(), AsFloat64():
+            last = ending.applied(
+                dict(zip([*ending.heads, *ending.others], [*numbers, *beside], strict=True))
+            )
+        _check_shape(model, output, tuple(last.shape))
+        if not torch.allclose(
+            output.double(), last.double(), rtol=_SHARE, atol=_SHARE + slack, equal_nan=True
+        ):
+            raise UnsupportedModuleError(
+                f"{type(model).__name__} returns other numbers than its last steps ({', '.join(ending.names)}) make "
+                "of what they get; remove forward hooks that change outputs"
+            )
+        theirs.append([number[0].numpy() for number in numbers])
+    return [np.stack(parts) for parts in zip(*theirs, strict=True)]
+
+
+def _nearest(model: nn.Module, seen: list[Tensor], expected: Floats) -> int:
+    """Which of the tensors comes nearest to the expected one."""
+    alike = [number for number, tensor in enumerate(seen) if tensor.shape == (1, *expected.shape)]
+    if not alike:
+        _check_shape(model, seen[-1] if seen else None, (1, *expected.shape))
+    gap = [float((seen[number] - torch.from_numpy(expected)).abs().max()) for number in alike]
+    return alike[int(np.argmin(gap))]
 
 
 def _check_finite(layout: Layout, result: Value) -> None:
@@ -137,8 +170,9 @@ def _some_points(polygon: Floats) -> Floats:
     return np.einsum("pk,pkc->pc", shares, triangles)
 
 
-def _outputs(layout: Layout, result: Value, inputs: Floats) -> tuple[Floats, Floats]:
-    """The output tensor for inputs ``[P, D]``, and an estimate of its rounding error, both ``[P, *shape]``."""
+def _outputs(layout: Layout, result: Value, batch: Tensor) -> tuple[Floats, Floats]:
+    """The output tensor for a batch ``[P, *input]``, and an estimate of its rounding error, both ``[P, *shape]``."""
+    inputs = batch.flatten(1).numpy()
     passed, error = np.zeros((2, len(inputs), layout.size))
     for number, node in enumerate(layout.nodes):
         own = slice(node.first, node.first + node.size)

@@ -82,7 +82,7 @@ class Network:
     ``lane_unit[lane]`` is the unit (numbered through all layers, in execution order and the tensor's own order) that
     a lane belongs to, -1 for lanes of affine steps. ``centre`` and ``radius`` give the slice's coordinates from the
     program's: ``point = centre + radius * p``, with p within [-1, 1]². The first ``fixed_scores`` outputs are not the
-    model's but constants that it is compared with.
+    model's but constants that it is compared with. ``left_out`` names the last steps that the outputs are without.
     """
 
     program: Program
@@ -93,6 +93,7 @@ class Network:
     outputs: int
     code_bits: int
     fixed_scores: int = 0
+    left_out: str = ""
 
 
 def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool = False) -> Network:
@@ -128,7 +129,9 @@ def _frame(where: Plane) -> tuple[Floats, float]:
 
 
 def _read(model: nn.Module, where: Plane, outputs: bool, scores: bool) -> Network:
-    layout, result = read_layout(model, where)
+    layout, result, ending = read_layout(model, where)
+    if outputs and ending is not None:
+        ending.check_order()
     if outputs and len(result.shape) != 1:
         raise UnsupportedModuleError(f"the output has shape {result.shape}; class scores must be one vector")
     single = outputs and scores and result.shape == (1,)
@@ -144,7 +147,8 @@ def _read(model: nn.Module, where: Plane, outputs: bool, scores: bool) -> Networ
     layers, lane_unit, bit, bits = _units(nodes, rename)
     program = _program(nodes, rename, result if outputs else None, bit, _input_plane(where, centre, radius))
     count = result.lanes.size if outputs else 0
-    return Network(program, layers, lane_unit, centre, radius, count, bits, int(single))
+    left_out = "" if ending is None else ", ".join(ending.names)
+    return Network(program, layers, lane_unit, centre, radius, count, bits, int(single), left_out)
 
 
 def _plain_output(layout: Layout, result: Value) -> Value:

@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from splinelib.hooks import duplicate
 from splinelib.layers.network import check_real, unwrapped
 from splinelib.partition.engine import handlers
 from splinelib.partition.engine.agreement import check_agreement
+from splinelib.partition.engine.ending import Ending
 from splinelib.partition.engine.layout import LINEAR, Layout, Value, value_of
 from splinelib.partition.engine.tracing import attribute, filled, operation, trace, unsupported
 from splinelib.partition.slices import Plane
@@ -27,12 +28,20 @@ _ONE_AT_A_TIME = threading.RLock()
 _COMPUTING = (BasePruningMethod, SpectralNorm, WeightNorm)
 
 
-def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
+class Read(NamedTuple):
+    """A model as nodes of lanes, its output among them, and the last steps that were left out, if there are any."""
+
+    layout: Layout
+    output: Value
+    ending: Ending | None
+
+
+def read_layout(model: nn.Module, where: Plane) -> Read:
     """The nodes of ``model`` for inputs of the plane's shape (no batch dimension), and the output tensor.
 
     The first node of the layout is the input, one lane for each of its elements. Where the model ends in softmax,
-    sigmoid, argmax or another step that rises with its input, the output is what that step gets. The model is not
-    changed.
+    sigmoid, argmax or another step that rises with its input, the output is what that step gets, and ``ending`` tells
+    whether this changes the outputs' order. The model is not changed.
 
     Raises:
         UnsupportedModuleError: a module, function or structure is not piecewise affine or not known (the message
@@ -46,11 +55,8 @@ def read_layout(model: nn.Module, where: Plane) -> tuple[Layout, Value]:
         # What is not finite is found afterwards, with a message.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
             output = reading.run(trace(frozen, reading.origin))
-        if reading.last is None:
-            check_agreement(frozen, reading.layout, output, where)
-        else:
-            check_agreement(frozen, reading.layout, reading.last, where, handlers.FINAL_METHODS)
-        return reading.layout, output
+        check_agreement(frozen, reading.layout, output, where, reading.ending)
+        return Read(reading.layout, output, reading.ending)
 
 
 def readable(model: nn.Module) -> nn.Module:
@@ -103,14 +109,14 @@ class _Reading:
 
     Args:
         values: what each step returned: a tensor of the layout, a constant, or several of them.
-        last: the tensor before the steps that only rise with their input, if the model ends in any.
+        ending: the steps that only rise with their input or move it, if the model ends in any.
     """
 
     model: nn.Module
     origin: Tensor
     layout: Layout = field(default_factory=Layout)
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    last: Value | None = None
+    ending: Ending | None = None
 
     def run(self, graph: fx.Graph) -> Value:
         """Every step of the graph in turn; returns the output."""
@@ -125,6 +131,8 @@ class _Reading:
                 self.values[node] = self._step(node)
         returned = next(iter(reversed(graph.nodes))).args[0]
         output = self.values.get(returned) if isinstance(returned, fx.Node) else None
+        if self.ending is not None:
+            output = self.ending.output()
         if not isinstance(output, Value):
             raise UnsupportedModuleError(
                 "the model returns something other than one tensor; wrap it to return one"
@@ -138,12 +146,14 @@ class _Reading:
     def _step(self, node: fx.Node) -> Any:
         path, kind, handler, module = _find_handler(self.model, node)
         args, kwargs = filled(node, self.values.__getitem__)
-        if _is_final(self.model, node) and isinstance(args[0], Value):
-            self.last = self.last or args[0]
-            return args[0]
+        if args and isinstance(args[0], Value) and _is_final(self.model, node):
+            self.ending = self.ending or Ending.behind(self.model, args[0], self.values)
+            return self.ending.add_rising(node, f"{kind} at '{path}'", args, kwargs)
         if handler is None:
             raise UnsupportedModuleError(unsupported(kind, path))
         call = handlers.Call(self.layout, path, module, operation(self.model, node), node.meta["example"])
+        if self.ending is not None and self.ending.holds(node):
+            return self.ending.add_moving(node, f"{kind} at '{path}'", call, args, kwargs)
         try:
             result = self._change_in_place(node, module, handler(call, *args, **kwargs))
         except handlers.NotHandled as error:

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from splinelib.errors import SettingError, SplineError, UnsupportedModuleError
 from splinelib.partition.engine import handlers
-from splinelib.partition.engine.agreement import AsFloat64
+from splinelib.partition.engine.as_float64 import AsFloat64
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

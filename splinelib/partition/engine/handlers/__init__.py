@@ -129,7 +129,8 @@ FUNCTIONS: dict[Any, Handler] = {
     if hasattr(place, name)
 } | {abs: activations.absolute, getattr: shapes.attribute, select_channels: shapes.moved}
 
-# Steps that rise with their input: at the end of a network they change neither its regions nor its classes.
+# Steps that rise with their input: at the end of a network they do not change its regions; its ending tells whether
+# they change its classes.
 FINAL_METHODS = frozenset(
     _several("sigmoid sigmoid_ logsigmoid log_sigmoid tanh tanh_ softmax log_softmax argmax", None)
 )
