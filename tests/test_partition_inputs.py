@@ -1,5 +1,7 @@
 """Slices, models and settings that once ended in other libraries' errors."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,9 @@ from splinelib.partition import (
     count_regions,
     raster_distance,
     region_map,
+    topology,
     trace_boundary,
+    zoom_to,
 )
 
 
@@ -168,3 +172,43 @@ def test_what_a_compiled_model_holds_is_read_and_a_scripted_one_named():
     assert len(compute_partition(torch.compile(model), where)) == len(compute_partition(model, where))
     with pytest.raises(UnsupportedModuleError, match="is scripted, .* give the model that it was made of"):
         compute_partition(torch.jit.script(model), where)
+
+
+def long_slice(ratio, angle):
+    """A rectangle so many times as long as wide, turned, and a network whose bends are spread along it as it is."""
+    model = mlp(2, 18, 12, 3, seed=8)
+    turn = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
+    )
+    with torch.no_grad():
+        model[0].weight.copy_(model[0].weight / torch.tensor([ratio, 1.0]) @ turn.T)
+    corners = np.array([[-ratio, -1.0], [ratio, -1.0], [ratio, 1.0], [-ratio, 1.0]])
+    return model, turn, corners @ turn.numpy().T
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.1, math.pi / 2])
+@pytest.mark.parametrize("ratio", [30.0, 6e4])
+def test_a_long_slice_has_the_regions_of_a_square(ratio, angle):
+    square = compute_partition(long_slice(1.0, 0.0)[0], PLANE)
+    model, _, polygon = long_slice(ratio, angle)
+    long = compute_partition(model, PLANE.within(polygon), boundary=True)
+    assert len(long) == len(square)
+    assert topology(long).euler == 1
+    np.testing.assert_allclose(np.sort(long.area) / ratio, np.sort(square.area), atol=1e-9)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.1])
+@pytest.mark.parametrize("ask", [compute_partition, count_regions, trace_boundary, zoom_to])
+def test_a_slice_far_too_long_is_refused_and_taken_in_other_coordinates(ask, angle):
+    model, turn, polygon = long_slice(3e10, angle)
+    more = ((0.0, 0.0),) if ask is zoom_to else ()
+    with pytest.raises(SettingError, match=r"polygon is about 3e\+10 times as long as wide"):
+        ask(model, PLANE.within(polygon), *more)
+    first, second = 3e10 * turn[:, 0], turn[:, 1]
+    ask(model, Slice2D(torch.zeros(2), first, second, PLANE.polygon), *more)
+
+
+def test_a_sliver_of_a_triangle_is_refused():
+    where = PLANE.within([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5 + 1e-7]])
+    with pytest.raises(SettingError, match="times as long as wide"):
+        count_regions(mlp(2, 5, 3), where)

@@ -11,6 +11,7 @@ from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.partition.engine import linear_ops
+from splinelib.partition.engine.frame import check_ratio, frame
 from splinelib.partition.engine.layout import (
     LINEAR,
     MAX,
@@ -101,13 +102,17 @@ def compile_network(model: nn.Module, where: Plane, outputs: bool, scores: bool 
 
     With ``scores`` the outputs are compared with each other, a single one with 0. A small network that was read lately
     is not read again.
+
+    Raises:
+        SettingError: the polygon is far longer than it is wide; and as :func:`.read_layout`.
     """
     model = readable(model)
+    check_ratio(where.polygon)
     content = content_of(model, where, outputs, scores)
     if content is None:
         return _read(model, where, outputs, scores)
     network = _read_lately(content)
-    centre, radius = _frame(where)
+    centre, radius = frame(where)
     plane = _input_plane(where, centre, radius)
     coefficients = aligned_zeros(len(network.program.coefficients))
     coefficients[:] = network.program.coefficients
@@ -122,12 +127,6 @@ def _read_lately(content: Content) -> Network:
     return _read(content.model, content.where, outputs, scores)
 
 
-def _frame(where: Plane) -> tuple[Floats, float]:
-    """Centre and half the extent of the polygon."""
-    low, high = where.polygon.min(axis=0), where.polygon.max(axis=0)
-    return (low + high) / 2, float((high - low).max() / 2)
-
-
 def _read(model: nn.Module, where: Plane, outputs: bool, scores: bool) -> Network:
     layout, result, ending = read_layout(model, where)
     if outputs and ending is not None:
@@ -137,7 +136,7 @@ def _read(model: nn.Module, where: Plane, outputs: bool, scores: bool) -> Networ
     single = outputs and scores and result.shape == (1,)
     if outputs:
         result = _with_zero(layout, result) if single else _plain_output(layout, result)
-    centre, radius = _frame(where)
+    centre, radius = frame(where)
     nodes = needed_nodes(layout, result if outputs else None)
     rename = np.full(layout.size, -1, dtype=np.int64)
     start = 0
