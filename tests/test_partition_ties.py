@@ -17,7 +17,8 @@ from splinelib.partition import (
     save_partition,
     trace_boundary,
 )
-from splinelib.partition.walker import Walker, _regions_at
+from splinelib.partition.engine.planar import regions_at
+from splinelib.partition.walker import _MIDDLE, Walker
 
 
 def ending_in_a_relu(widths, seed):
@@ -173,7 +174,7 @@ def test_a_point_is_looked_at_once(monkeypatch):
 def test_corners_that_coincide_take_no_region_away():
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [3.0, 2.0], [2.0, 3.0]])
     rows = SimpleNamespace(vertices=corners, corners=np.array([4, 3]))
-    assert _regions_at(rows, np.array([0.2, 0.2])).tolist() == [True, False]
+    assert regions_at(rows, np.array([0.2, 0.2]), _MIDDLE).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -69,7 +69,8 @@ def trace_boundary(
         max_segments: limit on the number of segments.
 
     Raises:
-        UnsupportedModuleError, SettingError: as for :func:`compute_partition`; ``grid`` below 2.
+        UnsupportedModuleError, SettingError: as for :func:`compute_partition`; ``grid`` below 2; scores so large that
+            the boundary between points of different classes is lost in their rounding.
         LimitError: more than ``max_segments`` segments; nothing is returned.
 
     >>> model = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
@@ -82,8 +83,7 @@ def trace_boundary(
     points, classes = walker.look(grid)
     for here, there in _changes(points, classes):
         if not walker.crosses(here, there):
-            walker.start(here, there)
-            walker.follow()
+            walker.take_up_between(here, there)
     return _result(walker, grid)
 
 

@@ -7,21 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splinelib.errors import LimitError
+from splinelib.errors import LimitError, SettingError
 from splinelib.partition.decision import SLICE_BORDER, THIRD_CLASS, find_segments
 from splinelib.partition.engine import forward
 from splinelib.partition.engine import trace_kernel as kernel
 from splinelib.partition.engine.assemble import Parts, Rows, boundary_parts, join, places
 from splinelib.partition.engine.job import Wanted
 from splinelib.partition.engine.layout import Floats, Ints
+from splinelib.partition.engine.planar import half, near, regions_at, turned
 from splinelib.partition.engine.pointers import table_of
 from splinelib.partition.engine.program import Network
+from splinelib.partition.engine.rounding import RELATIVE
 from splinelib.partition.engine.search import search
 from splinelib.partition.slices import Slice2D
 
 # Half the side of the square that is looked at around a point, in the program's coordinates, which span 2: far above
 # the rounding of vertices (about 1e-15), far below the distance of vertices that a figure could show.
 _LOOK = 1e-6
+# Where scores are large all differences in such a square are below their rounding: larger ones are looked at then.
+_WIDER = (1e-4, 1e-3, 1e-2)
 # Vertices, edges and ends closer to a point than this are there, up to rounding.
 _MIDDLE = 1e-11
 # A start on the boundary is bracketed down to this share of the distance of two grid points.
@@ -58,7 +62,7 @@ class Walker:
     parts: list[tuple[Any, ...]] = field(default_factory=list)
     found: int = 0
     ends: Floats = field(default_factory=lambda: np.zeros((0, 2, 2)))
-    looked: set[tuple[float, ...]] = field(default_factory=set)
+    looked: set[tuple[float, tuple[float, ...]]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         p = self.network.program
@@ -100,7 +104,9 @@ class Walker:
         if len(self.ends) != self.found:
             self.ends = np.concatenate([part[0] for part in self.parts])
         a, b = self.ends[:, 0], self.ends[:, 1]
-        apart = (_turn(a, b, here) != _turn(a, b, there)) & (_turn(here, there, a) != _turn(here, there, b))
+        apart = (turned(a, b, here) != turned(a, b, there)) & (
+            turned(here, there, a) != turned(here, there, b)
+        )
         return bool(apart.any())
 
     def _evaluate(self, point: Floats, decide: bool) -> np.uint64:
@@ -120,25 +126,63 @@ class Walker:
         self._evaluate(point, True)
         return int(self._scores(point).argmax())
 
-    def start(self, here: Floats, there: Floats) -> None:
-        """Find a point between the two where the class changes, and all boundary around it to be followed."""
+    def take_up_between(self, here: Floats, there: Floats) -> None:
+        """Follow all boundary from a point between the two where the class changes.
+
+        Raises:
+            SettingError: none is found there, although the scores are not equal all around the two points.
+        """
+        middle = self._change(here, there)
+        for size in (_LOOK, *_WIDER):
+            self.look_around(middle, size)
+            self.follow()
+            if self._passes(middle, size) or size == _LOOK and self._tied(here, there):
+                return
+        points = [(point * self.network.radius + self.network.centre).tolist() for point in (here, there)]
+        self._evaluate(here, True)
+        raise SettingError(
+            f"trace: the class changes between the points {points[0]} and {points[1]} of the slice, but scores of "
+            f"about {np.abs(self._scores(here)).max():.1g} are too large beside their differences to follow it; "
+            "subtract from all of them what they have in common (in the last layer's bias)"
+        )
+
+    def _change(self, here: Floats, there: Floats) -> Floats:
+        """A point between the two where the class changes."""
         low, high = 0.0, 1.0
         first = self._class_at(here)
         while high - low > _BRACKET:
             middle = (low + high) / 2
             found = self._class_at(here + middle * (there - here))
             low, high = (middle, high) if found == first else (low, middle)
-        self.look_around(here + (low + high) / 2 * (there - here))
+        return here + (low + high) / 2 * (there - here)
 
-    def look_around(self, middle: Floats) -> None:
+    def _passes(self, middle: Floats, size: float) -> bool:
+        """Whether a segment found so far comes as near to the point as the square around it is wide."""
+        ends = np.concatenate([part[0] for part in self.parts]) if self.parts else self.ends
+        return near(ends, middle, 2 * size)
+
+    def _tied(self, here: Floats, there: Floats) -> bool:
+        """Whether the scores of the two points' classes are equal all around one of them, up to rounding."""
+        classes = [self._class_at(point) for point in (here, there)]
+        return any(self._coincide(point, *classes) for point in (here, there))
+
+    def _coincide(self, point: Floats, first: int, second: int) -> bool:
+        self._evaluate(point, True)
+        p, planes = self.network.program, np.arange(3)
+        at, stride = p.output_address, p.output_stride
+        one, other = (self.coefficients[at[i] + planes * stride[i]] for i in (first, second))
+        size = np.abs(one).sum() + np.abs(other).sum()
+        return bool(np.abs(one - other).sum() <= 2 * RELATIVE * size)
+
+    def look_around(self, middle: Floats, size: float = _LOOK) -> None:
         """Take up all boundary in a tiny square, once: what leaves it is to be followed, what ends in it is noted."""
-        spot = tuple(np.round(middle, 9).tolist())
+        spot = (size, tuple(np.round(middle, 9).tolist()))
         if spot in self.looked:
             return
         self.looked.add(spot)
-        square = middle + _LOOK * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+        square = middle + size * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
         for side in self.sides:
-            square = _half(square, side)
+            square = half(square, side)
         if len(square) < 3:
             return
         rows, found = self._partition(square)
@@ -165,7 +209,7 @@ class Walker:
             if across >= 0:
                 self.touched |= active[region] != active[across]
         if (np.abs(found.ends - middle).max(axis=2) < _MIDDLE).any():
-            around = active[_regions_at(rows, middle)]
+            around = active[regions_at(rows, middle, _MIDDLE)]
             self.touched |= around.any(axis=0) & ~around.all(axis=0)
 
     def _on_border(self, points: Floats) -> NDArray[np.bool_]:
@@ -247,38 +291,3 @@ class Walker:
             old = self.table[self.table > 0]
             self.table = np.zeros(4 * len(self.table), dtype=np.uint64)
             kernel.note(self.table, old)
-
-
-def _regions_at(rows: Rows, point: Floats) -> NDArray[np.bool_]:
-    """Which regions hold a point, or have it on their border up to rounding."""
-    first = np.concatenate([[0], np.cumsum(rows.corners[:-1])])
-    onward = np.arange(1, len(rows.vertices) + 1)
-    onward[first + rows.corners - 1] = first
-    edge, off = rows.vertices[onward] - rows.vertices, point - rows.vertices
-    length = np.maximum(np.linalg.norm(edge, axis=1), np.finfo(float).tiny)  # corners may coincide
-    depth = (edge[:, 0] * off[:, 1] - edge[:, 1] * off[:, 0]) / length
-    return np.minimum.reduceat(depth, first) > -_MIDDLE
-
-
-def _half(polygon: Floats, side: Floats) -> Floats:
-    """The part of a convex polygon ``[n, 2]`` where ``side @ (x, y, 1) >= 0``."""
-    if not len(polygon):
-        return polygon
-    height = polygon @ side[:2] + side[2]
-    kept = []
-    for here, there, low, high in zip(
-        polygon, np.roll(polygon, -1, axis=0), height, np.roll(height, -1), strict=True
-    ):
-        if low >= 0:
-            kept.append(here)
-        if low * high < 0:
-            kept.append(here + low / (low - high) * (there - here))
-    return np.array(kept).reshape(-1, 2)
-
-
-def _turn(a: Floats, b: Floats, c: Floats) -> NDArray[np.bool_]:
-    """Whether c lies on the left of the line from a to b."""
-    left = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
-        c[..., 0] - a[..., 0]
-    )
-    return left > 0

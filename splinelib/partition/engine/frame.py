@@ -13,10 +13,11 @@ _LONGEST = 1e5
 
 def check_ratio(polygon: Floats) -> None:
     """Raise SettingError for a polygon that is so long and thin that rounding along it counts across it."""
-    extent, (x, y) = np.ptp(polygon, axis=0), (polygon - polygon[0]).T
+    corners = (polygon - polygon[0]) / np.ptp(polygon, axis=0).max()
+    extent, (x, y) = np.ptp(corners, axis=0), corners.T
     area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
     # Of a rectangle that is the ratio, of a triangle twice that.
-    ratio = float(extent @ extent) / area
+    ratio = float(extent @ extent) / max(area, np.finfo(float).tiny)
     if not ratio <= _LONGEST:
         raise SettingError(
             f"the slice's polygon is about {ratio:.1g} times as long as wide, more than {_LONGEST:g}; give a "
