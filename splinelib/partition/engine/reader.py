@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from splinelib.errors import SettingError, UnsupportedModuleError
 from splinelib.hooks import duplicate
@@ -19,13 +16,12 @@ from splinelib.partition.engine import handlers
 from splinelib.partition.engine.agreement import check_agreement
 from splinelib.partition.engine.ending import Ending
 from splinelib.partition.engine.layout import LINEAR, Layout, Value, value_of
-from splinelib.partition.engine.tracing import attribute, filled, operation, trace, unsupported
+from splinelib.partition.engine.only_look import COMPUTING, check_global_hooks, refuse_hooks
+from splinelib.partition.engine.tracing import attribute, filled, operation, trace, unsupported, watch
 from splinelib.partition.slices import Plane
 
 # Tracing patches modules of all threads.
 _ONE_AT_A_TIME = threading.RLock()
-# Hooks that compute a weight before each pass, from parameters alone.
-_COMPUTING = (BasePruningMethod, SpectralNorm, WeightNorm)
 
 
 class Read(NamedTuple):
@@ -61,7 +57,14 @@ def read_layout(model: nn.Module, where: Plane) -> Read:
 
 def readable(model: nn.Module) -> nn.Module:
     """The model inside a compiled or parallel one, or the model itself; raises where there is nothing to read."""
-    model = unwrapped(model.module if isinstance(model, (DataParallel, DistributedDataParallel)) else model)
+    if isinstance(model, (DataParallel, DistributedDataParallel)):
+        refuse_hooks(model)
+        model = model.module
+    inner = unwrapped(model)
+    if inner is not model:
+        refuse_hooks(model)
+    model = inner
+    check_global_hooks()
     check_real(model)
     for name, weight in model.named_parameters():
         if not weight.is_floating_point():
@@ -79,12 +82,15 @@ def frozen_copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({error}); keep locks, files and generators out of the model"
         ) from error
     for module in frozen.modules():
-        module._modules.update({name: getattr(m, "_orig_mod", m) for name, m in module._modules.items()})
+        for name, child in module._modules.items():
+            if child is not None and "_orig_mod" in child._modules:
+                refuse_hooks(child)
+                module._modules[name] = child._modules["_orig_mod"]
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.is_floating_point():
                 setattr(module, name, value.cpu().double())
         for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, _COMPUTING):
+            if isinstance(hook, COMPUTING):
                 hook(module, None)
     return frozen
 
@@ -100,7 +106,9 @@ def _checked_copy(model: nn.Module) -> nn.Module:
                 f"weight '{name}' holds values that are not finite; give a model with finite weights"
             )
     # fx does not trace a model that is itself one known module.
-    return nn.Sequential(frozen) if type(frozen) in handlers.MODULES else frozen
+    frozen = nn.Sequential(frozen) if type(frozen) in handlers.MODULES else frozen
+    watch(frozen)
+    return frozen
 
 
 @dataclass

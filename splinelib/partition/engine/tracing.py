@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from splinelib.errors import SettingError, SplineError, UnsupportedModuleError
 from splinelib.partition.engine import handlers
 from splinelib.partition.engine.as_float64 import AsFloat64
+from splinelib.partition.engine.only_look import check_forward, watch_hooks, weights_memory
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -72,11 +73,7 @@ class _Tracer(fx.Tracer):
         self.origin = origin
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            type(m) in handlers.MODULES
-            or m.__module__.startswith("torch.nn.modules.")
-            and not isinstance(m, _CONTAINERS)
-        )
+        return _is_leaf(m)
 
     def create_args_for_root(self, *_: Any) -> tuple[Any, list[Any]]:
         """One input; arguments with defaults keep these."""
@@ -126,6 +123,27 @@ def _with_example(node: fx.Node, model: nn.Module, origin: Tensor) -> fx.Node:
                 f"the model cannot read one input of shape {shape}; give the slice its shape{batch} ({error})"
             ) from error
     return node
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    if type(module) in handlers.MODULES:
+        return True
+    return module.__module__.startswith("torch.nn.modules.") and not isinstance(module, _CONTAINERS)
+
+
+def watch(model: nn.Module) -> None:
+    """Let the hooks of what is not traced raise UnsupportedModuleError where they do more than look.
+
+    Raises:
+        UnsupportedModuleError: a module that is read by its type has another forward.
+    """
+    chained, memory = chain(model) is not None, weights_memory(model)
+    for path, module in model.named_modules():
+        by_type = chained or _is_leaf(module)
+        if by_type:
+            check_forward(module, path)
+        if by_type or module is model:
+            watch_hooks(module, path, memory)
 
 
 def _is_known(module: nn.Module) -> bool:
