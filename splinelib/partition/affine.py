@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from splinelib.checks import checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.as_float64 import AsFloat64
+from splinelib.partition.engine.ending import check_order
 from splinelib.partition.engine.handlers import FINAL_METHODS
 from splinelib.partition.engine.reader import frozen_copy, read_layout
 from splinelib.partition.partition import Partition
@@ -34,8 +35,7 @@ def region_map(model: nn.Module, partition: Partition, region: int) -> tuple[Ten
     partition.polygon(region)  # which says so if there is no such region
     point = partition.slice.at(partition.centroids()[region][None])[0]
     ending = read_layout(model, partition.slice.plane).ending
-    if ending is not None:
-        ending.check_order()
+    check_order(ending)
 
     def scores(x: Tensor) -> Tensor:
         with AsFloat64(() if ending is None else FINAL_METHODS) as watch:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from splinelib.checks import Count, check_fields, checked
 from splinelib.errors import LimitError, SettingError, UnsupportedModuleError
 from splinelib.partition.engine.agreement import node_sums
+from splinelib.partition.engine.ending import check_order
 from splinelib.partition.engine.layout import LINEAR, MAX, PIECE, Floats, Ints, Node, Value, needed_nodes
 from splinelib.partition.engine.points import as_numbers
 from splinelib.partition.engine.polyhedra import Polyhedron, box, half, measure, packed
@@ -97,8 +98,7 @@ class SolidPartition:
         vertices: ``[V, 3]`` in the slice's coordinates, as ``volume [R]`` and ``face_area [F]``.
         face_unit: ``[F]`` the unit whose boundary the face lies on, -1 at the box's sides.
         codes: ``[R, units]`` which units are active.
-        outputs: ``[R, K, 4]`` or None: output k is ``outputs[r, k] @ (s, t, u, 1)`` on region r, before a last softmax
-            or sigmoid.
+        outputs: ``[R, K, 4]`` or None: output k is ``outputs[r, k] @ (s, t, u, 1)`` on region r, before a last softmax.
     """
 
     slice: Slice3D
@@ -204,11 +204,9 @@ class _Search:
         directions = where.directions * torch.from_numpy(radius).reshape(3, *[1] * where.origin.ndim)
         square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
         for other in (1, 2):  # both planes are looked at, so that every direction is
-            layout, result, ending = read_layout(
-                model, Plane(middle, directions[0], directions[other], square)
-            )
-        if outputs and ending is not None:
-            ending.check_order()
+            plane = Plane(middle, directions[0], directions[other], square)
+            layout, result, ending = read_layout(model, plane)
+        check_order(ending if outputs else None)
         if outputs and len(result.shape) != 1:
             raise UnsupportedModuleError(f"the output has shape {result.shape}; outputs must be one vector")
         nodes = needed_nodes(layout, result if outputs else None)

@@ -117,15 +117,6 @@ class Ending:
         flat = (getattr(self.scores, name).reshape(-1) for name in ("lanes", "scale", "shift"))
         return Value(*(part[self.last.lanes] for part in flat))
 
-    def check_order(self) -> None:
-        """Raise UnsupportedModuleError unless the outputs' order is that of the scores."""
-        if self.problem is not None:
-            raise UnsupportedModuleError(
-                f"{', '.join(self.names)}: this last step would be left out, but the largest output is not that of the "
-                f"largest score before it, for {self.problem}; give the network without it, or ask for regions alone, "
-                "without outputs and boundary"
-            )
-
     def picked(self, scores: Tensor) -> Tensor:
         """Of the scores ``[1, *shape]`` of one point those that stand for outputs, in the outputs' order."""
         if _PLACE in self.kinds:
@@ -139,6 +130,16 @@ class Ending:
             args, kwargs = filled(node, known.__getitem__)
             known[node] = operation(self.model, node, direct=True)(*args, **kwargs)
         return known[self.nodes[-1]]
+
+
+def check_order(ending: Ending | None) -> None:
+    """Raise UnsupportedModuleError where last steps make the outputs' order another than that of the scores."""
+    if ending is not None and ending.problem is not None:
+        raise UnsupportedModuleError(
+            f"{', '.join(ending.names)}: this last step would be left out, but the largest output is not that of the "
+            f"largest score before it, for {ending.problem}; give the network without it, or ask for regions alone, "
+            "without outputs and boundary"
+        )
 
 
 def _stand_in(shape: tuple[int, ...]) -> Value:

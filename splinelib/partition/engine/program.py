@@ -11,6 +11,7 @@ from torch import nn
 
 from splinelib.errors import UnsupportedModuleError
 from splinelib.partition.engine import linear_ops
+from splinelib.partition.engine.ending import check_order
 from splinelib.partition.engine.frame import check_ratio, frame
 from splinelib.partition.engine.layout import (
     LINEAR,
@@ -129,8 +130,7 @@ def _read_lately(content: Content) -> Network:
 
 def _read(model: nn.Module, where: Plane, outputs: bool, scores: bool) -> Network:
     layout, result, ending = read_layout(model, where)
-    if outputs and ending is not None:
-        ending.check_order()
+    check_order(ending if outputs else None)
     if outputs and len(result.shape) != 1:
         raise UnsupportedModuleError(f"the output has shape {result.shape}; class scores must be one vector")
     single = outputs and scores and result.shape == (1,)
