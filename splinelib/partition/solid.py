@@ -204,8 +204,9 @@ class _Search:
         directions = where.directions * torch.from_numpy(radius).reshape(3, *[1] * where.origin.ndim)
         square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
         for other in (1, 2):  # both planes are looked at, so that every direction is
-            plane = Plane(middle, directions[0], directions[other], square)
-            layout, result, ending = read_layout(model, plane)
+            layout, result, ending = read_layout(
+                model, Plane(middle, directions[0], directions[other], square)
+            )
         check_order(ending if outputs else None)
         if outputs and len(result.shape) != 1:
             raise UnsupportedModuleError(f"the output has shape {result.shape}; outputs must be one vector")
