@@ -203,10 +203,8 @@ class _Search:
         middle = where.at(centre[None])[0]
         directions = where.directions * torch.from_numpy(radius).reshape(3, *[1] * where.origin.ndim)
         square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-        for other in (1, 2):  # both planes are looked at, so that every direction is
-            layout, result, ending = read_layout(
-                model, Plane(middle, directions[0], directions[other], square)
-            )
+        for other in directions[1:]:  # both planes are looked at, so that every direction is
+            layout, result, ending = read_layout(model, Plane(middle, directions[0], other, square))
         check_order(ending if outputs else None)
         if outputs and len(result.shape) != 1:
             raise UnsupportedModuleError(f"the output has shape {result.shape}; outputs must be one vector")
