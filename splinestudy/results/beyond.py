@@ -1,7 +1,6 @@
 """Sentences of the chapter *Beyond the paper*, made from its tables."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import pandas as pd
 
@@ -119,10 +118,10 @@ def settled_variants(differences: pd.DataFrame) -> str:
             if beyond.all():
                 low, high = sorted(100 * part["difference"].abs())[:: max(1, len(part) - 1)][:2]
                 found.append(f"*{way.label}* is {word} than the default by {low:.1f} to {high:.1f} points")
-    looked = f"by intervals that each stand alone, {len(differences)} in all"
+    looked = f"{len(differences)} intervals that each stand alone"
     if not found:
-        return f"No variant differs from the default at every ratio, {looked}."
-    return f"Apart at every ratio, {looked}: {'; '.join(found)}."
+        return f"By {looked} no variant differs from the default at every ratio."
+    return f"Apart at every ratio, by {looked}: {'; '.join(found)}."
 
 
 def gains_by_images(summary: pd.DataFrame, size: str) -> str:
@@ -135,8 +134,8 @@ def gains_by_images(summary: pd.DataFrame, size: str) -> str:
         ordered = part.sort_values(size)
         steps = ordered["best_accuracy_mean"].diff().iloc[1:]
         gains = ", ".join(
-            f"{signed(100 * gain)} points from {before:,} to {count:,}"
-            for gain, (before, count) in zip(steps, pairwise(ordered[size]), strict=True)
+            f"{signed(100 * gain)} {'more' if place else 'points'} with {count:,}"
+            for place, (gain, count) in enumerate(zip(steps, ordered[size].iloc[1:], strict=True))
         )
         start, count = ordered.iloc[0], ordered[size].iloc[0]
         accuracy = f"{100 * start['best_accuracy_mean']:.0f} % with {count:,} images"
