@@ -6,6 +6,7 @@ import functools
 import random
 import types
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from splinelib import prune, read_layers, remove_units
 from splinelib.criteria import FilterNorm
 from splinelib.early_bird import sign_codes
 from splinelib.errors import SettingError, UnsupportedModuleError
-from splinelib.hooks import evaluating
+from splinelib.hooks import evaluating, tensors_in
 from splinelib.pruning import mask_units
 
 pytestmark = pytest.mark.filterwarnings("ignore:left whole")
@@ -115,6 +116,14 @@ def test_inputs_in_containers_of_others_stay_the_caller_s(wrap, take, rows):
     layers = read_layers(model.eval(), wrap(rows))
     assert [layer.units for layer in layers] == [8]
     assert (rows.requires_grad, rows.dtype) == (False, torch.float32)
+
+
+def test_arrays_among_the_inputs_stay_arrays(rows):
+    gains = np.arange(1.0, 4.0, dtype=np.float32)
+    model = Pair(lambda self, x, gains: self.q(F.relu(self.p(x))) * torch.from_numpy(gains)).eval()
+    assert [id(tensor) for tensor in tensors_in([gains, {"x": rows}])] == [id(rows)]
+    smaller, masked = (cut(model, (rows, gains), {"p": [0, 3]}) for cut in (remove_units, mask_units))
+    torch.testing.assert_close(smaller(rows, gains), masked(rows, gains))
 
 
 def test_a_pass_that_writes_into_its_inputs_changes_them_nowhere(rows):

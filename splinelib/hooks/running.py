@@ -132,19 +132,17 @@ def tensors_in(values: Any) -> list[Tensor]:
     return [leaf for leaf in leaves_in(values) if isinstance(leaf, Tensor)]
 
 
-def leaves_in(values: Any) -> list[Tensor | int | float]:
-    """As :func:`tensors_in`, with the numbers among them; an array is a tensor of its numbers.
+def leaves_in(values: Any) -> list[Tensor | np.ndarray | int | float]:
+    """As :func:`tensors_in`, with the arrays and numbers among them.
 
-    >>> leaves_in({"label": 3, "scores": np.zeros(2)})
-    [3, tensor([0., 0.], dtype=torch.float64)]
+    >>> leaves_in({"label": 3, "scores": [np.zeros(2), torch.ones(1)]})
+    [3, array([0., 0.]), tensor([1.])]
     """
     found, stack, seen = [], [values], set()
     while stack:
         value = stack.pop()
-        if isinstance(value, Tensor | int | float):
+        if isinstance(value, Tensor | np.ndarray | int | float):
             found.append(value)
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-            found.append(torch.from_numpy(value))
         elif id(value) not in seen and not isinstance(value, _NO_CONTAINER):
             seen.add(id(value))
             stack.extend(reversed(_members(value)))

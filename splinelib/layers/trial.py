@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -198,11 +199,15 @@ def _close(one: Tensor, other: Tensor) -> bool:
 def _alike(outputs: Any, wanted: Any) -> bool:
     """Whether two passes gave the same tensors and arrays, and as many numbers."""
     found = [leaves_in(values) for values in (outputs, wanted)]
-    return len(found[0]) == len(found[1]) and all(
-        type(one) is type(other)
-        and (not isinstance(one, Tensor) or (one.shape == other.shape and _close(one, other)))
-        for one, other in zip(*found, strict=True)
-    )
+    return len(found[0]) == len(found[1]) and all(map(_as_before, *found))
+
+
+def _as_before(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and one.dtype.kind in "biuf":
+        return type(one) is type(other) and _as_before(torch.tensor(one), torch.tensor(other))
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and one.shape == other.shape and _close(one, other)
+    return type(one) is type(other)
 
 
 def _like(shape: Iterable[int]) -> Tensor:
