@@ -70,6 +70,23 @@ def test_norms_that_are_read_or_written_elsewhere_stay():
     assert [isinstance(norm, nn.BatchNorm2d) for norm in fused.norms] == [True, True, True, True, True, False]
 
 
+def test_a_network_that_casts_is_fused(generator):
+    """Which is checked in float64, where a cast to float32 would meet weights that are not."""
+
+    class Casting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.norm(self.conv(x)).relu().amax((2, 3)).float())
+
+    model, images = Casting().eval(), torch.randn(4, 3, 7, 7, generator=generator)
+    fused = fuse_norms(model, images)
+    assert isinstance(fused.norm, nn.Identity)
+    torch.testing.assert_close(fused(images), model(images), rtol=1e-4, atol=1e-5)
+
+
 def test_a_norm_of_two_modules_stays():
     norm = nn.BatchNorm1d(4)
     nn.init.uniform_(norm.weight, 0.5, 2)

@@ -107,6 +107,16 @@ def _followed(func: Any, given: list[Any]) -> Any:
     return numbers.view_as(numbers) if numbers.grad_fn is not None else func(*given)
 
 
+def in_float64() -> TorchFunctionMode:
+    """Within it a network in float64 stays in it, whatever its code casts to.
+
+    >>> with in_float64():
+    ...     torch.ones(1, dtype=torch.float64).float().dtype
+    torch.float64
+    """
+    return _Steady(lambda numbers, name: None, 0.5)
+
+
 def _share(name: str, given: list[Any], named: dict[str, Any], draw: float) -> float:
     """What a draw becomes: the share of ones, by which what is dropped is made up for, or else ``draw``."""
     share = named.get("p", given[1] if name == "bernoulli_" and len(given) > 1 else draw)

@@ -16,7 +16,7 @@ from splinelib.layers.kinds import BATCH_NORM, complement, cut_module, keep_chan
 from splinelib.layers.network import as_double, eager, follows
 from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed, Side
-from splinelib.layers.probe import disturbed
+from splinelib.layers.probe import disturbed, in_float64
 from splinelib.layers.units import components, read_streams
 from splinelib.pruning.cut import changed
 
@@ -66,7 +66,7 @@ def compact_streams(model: nn.Module, example_inputs: Inputs) -> nn.Module:
 
 def same(model: nn.Module, other: nn.Module, inputs: Inputs) -> bool:
     """Whether two networks in float64 give the same outputs."""
-    with evaluating(model), evaluating(other), torch.no_grad():
+    with evaluating(model), evaluating(other), in_float64():
         wanted = tensors_in(run(model, inputs))
         try:
             values = zip(wanted, tensors_in(run(other, inputs)), strict=True)
