@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_batchedtensor, maybe_get_bdim
 from torch.overrides import TorchFunctionMode
@@ -74,5 +75,11 @@ def tapped(
     >>> seen
     [(0, [-1.0, 2.0])]
     """
-    with _Tap(observe, unseen), _Script():
+    with _Tap(observe, unseen), _Script() if _were_scripted() else contextlib.nullcontext():
         yield
+
+
+def _were_scripted() -> bool:
+    """Whether this process has functions that were scripted or traced: without any, nothing need be loaded for them."""
+    compiled: Any = torch.jit._state._python_cu  # torch's types say that it tells nothing
+    return bool(compiled.get_functions())
