@@ -205,6 +205,15 @@ def test_a_forward_pass_that_was_put_in_place_of_another_is_the_one_that_counts(
             assert torch.equal(model.p(rows), gain(model.p, rows))
 
 
+def test_what_is_decided_in_numpy_keeps_the_channels_that_decide(rows):
+    def gated(self, x):
+        h = F.relu(self.p(x))
+        return self.q(h) * float(h.detach().mean(1, keepdim=True).numpy().max())
+
+    with pytest.raises(UnsupportedModuleError, match="numpy chooses by them"):
+        read_layers(Pair(gated).eval(), rows)
+
+
 # --- what is kept, and what comes out ----------------------------------------------------------------------------
 
 

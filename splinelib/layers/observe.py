@@ -20,8 +20,9 @@ from splinelib.errors import SplineError, UnsupportedModuleError
 from splinelib.hooks import Inputs, tensors_in
 from splinelib.layers.kinds import Kind, channel_axis, check_width, kind_of, over_channels
 from splinelib.layers.labels import distinct_pairs, fed_by, fed_channel, in_order, reached, same
-from splinelib.layers.observed import Observed, Side, by_channel, met_by, sides, tie
-from splinelib.layers.probe import PLACES, Call, answers, noise, probe
+from splinelib.layers.observed import Observed, Side, by_channel, met_by, sides, tie, weights_of
+from splinelib.layers.probe import Call, answers, noise, probe
+from splinelib.layers.steady import PLACES
 from splinelib.layers.tangles import along, tangles
 from splinelib.layers.train_mode import trains_otherwise
 
@@ -47,7 +48,7 @@ class _Observer:
     def __init__(self, model: nn.Module, inputs: Inputs):
         self.found = Observed()
         self.weights = {
-            name: _weights(module) for name, module in model.named_modules() if kind_of(module) is not None
+            name: weights_of(module) for name, module in model.named_modules() if kind_of(module) is not None
         }
         self.passed: list[tuple[str, Tensor]] = []  # what modules of no known kind gave, the simple ones
         self.sources: list[_Source] = [
@@ -85,20 +86,18 @@ class _Observer:
         kind: Any = kind_of(call.module)
         reading, writing = sides(call.name, kind)
         values = [tensor for tensor in call.reads if tensor.is_floating_point()]
-        if kind.reads is None:
+        given = self.weights.get(call.name) != weights_of(call.module)
+        why = kind.stays or (_GIVEN if given else "")
+        if kind.reads is None or given:
             for tensor in values:
-                self.touch(tensor, f"{call.name!r} ({type(call.module).__name__}) reads them: {kind.stays}")
-        elif values:
+                self.touch(tensor, f"{call.name!r} ({type(call.module).__name__}) reads them: {why}")
+        if kind.reads is not None and values:
             self.read(call, kind, reading, values[0])
-        given = self.weights.get(call.name) != _weights(call.module)
-        if given:
-            for tensor in values:
-                self.touch(tensor, f"{call.name!r} ({type(call.module).__name__}) reads them: {_GIVEN}")
         shapes = call.own()
         self.found.met[call.key] = met_by(call, shapes)
         if kind.writes is not None:
             numbers = self.found.numbers(writing, kind.writes)
-            if why := kind.stays or (_GIVEN if given else ""):
+            if why:
                 self.stay(numbers, call.name, call.module, why)
         return self.give(call, kind, writing, answers(call, shapes))
 
@@ -264,14 +263,6 @@ class _Observer:
             if slope is not None and source.side is not None:
                 own = self.found.numbers(source.side, slope.shape[source.axis])
                 self.found.stays.append((own[reached(slope, source.axis)], why))
-
-
-def _weights(module: Any) -> list[tuple[int, int, float]]:
-    """What tells that a module computes with the weights that it had: the same tensors, with the same numbers."""
-    held = [weight.detach() for weight in module._parameters.values() if weight is not None]
-    return [
-        (weight.data_ptr(), weight._version, float(weight.double().sum().nan_to_num())) for weight in held
-    ]
 
 
 def _plain(values: Tensor) -> bool:

@@ -101,6 +101,14 @@ def tie(model: nn.Module, found: Observed) -> None:
                 found.join(numbers, users.setdefault((id(tensor), axis), numbers))
 
 
+def weights_of(module: Any) -> list[tuple[int, int, float]]:
+    """What tells that a module computes with the weights that it had: the same tensors, with the same numbers."""
+    held = [weight.detach() for weight in module._parameters.values() if weight is not None]
+    return [
+        (weight.data_ptr(), weight._version, float(weight.double().sum().nan_to_num())) for weight in held
+    ]
+
+
 def by_channel(values: Tensor, axis: int) -> Tensor:
     """Rows [channels, all else]."""
     return values.movedim(axis, 0).reshape(values.shape[axis], -1)

@@ -16,7 +16,8 @@ from splinelib.layers.kinds import BATCH_NORM, complement, cut_module, keep_chan
 from splinelib.layers.network import as_double, eager, follows
 from splinelib.layers.observe import observe
 from splinelib.layers.observed import Observed, Side
-from splinelib.layers.probe import disturbed, in_float64
+from splinelib.layers.probe import disturbed
+from splinelib.layers.steady import in_float64
 from splinelib.layers.units import components, read_streams
 from splinelib.pruning.cut import changed
 
