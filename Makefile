@@ -27,6 +27,9 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 SUITS := import sys, venv, ensurepip; sys.exit(not sys.version_info >= (3, 11))
 
+# A Python that keeps no bytecode compiles torch anew in each of the hundred processes of `make test`.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: book serve test test-long bench zoo check-data check-site shots pdf release audit matrix lock clean
 .DELETE_ON_ERROR:
 
