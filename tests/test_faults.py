@@ -285,7 +285,9 @@ def test_a_store_that_workers_are_killed_on_ends_like_an_undisturbed_one():
 # --- children -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)], ids=["kill", "term"]
+)
 def test_children_end_with_their_parent(how, tmp_path):
     command = [
         sys.executable,

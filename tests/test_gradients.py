@@ -278,15 +278,16 @@ def test_selections_that_have_lost_channels_score_what_they_kept(generator):
     layers = read_layers(model, batch[:2])
     chosen = {layer.name: [0, 3] for layer in layers if "select" in layer.name}
     smaller = remove_units(model, batch[:2], chosen)
+    left = read_layers(smaller, batch[:2])
     for name, make in CRITERIA.items():
-        scores = make(batch, LABELS)(smaller, read_layers(smaller, batch[:2]))
+        scores = make(batch, LABELS)(smaller, left)
         for layer, score in zip(layers, scores, strict=True):
             assert len(score) == layer.units - len(chosen.get(layer.name, [])), name
     # What a selection keeps is written by the same rows as before.
     assert isinstance(model.get_submodule(layers[0].name), ChannelSelection)
     kept = [unit for unit in range(layers[0].units) if unit not in (0, 3)]
     size = {parameter: parameter.detach().abs() for parameter in smaller.parameters()}
-    after = unit_sums(smaller, read_layers(smaller, batch[:2]), size)[0]
+    after = unit_sums(smaller, left, size)[0]
     torch.testing.assert_close(after, FilterNorm()(model, layers)[0][kept])
 
 

@@ -239,6 +239,8 @@ def _set_width(module: Any, writes: bool, coupled: bool, width: int) -> None:
 
 def complement(lost: Sequence[int], count: int) -> Tensor:
     """The numbers from 0 to ``count - 1`` that are not among ``lost``, int64."""
+    if not lost:
+        return torch.arange(count)
     kept = np.ones(count, dtype=bool)
     kept[list(lost)] = False
     return torch.from_numpy(np.flatnonzero(kept))

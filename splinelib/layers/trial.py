@@ -103,10 +103,13 @@ class Trial:
         return halves or [(layer, why) for layer in layers]
 
     def apart(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
-        """Layers that can be cut together with all others alone, since something wants equally many of both."""
+        """Layers that can be cut together with all others alone, since something wants equally many of both.
+
+        Widths show that in any view, and whichever units go: one of each layer, or half.
+        """
         for bit in range(len(layers).bit_length()):
             some = [layer for place, layer in enumerate(layers) if place >> bit & 1]
-            if failed := self.failing(some):
+            if self._wrong(some, _SOME[:2], self.views[:1]) and (failed := self.failing(some)):
                 return failed
         return []
 
@@ -116,17 +119,21 @@ class Trial:
         In layers of several groups also others of every group (:data:`_APART`).
         """
         grouped = [layer for layer in layers if layer.groups > 1]
-        for some, those in [*((some, layers) for some in _SOME), *((some, grouped) for some in _APART)]:
+        return self._wrong(layers, _SOME, self.views) or self._wrong(grouped, _APART, self.views)
+
+    def _wrong(self, layers: Sequence[Layer], choices: Iterable[_Some], views: Sequence[_View]) -> str:
+        """What goes wrong in one of the views when one of the choices of units is cut; empty if nothing does."""
+        for some in choices:
             lost: dict[tuple[str, bool, int], list[int]] = {}
-            for layer in those:
+            for layer in layers:
                 units = _units(layer, some)
                 for part in layer.parts if units else ():
                     lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
-            if lost and (why := self._compare(lost)):
+            if lost and (why := self._compare(lost, views)):
                 return why
         return ""
 
-    def _compare(self, lost: Lost) -> str:
+    def _compare(self, lost: Lost, views: Sequence[_View]) -> str:
         """What one of the views shows to go wrong with these channels gone; empty if none does."""
         last = ""
 
@@ -138,7 +145,7 @@ class Trial:
 
         try:
             with cut_for_now(self.copy, lost):
-                for view in self.views:
+                for view in views:
                     ran = set[tuple[str, int, bool]]()
                     asked = partial(answer, view=view, ran=ran)
                     outputs, _ = probe(self.copy, self.inputs, asked, trains=self.observed.trains)
