@@ -25,7 +25,15 @@ from .pictures import keep_figures, small_png
 Parameters = dict[str, Any]
 
 # They start first, so that at the end no core waits for them.
-LONGEST = ("09_savings", "01_partition", "10_verdicts", "03_early_bird", "04_layerwise_pruning")
+LONGEST = (
+    "09_savings",
+    "08_own_network",
+    "01_partition",
+    "03_early_bird",
+    "10_verdicts",
+    "06_reading",
+    "04_layerwise_pruning",
+)
 
 # A kernel's own log warns about TCP, though all stays on this machine, and ends in a traceback when it is interrupted.
 # Several kernels would write into one history.
