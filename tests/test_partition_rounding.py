@@ -10,6 +10,11 @@ from test_partition import PLANE, mlp
 from torch import nn
 
 from splinelib.partition import Slice2D, compute_partition, count_regions, topology, trace_boundary
+from splinelib.partition.engine.job import Job, Wanted
+from splinelib.partition.engine.kernel import PAUSED
+from splinelib.partition.engine.pointers import table_of
+from splinelib.partition.engine.program import compile_network
+from splinelib.partition.engine.state import GROWABLE, grown, new_chunk, new_state
 
 
 def real(values):
@@ -196,3 +201,47 @@ def test_traces_see_past_a_large_unit_too(power):
         model[0].bias[0] *= 2.0**power
     assert trace_boundary(model, PLANE).boundary.length == pytest.approx(expected, rel=1e-9)
     assert compute_partition(model, PLANE, boundary=True).boundary.length == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e4])
+def test_the_cheap_bound_on_errors_knows_the_largest_input_of_every_cell(factor):
+    """Node by node of the search, in a network whose units feed several cells each."""
+    torch.manual_seed(
+        9
+    )  # in whose network a unit comes late, and some of the cells that it feeds have nothing yet
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(32, 3),
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        model[0].weight *= factor
+        model[0].bias *= factor
+    where = Slice2D.through(*torch.randn(3, 1, 4, 4))
+    network = compile_network(model, where, True)
+    job = Job.of(network, where.polygon, Wanted(outputs=True))
+    state = new_state(network, job.polygon, job.claims)
+    for what in GROWABLE:
+        for _ in range(4):
+            state = grown(state, what)
+    chunk = new_chunk(network, 1024, False, True, len(job.polygon))
+    tables = [table_of(arrays) for arrays in (network.program, state, chunk)]
+    job._advance(tables, 0, 0)
+    seen = steps = 0
+    while job._advance(tables, 0, 1) == PAUSED and (steps := steps + 1) < 400:
+        for cell, largest in largest_inputs(network.program, state):
+            assert state.peak[cell] == pytest.approx(largest, rel=1e-9)
+            seen += largest > 0
+    assert seen > 500
+
+
+def largest_inputs(program, state):
+    """Of every cell whose inputs are all decided, the largest |a| + |b| + |c| of the functions that it reads."""
+    for cell in np.flatnonzero(state.waiting == 0)[1:]:
+        sizes = [0.0]
+        for head in program.in_head[program.in_start[cell] : program.in_start[cell + 1]]:
+            lane = state.decided[head]
+            own = program.lane_cell[lane]
+            place = program.cell_address[own] + lane - program.cell_lane[own]
+            terms = state.coefficients[place + program.cell_width[own] * np.arange(3)]
+            sizes.append(abs(state.gain[head]) * abs(terms).sum())
+        yield cell, max(sizes)

@@ -175,8 +175,8 @@ def spread(p, s):  # type: ignore[no-untyped-def]
         for entry in range(p.out_start[head], p.out_start[head + 1]):
             target = p.entry_cell[entry]
             if save(p, s, target):
-                start, size = p.cell_address[target], 3 * p.cell_width[target]
-                copy(part(p.coefficients, start, size), part(s.coefficients, start, size))
+                start, length = p.cell_address[target], 3 * p.cell_width[target]
+                copy(part(p.coefficients, start, length), part(s.coefficients, start, length))
             if slope != 0.0:
                 _add(p, s, fa, fb, fc, size, error, entry, target)
             s.waiting[target] -= 1
