@@ -88,10 +88,9 @@ def noise(batch, side, device):
 
 def actions(model, precision, mode, data, device):
     """What is timed of a network: a step, and an inference pass of its fused copy."""
-    learner = trainer_of(copy.deepcopy(model), precision, device)
-    fused = trainer_of(fuse_norms(model, data[0][:2].cpu()), precision, device)
-    if mode == "compiled":
-        learner.model, fused.model = torch.compile(learner.model), torch.compile(fused.model)
+    compiled = mode == "compiled"
+    learner = trainer_of(copy.deepcopy(model), precision, device, compiled)
+    fused = trainer_of(fuse_norms(model, data[0][:2].cpu()), precision, device, compiled)
     return {"step": lambda: step(learner, *data), "inference": lambda: inference(fused, *data)}
 
 

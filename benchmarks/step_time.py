@@ -52,9 +52,9 @@ def networks(arch, width, ratios):
     return {0.0: dense} | {ratio: prune(dense, example, ratio, criterion=FilterNorm(1)) for ratio in ratios}
 
 
-def trainer_of(model, precision, device):
+def trainer_of(model, precision, device, compiled=False):
     # At learning rate 0 the operations are the same, and no weight runs off on images that are noise.
-    settings = TrainSettings(epochs=1, lr=0.0, precision=precision)
+    settings = TrainSettings(epochs=1, lr=0.0, precision=precision, compile=compiled)
     return Trainer(model.to(device), settings, seed=0, callbacks=(), checkpoint=None, every=0.0)
 
 
@@ -66,7 +66,7 @@ def step(trainer, images, labels):
 def inference(trainer, images, labels):
     low = trainer.settings.precision == "bfloat16"
     with evaluating(trainer.model), torch.autocast(images.device.type, torch.bfloat16, enabled=low):
-        trainer.model(images)
+        trainer.forward(images)
 
 
 def noise(batch, device):

@@ -38,7 +38,9 @@ Seed = Annotated[int, Within(f"[0, {2**32})")]
 """A generator on the CPU takes 32 bits of a seed alone."""
 Share = Annotated[float, Within("(0, 1)")]
 Finite = Annotated[float, Within("(-inf, inf)")]
+Positive = Annotated[float, Within("(0, inf)")]
 NonNegative = Annotated[float, Within("[0, inf)")]
+Whole = Annotated[int, Within("[0, inf)")]
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -121,6 +123,15 @@ def check_memory(what: str, needed: int) -> None:
         raise LimitError(
             f"{what} takes {needed / 2**30:.3g} GiB, this machine has {there / 2**30:.3g}: make it smaller"
         )
+
+
+def count_cores() -> int:
+    """The cores that this process may use: of a container, a job or a mask fewer than the machine has.
+
+    >>> count_cores() > 0
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shown(value: Any) -> str:

@@ -117,9 +117,6 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 def load_tensors(path: Path) -> dict[str, Any]:
     """What :func:`save_tensors` wrote, on the CPU, read without unpickling anything but tensors and plain values.
 
-    Files written by ``torch.save`` alone, as they once were, are read as well; of these the check sums are compared,
-    but nothing in them tells their name.
-
     Raises :class:`DamagedError` where the content is not what was written under that name, :class:`FileError` where
     the file cannot be read, ``FileNotFoundError`` where there is none.
     """
@@ -145,7 +142,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise DamagedError(f"{path} holds a {type(held).__name__} where a dict was expected")
     if held.keys() != {"name", "digest", "content"}:
-        return held
+        raise DamagedError(f"{path} has no name and digest of its content: it was written by something else")
     if held["name"] != path.stem:
         raise DamagedError(f"{path} was written as {held['name']}: it belongs to another run")
     if held["digest"] != _digest(path.stem, held["content"]):

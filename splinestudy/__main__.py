@@ -10,7 +10,7 @@ from typing import Annotated
 
 import torch
 
-from splinelib.checks import Count, NonNegative, Within, check
+from splinelib.checks import Count, NonNegative, Positive, Within, check
 from splinelib.errors import DamagedError, SettingError, SplineError
 from splinestudy.data import DATASETS, load_dataset
 from splinestudy.models import ARCHITECTURES
@@ -268,7 +268,7 @@ def _slurm(options: argparse.Namespace) -> int:
 
 
 def _gpu(options: argparse.Namespace) -> int:
-    check("--minutes", options.minutes, Annotated[float, Within("(0, inf)")])
+    check("--minutes", options.minutes, Positive)
     check("--jobs", options.jobs, _JOBS)
     RecordStore(options.out).holds(options.out)
     load_dataset(get_profile(options.profile).dataset)

@@ -173,7 +173,7 @@ def test_jobs_are_the_same_command_in_several_processes(codes, status, tmp_path,
             return self.code
 
     monkeypatch.setattr(workers.subprocess, "Popen", Process)
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(workers, "count_cores", lambda: 8)
     arguments = [*SWEEP, *tiny, "--store", str(tmp_path), "--jobs", "2"]
     assert main(arguments) == status
     assert started == [([sys.executable, "-m", "splinestudy", *arguments, "--jobs", "1"], "4")] * 2

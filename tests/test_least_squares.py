@@ -137,6 +137,13 @@ def test_many_columns_are_solved_by_rows(monkeypatch, generator):
     torch.testing.assert_close(by_rows(data), by_columns(data), rtol=1e-3, atol=1e-3)
 
 
+def test_a_network_that_keeps_an_activation_gets_its_norms_anew(generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    plain = reestimate_norms(model, data)(data)
+    model.kept = model(data)
+    torch.testing.assert_close(reestimate_norms(model, data)(data), plain)
+
+
 @pytest.mark.parametrize("network", [tiny_cnn, lambda g: small_network("preresnet20", g).eval()])
 def test_one_pass_of_all_images_does_what_a_pass_for_each_module_does(network, monkeypatch, generator):
     model = network(generator)

@@ -1,7 +1,5 @@
 """Last steps that are left out: classes are those of the network, or it is refused."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -150,15 +148,3 @@ def test_there_is_no_level_set_of_an_output_that_is_not_kept(tmp_path):
         level_set(plain), level_set(load_partition(tmp_path / "plain.npz")), strict=True
     ):
         np.testing.assert_array_equal(expected, found)
-
-
-def test_what_a_file_does_not_tell_is_asked_for(tmp_path):
-    path = tmp_path / "old.npz"
-    save_partition(compute_partition(mlp(2, 9, 1), PLANE, outputs=True), path)
-    with np.load(path) as file:
-        arrays = dict(file)
-    meta = json.loads(str(arrays["meta"]))
-    del meta["left_out"]
-    np.savez(path, **{**arrays, "meta": np.array(json.dumps(meta))})
-    with pytest.raises(SettingError, match="compute it again"):
-        level_set(load_partition(path))

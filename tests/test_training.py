@@ -198,16 +198,6 @@ def test_altered_tensors_with_right_check_sums_are_noticed(tmp_path):
         load_tensors(tmp_path / "a.pt")
 
 
-def test_checkpoints_from_before_they_had_names_are_read(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    expected = train_tiny(path)[:2]
-    train_tiny(path, epochs=3)
-    content = load_tensors(path)
-    content.pop("threads")
-    torch.save(content, path)
-    assert train_tiny(path)[:2] == expected
-
-
 @pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
 def test_a_resumed_run_keeps_its_threads_or_says_so(before, now, tmp_path, caplog, monkeypatch):
     path, used = tmp_path / "checkpoint.pt", []

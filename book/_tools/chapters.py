@@ -15,11 +15,12 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from splinelib.checks import count_cores
 from splinestudy.runs.store import READS
 
 from .inputs import chapter_key, records_key
 from .layout import NOTEBOOKS, ROOT, BuildError, Layout, shown
-from .parallel import Task, count_cores, count_jobs, run_all
+from .parallel import Task, count_jobs, run_all
 from .pictures import keep_figures, small_png
 
 Parameters = dict[str, Any]

@@ -10,7 +10,8 @@ from splinestudy.results.comparisons import MARGIN
 from splinestudy.results.simultaneous import MARGIN as PROTOCOL_MARGIN
 from splinestudy.runs.committed import committed_store
 
-from .layout import BOOK, ROOT, Layout, is_current
+from .inputs import script_files
+from .layout import BOOK, Layout, is_current
 from .scripts import one_piece
 
 SOURCE = BOOK.source / "_explorers"
@@ -25,7 +26,7 @@ def write_explorers(layout: Layout) -> None:
         for end in ("html", "png")
     ]
     store = committed_store()
-    code = [*SOURCE.iterdir(), *Path(__file__).parent.glob("*.py"), *(ROOT / "splinestudy").rglob("*.py")]
+    code = [*SOURCE.iterdir(), *script_files(Path(__file__))]
     if is_current(made, [*store.root.glob("*/*.json"), *code]):
         return
     layout.results.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,11 @@ def imported_files(tree: ast.AST, root: Path = ROOT) -> set[Path]:
     return found
 
 
+def script_files(script: Path, root: Path = ROOT) -> list[Path]:
+    """A script of this folder, and what it imports of the packages."""
+    return [script, *sorted(imported_files(_parsed(script.read_text()), root))]
+
+
 def _imports(tree: ast.AST, root: Path) -> set[Path]:
     names = [name for name in imported_names(tree) if name.split(".")[0] in PACKAGES]
     return {file for name in names if (file := module_file(name, root)) is not None}

@@ -1,7 +1,6 @@
 """Tasks in processes of their own, several at a time; the pipeline runs the chapters so."""
 
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -12,6 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import psutil
+
+from splinelib.checks import count_cores
 
 # Returns what went wrong, or None.
 Task = Callable[[], str | None]
@@ -28,11 +29,6 @@ class _Child:
     process: BaseProcess
     answer: Connection
     start: float
-
-
-def count_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_jobs(tasks: int, wanted: int | None = None) -> int:

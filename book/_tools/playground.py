@@ -16,6 +16,7 @@ from splinestudy.analysis import toy
 from splinestudy.data import Calibration
 from splinestudy.runs.methods import METHODS, make_criterion
 
+from .inputs import script_files
 from .layout import BOOK, Layout, is_current
 from .scripts import one_piece
 
@@ -148,7 +149,7 @@ def draw_still(path: Path) -> None:
 def write_playground(layout: Layout) -> None:
     """Write the HTML and the still picture into the book, unless both are newer than what they are made by."""
     made = [layout.results / f"playground.{ending}" for ending in ("html", "png")]
-    if is_current(made, [Path(__file__), *SOURCE.iterdir()]):
+    if is_current(made, [*script_files(Path(__file__)), *SOURCE.iterdir()]):
         return
     layout.results.mkdir(parents=True, exist_ok=True)
     (layout.results / "playground.html").write_text(page())

@@ -7,6 +7,7 @@ from pathlib import Path
 from splinelib.partition import Partition
 from splinestudy.analysis import toy
 
+from .inputs import script_files
 from .layout import BOOK, Layout, is_current
 from .pictures import keep_figures
 
@@ -28,9 +29,9 @@ def partitions() -> Iterator[tuple[str, Partition, float]]:
 
 
 def draw_teaser(layout: Layout) -> None:
-    """Write the picture into the book (page and downloads) unless it is newer than this script."""
+    """Write the picture into the book (page and downloads) unless it is newer than what it is made by."""
     page = layout.results / "teaser.png"
-    if is_current([page], [Path(__file__)]):
+    if is_current([page], script_files(Path(__file__))):
         return
     layout.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -7,12 +7,12 @@ off. The model is not changed, and its ``.grad`` is not touched.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import Count, Within, check_fields, shown
+from splinelib.checks import Count, Positive, check_fields, shown
 from splinelib.criteria.loss_gradients import Labels, Loss, Saliency, check_batch, gradient, minibatches
 from splinelib.criteria.unit_sums import unit_sums
 from splinelib.errors import SettingError, UnsupportedModuleError
@@ -111,7 +111,7 @@ class GraSP(_OnBatch):
     (torch.Size([3]), 1.0)
     """
 
-    temperature: Annotated[float, Within("(0, inf)")] = 200.0
+    temperature: Positive = 200.0
 
     def __call__(self, model: nn.Module, layers: Sequence[Layer]) -> list[Tensor]:
         """Scores in (0, 1], float64 [units] for each layer."""

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splinelib.checks import Count, Share, Within, check, check_finite, checked, shown
+from splinelib.checks import Count, Share, Whole, Within, check, check_finite, checked, shown
 from splinelib.early_bird.codes import Places, sign_codes
 from splinelib.early_bird.distances import PackedCode, pack_bits, pairwise_distances
 from splinelib.errors import RecordError, SettingError, TrainingError, UnsupportedModuleError
@@ -113,7 +113,7 @@ class _Detector(ABC):
         """
         if missing := {"epoch", "codes", "bits", "settings"} - state.keys():
             raise RecordError(f"detector state lacks {sorted(missing)}: it was not made by state_dict()")
-        check("the state's epoch", state["epoch"], Annotated[int, Within("[0, inf)")] | None)
+        check("the state's epoch", state["epoch"], Whole | None)
         check("the state's settings", state["settings"], dict)
         theirs, mine = state["settings"], self._settings()
         if differing := [name for name in mine if theirs.get(name) != mine[name]]:

@@ -130,7 +130,6 @@ def settled_share(codes: Sequence[PackedCode]) -> np.ndarray:
 
 
 @checked
-@checked
 def distance_per_rate(distances: np.ndarray, lrs: Sequence[float] | np.ndarray) -> np.ndarray:
     """Distance to the previous moment per unit of learning rate: float64 [moments - 1] or [moments - 1, layers].
 

@@ -1,6 +1,6 @@
 """Where the predicted class changes: exact segments inside regions, joined to polylines, and the units they bend at."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,18 +45,16 @@ class DecisionBoundary:
             the two scores differ.
         units: at each end ``[S, 2]`` the unit whose boundary it ends at, -1 for the slice's border, -2 for a point
             where a third class takes over.
-        along: the unit ``[S]`` along whose boundary the segment runs, -1 inside a region (by default everywhere).
+        along: the unit ``[S]`` along whose boundary the segment runs, -1 inside a region.
     """
 
     segments: Floats
     classes: Ints
     region: Ints
     units: Ints
-    along: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    along: Ints
 
     def __post_init__(self) -> None:
-        if isinstance(self.segments, np.ndarray) and len(self.along) != len(self.segments):
-            object.__setattr__(self, "along", np.full(len(self.segments), -1, dtype=np.int64))
         check_fields(self)
 
     @property

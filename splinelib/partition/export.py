@@ -81,12 +81,11 @@ def load_partition(path: Path | str) -> Partition:
         where = Slice2D(origin, first, second, arrays["slice_polygon"])
         boundary = None
         if "boundary_segments" in arrays:
-            # Files from before there were segments along units' boundaries hold four of the arrays.
-            held = {name: arrays[f"boundary_{name}"] for name in _BOUNDARY if f"boundary_{name}" in arrays}
-            boundary = DecisionBoundary(**held)
+            boundary = DecisionBoundary(**{name: arrays[f"boundary_{name}"] for name in _BOUNDARY})
         fields = {name: arrays[name] for name in _ARRAYS} | {name: arrays.get(name) for name in _OPTIONAL}
-        left_out = meta.get("left_out")
-        partition = Partition(slice=where, layers=layers, boundary=boundary, left_out=left_out, **fields)
+        partition = Partition(
+            slice=where, layers=layers, boundary=boundary, left_out=meta["left_out"], **fields
+        )
         _check(partition)
         return partition
     except (FileNotFoundError, FileError):

@@ -37,11 +37,6 @@ def level_set(
     """
     if partition.outputs is None:
         raise SettingError("this partition holds no outputs; compute it with outputs=True")
-    if partition.left_out is None:
-        raise SettingError(
-            "the file that this partition is from does not tell whether its outputs are those of the network or what a "
-            "last softmax or sigmoid gets; compute it again"
-        )
     if partition.left_out:
         raise SettingError(
             f"the outputs of this partition are without the network's last step ({partition.left_out}); compute that "

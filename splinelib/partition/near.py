@@ -2,18 +2,16 @@
 
 import itertools
 import math
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from splinelib.checks import Within, checked
+from splinelib.checks import Positive, checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.engine.points import as_numbers
 from splinelib.partition.partition import Partition
 
-Positive = Annotated[float, Within("(0, inf)")]
 # Gauss's points along each piece of an edge, and the longest piece in arcsinh of standard deviations: enough for 1e-12.
 _POINTS, _PIECE = 64, 7.0
 # Corners are rounded to some 1e-16 of their distance: in a smaller neighbourhood that would show in the shares.

@@ -1,7 +1,6 @@
 """The exact partition of a slice: what it holds, and computing it."""
 
 import functools
-import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from splinelib.checks import Count, Within, check_fields, checked
+from splinelib.checks import Count, Within, check_fields, checked, count_cores
 from splinelib.errors import SettingError
 from splinelib.partition.decision import DecisionBoundary, find_segments
 from splinelib.partition.engine.assemble import join, join_segments, places
@@ -49,8 +48,7 @@ class Partition:
             piece. Layers follow one another: see :meth:`code_bits`.
         outputs: ``[R, K, 3]`` or None: output k is ``outputs[r, k] @ (s, t, 1)`` on region r.
         boundary: the decision boundary, or None.
-        left_out: names the last steps of the network that ``outputs`` are without, such as a softmax or a sigmoid;
-            None where it is not known (files from before this was kept).
+        left_out: names the last steps of the network that ``outputs`` are without, such as a softmax or a sigmoid.
 
     >>> partition = compute_partition(nn.ReLU(), Slice2D.axis_aligned(), codes=True)
     >>> partition.code_bits()[partition.locate([[0.5, -0.5]])].tolist()
@@ -70,7 +68,7 @@ class Partition:
     codes: NDArray[np.uint64] | None
     outputs: Floats | None
     boundary: DecisionBoundary | None
-    left_out: str | None = ""
+    left_out: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -280,5 +278,4 @@ def code_bits(codes: NDArray[np.uint64] | None, layers: tuple[UnitLayer, ...]) -
 
 def thread_count(threads: int | None) -> int:
     """As many threads as are asked for, by default as many as this process may use."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return available if threads is None else threads
+    return count_cores() if threads is None else threads

@@ -1,14 +1,14 @@
 """Where a partition is looked at: a convex polygon of a plane, or a segment, laid into the input space."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from splinelib.checks import NonNegative, Within, check, check_finite, checked
+from splinelib.checks import NonNegative, Positive, check, check_finite, checked
 from splinelib.errors import SettingError
 from splinelib.partition.engine.points import as_numbers
 
@@ -182,7 +182,7 @@ class Slice2D:
         return Slice2D(self.origin, self.first, self.second, as_numbers("polygon", polygon, -1, 2))
 
     @checked
-    def zoomed(self, share: Annotated[float, Within("(0, inf)")]) -> "Slice2D":
+    def zoomed(self, share: Positive) -> "Slice2D":
         """The same plane, the polygon shrunk to ``share`` of its size about the mean of its corners."""
         middle = self.polygon.mean(axis=0)
         return self.within(middle + share * (self.polygon - middle))

@@ -33,13 +33,14 @@ def measure_latency(models: Sequence[nn.Module], example_inputs: Inputs, rounds:
     for model in models:
         check_inputs(model, example_inputs)
     cuda = any(tensor.is_cuda for tensor in tensors_in(example_inputs))
+    wait = torch.cuda.synchronize if cuda else lambda: None
     seconds = [float("inf")] * len(models)
     for _ in range(int(rounds) + 1):
         for place, model in enumerate(models):
             with evaluating(model):
+                wait()  # what was queued before is no part of it
                 start = time.perf_counter()
                 run(model, example_inputs)
-                if cuda:
-                    torch.cuda.synchronize()
+                wait()
                 seconds[place] = min(seconds[place], time.perf_counter() - start)
     return seconds

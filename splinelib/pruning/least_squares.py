@@ -4,7 +4,6 @@ Related: channel pruning by least squares (He et al., ICCV 2017), ThiNet (Luo et
 (Hassibi & Stork, 1993), and, for the batch norms, REPAIR (Jordan et al., ICLR 2023). No gradient step is taken.
 """
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from splinelib.checks import NonNegative, Seed, checked
-from splinelib.hooks import evaluating
+from splinelib.hooks import duplicate, evaluating
 from splinelib.layers.fit import layers_of
 from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.kinds import BATCH_NORM
@@ -107,7 +106,7 @@ def reestimate_norms(model: nn.Module, images: Images) -> nn.Module:
     True
     """
     images = calibration_images(model, images)
-    corrected = copy.deepcopy(model)
+    corrected = duplicate(model)
     modules = dict(corrected.named_modules())
     with evaluating(corrected, restore=False):
         names = in_order(corrected, [n for n in modules if _has_statistics(modules[n])], images[:2])

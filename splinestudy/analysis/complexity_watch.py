@@ -12,8 +12,6 @@ from splinestudy.analysis.local_complexity import local_complexity, random_direc
 from splinestudy.analysis.overlap import region_summary
 from splinestudy.data import Dataset, normalize
 
-KINDS = ("training", "test", "random")
-
 
 def probe_points(data: Dataset, count: int, seed: int, noise: float = 0.0) -> dict[str, Tensor]:
     """``count`` training images, test images and random images (uniform pixels), normalised, drawn with the seed.

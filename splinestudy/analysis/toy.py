@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import nn
 
-from splinelib.checks import Count, Within, check_fields
+from splinelib.checks import Count, Positive, Within, check_fields
 from splinelib.errors import SettingError
 from splinelib.partition.engine.layout import Floats
 from splinelib.partition.partition import Partition, compute_partition
@@ -32,7 +32,7 @@ class ToySettings:
     epochs: Count = 400
     ratios: tuple[Annotated[float, Within("[0, 1)")], ...] = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
     points: Annotated[int, Within("[10, inf)")] = 2000
-    lr: Annotated[float, Within("(0, inf)")] = 0.01
+    lr: Positive = 0.01
     batch: Count = 256
 
     def __post_init__(self) -> None:

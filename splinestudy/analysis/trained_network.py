@@ -1,6 +1,5 @@
 """One trained network with test images, and the tables that are read off it."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from splinelib.criteria.weights import Random
+from splinelib.hooks import duplicate
 from splinelib.layers.hyperplanes import unit_scales
 from splinelib.layers.layer import Layer
 from splinelib.partition import Slice2D
@@ -150,7 +150,7 @@ def complexity_rows(points: Tensor, model: nn.Module, radii: Sequence[float]) ->
         radii: in units of the inputs.
     """
     rows = []
-    model = copy.deepcopy(model).double()
+    model = duplicate(model).double()
     for number, point in enumerate(points.double()):
         plane = random_directions(point.shape, 2, seed=number)
         for radius in radii:

@@ -1,12 +1,12 @@
 """Training with an eye on the partition of one slice."""
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from splinelib.hooks import duplicate
 from splinelib.partition.partition import Partition, compute_partition
 from splinelib.partition.slices import Slice2D
 from splinestudy.analysis.evolution import Evolution, evolution
@@ -24,7 +24,7 @@ class _Recorder:
     kept: list[Partition] = field(default_factory=list)
 
     def look(self, model: nn.Module) -> None:
-        frozen = copy.deepcopy(model).eval()
+        frozen = duplicate(model).eval()
         self.kept.append(compute_partition(frozen, self.slice, codes=True, boundary=True, threads=1))
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Batches, from images in memory, where crop and flip act on whole batches, or from files that threads decode."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splinelib.checks import Count, Within, checked
+from splinelib.checks import Count, Whole, checked
 from splinestudy.data.dataset import Dataset, Split, rescale, scale_and_shift
 from splinestudy.data.imagefolder import ImageFiles
 
@@ -26,7 +25,7 @@ def batches(
     *,
     generator: torch.Generator,
     augment: bool,
-    skip: Annotated[int, Within("[0, inf)")] = 0,
+    skip: Whole = 0,
     part: Part = WHOLE,
 ) -> Iterator[Batch]:
     """Go through ``split`` once in random order.
@@ -105,7 +104,7 @@ def _from_files(
 
 
 @checked
-def batch_count(count: Annotated[int, Within("[0, inf)")], batch_size: Count) -> int:
+def batch_count(count: Whole, batch_size: Count) -> int:
     """Number of batches that ``count`` images make."""
     return len(_bounds(count, batch_size))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splinelib.checks import check_memory
+from splinelib.checks import check_memory, count_cores
 from splinelib.errors import DataError, SettingError
 
 # Statistics of ImageNet's training images, as commonly published.
@@ -120,7 +120,7 @@ class ImageFiles:
             batches: indices [B] of the images of each.
             crops: chances [N, 4] of :func:`random_box`, one row for each image; None for centres.
         """
-        workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        workers = max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         waiting: deque[Future[Tensor]] = deque()
         pool = ThreadPoolExecutor(workers)
         try:

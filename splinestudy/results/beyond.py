@@ -116,8 +116,10 @@ def settled_variants(differences: pd.DataFrame) -> str:
     for way, part in differences.groupby("way", sort=False):
         for word, beyond in (("better", part["low"] > 0), ("worse", part["high"] < 0)):
             if beyond.all():
-                low, high = sorted(100 * part["difference"].abs())[:: max(1, len(part) - 1)][:2]
-                found.append(f"*{way.label}* is {word} than the default by {low:.1f} to {high:.1f} points")
+                by = 100 * part["difference"].abs()
+                found.append(
+                    f"*{way.label}* is {word} than the default by {by.min():.1f} to {by.max():.1f} points"
+                )
     looked = f"{len(differences)} intervals that each stand alone"
     if not found:
         return f"By {looked} no variant differs from the default at every ratio."

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import nn
 
-from splinelib.checks import Count, Seed, Share, Within, check_fields, check_finite
+from splinelib.checks import Count, Positive, Seed, Share, Within, check_fields, check_finite
 from splinelib.early_bird.canvas import two_image_canvas
 from splinelib.errors import LostError, RecordError
 from splinelib.files import remove_temporaries, save_tensors
@@ -44,7 +44,7 @@ class DenseRun:
     dataset: str
     images: Count | None
     arch: str
-    width: Annotated[float, Within("(0, inf)")]
+    width: Positive
     seed: Seed
     train: TrainSettings
     canvas_side: Annotated[int, Within("[2, inf)")]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from splinelib.checks import Within, check
-from splinelib.errors import SplineError
+from splinelib.errors import RecordError, SplineError
 from splinelib.progress import progress_bar
 from splinestudy.runs.provenance import check_clean
 from splinestudy.runs.remote import open_store
@@ -81,11 +81,11 @@ def _ray_sweep(
     with _cluster() as ray:
         share = gpus if gpus is not None else GPU_SHARE * bool(ray.cluster_resources().get("GPU"))
         task = ray.remote(_task).options(num_cpus=1, num_gpus=share, max_retries=_RETRIES)
-        tasks: dict[Run, Any] = {}
+        tasks, refused = dict[Run, Any](), dict[Run, RecordError]()
 
         def start(run: Run) -> list[Any]:
             """The task of ``run``, behind those of what it needs; none where there is a record."""
-            if run not in tasks and store.load(run) is None:
+            if run not in tasks and not _there(run, store, refused):
                 before = [ref for need in run.needs(store) for ref in start(need)]
                 tasks[run] = task.remote(run, store.address, profile, until, wait, *before)
             return [tasks[run]] if run in tasks else []
@@ -95,7 +95,9 @@ def _ray_sweep(
         said = _watch(ray, tasks, profile, progress)
     report = SweepReport()
     for run in dict.fromkeys(runs):
-        if record := store.load(run):
+        if run in refused:
+            report.failed.append((run, refused[run]))
+        elif record := store.load(run):
             report.records.append(record)
         elif said.get(run):
             _LOG.error("failed: %s: %s", brief(run), said[run])
@@ -103,6 +105,15 @@ def _ray_sweep(
         else:
             report.left.append(run)
     return report
+
+
+def _there(run: Run, store: RecordStore, refused: dict[Run, RecordError]) -> bool:
+    """Whether the store has a record of ``run``; one of another schema is noted, and the others can be computed."""
+    try:
+        return run in refused or store.load(run) is not None
+    except RecordError as error:
+        refused[run] = error
+        return True
 
 
 def _task(run: Run, address: str, profile: str, until: float | None, wait: bool, *before: str) -> str:

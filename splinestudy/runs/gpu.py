@@ -10,6 +10,7 @@ from splinestudy.runs.profiles import Profile
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 from splinestudy.runs.store import RecordStore
+from splinestudy.runs.tickets import early_birds
 
 RATIO = 0.5
 NETWORKS = ("vgg16_bn", "preresnet101")
@@ -28,17 +29,12 @@ def gpu_runs(profile: Profile) -> list[Run]:
         sized = dataclasses.replace(profile, arch=arch)
         dense, slim = dense_runs(sized), slimming_runs(sized)
         runs += [*dense, *slim]
-        runs += [_early_bird(run, "spline") for run in dense] + [_early_bird(run, "mask") for run in slim]
+        runs += early_birds(dense, "spline", "spline", RATIO, "layerwise")
+        runs += early_birds(slim, "mask", "bn_scale", RATIO, "layerwise")
         for plain, sparse in zip(dense, slim, strict=True):
             runs += [_pruned(sized, plain, criterion) for criterion in CHOICES]
             runs.append(_pruned(sized, sparse, "bn_scale"))
     return runs
-
-
-def _early_bird(dense: DenseRun, detector: str) -> PruneRun:
-    criterion = "spline" if detector == "spline" else "bn_scale"
-    train = dataclasses.replace(dense.train, norm_l1=0.0)
-    return PruneRun(dense, criterion, "layerwise", RATIO, train, draw=detector, onward=True)  # type: ignore[arg-type]
 
 
 def _pruned(profile: Profile, dense: DenseRun, criterion: str) -> PruneRun:

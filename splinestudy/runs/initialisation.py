@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from splinelib.checks import Count, check
+from splinelib.checks import Count, NonNegative, Positive, check, check_fields
 from splinelib.errors import SettingError
 from splinestudy.analysis import kmeans, piecewise
 from splinestudy.analysis.toy import ToySettings
@@ -16,12 +16,6 @@ from splinestudy.analysis.toy_widths import width_rows
 from splinestudy.runs.columns import columns
 from splinestudy.runs.run import Run
 from splinestudy.runs.store import RecordStore
-
-
-def _positive(study: Any, *names: str) -> None:
-    for name in names:
-        if getattr(study, name) < 1:
-            raise SettingError(f"{name} is {getattr(study, name)}: give at least 1")
 
 
 @dataclass(frozen=True)
@@ -39,14 +33,14 @@ class KMeansRun:
 
     kind: ClassVar[str] = "kmeans"
     factors: tuple[int, ...]
-    seeds: int
-    centres: int = 64
-    points_each: int = 40
-    spread: float = 0.012
-    apart: float = 0.06
+    seeds: Count
+    centres: Count = 64
+    points_each: Count = 40
+    spread: NonNegative = 0.012
+    apart: NonNegative = 0.06
 
     def __post_init__(self) -> None:
-        _positive(self, "seeds", "centres", "points_each")
+        check_fields(self)
         if not self.factors or min(self.factors) < 1 or max(self.factors) > self.points_each:
             raise SettingError(f"factors are {self.factors}: give whole numbers from 1 to {self.points_each}")
 
@@ -74,14 +68,14 @@ class RegressionRun:
 
     kind: ClassVar[str] = "regression"
     widths: tuple[int, ...]
-    seeds: int
-    steps: int
-    wide: int = 64
-    points: int = 256
-    lr: float = 0.01
+    seeds: Count
+    steps: Count
+    wide: Count = 64
+    points: Count = 256
+    lr: Positive = 0.01
 
     def __post_init__(self) -> None:
-        _positive(self, "seeds", "steps", "points")
+        check_fields(self)
         if not self.widths or min(self.widths) < 2 or max(self.widths) > self.wide:
             raise SettingError(f"widths are {self.widths}: give whole numbers from 2 to {self.wide}")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from splinelib.errors import SettingError
+from splinelib.checks import Count, NonNegative, check_fields
 from splinelib.layers.network import read_layers
 from splinelib.pruning.selection import select_units
 from splinelib.pruning.surgery import Selection
@@ -52,17 +52,15 @@ class ReadingRun:
 
     kind: ClassVar[str] = "reading"
     dense: DenseRun
-    images: int
-    lines: int
+    images: Count
+    lines: Count
     ratios: tuple[float, ...]
-    windows: int
-    regions: int
-    noise: float = 0.0
+    windows: Count
+    regions: Count
+    noise: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("images", "lines", "windows", "regions"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}: give at least 1")
+        check_fields(self)
 
     def needs(self, store: RecordStore) -> Sequence[Run]:
         """The dense run, with its weights."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from splinelib.checks import check_fields
 from splinelib.errors import SettingError
 from splinelib.layers.network import read_layers
 from splinelib.pruning.pipeline import Compensate
@@ -40,6 +41,7 @@ class OneShotRun:
     images: int = field(default=CALIBRATION, metadata={"later": True})
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_ratio(self.ratio)
         check_method(self.criterion, self.compensate, "trained", self.scope)
         check_share(self.ratio_of, self.criterion)
@@ -80,6 +82,7 @@ class SensitivityRun:
     ratio: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_ratio(self.ratio)
         for name in self.criteria:
             if name in names_of("procedure"):

@@ -177,8 +177,6 @@ def _check_draw(run: PruneRun) -> None:
         raise SettingError(
             f"draw is {run.draw}: the dense run has {epochs} epochs, choose from 0 to {epochs}"
         )
-    if not isinstance(run.draw, int) and run.draw not in ("end", "spline", "mask"):
-        raise SettingError(f"draw is {run.draw!r}: choose a number of epochs, 'end', 'spline' or 'mask'")
     if run.draw == "mask" and run.ratio not in run.dense.mask_ratios:
         raise SettingError(
             f"draw is 'mask' at ratio {run.ratio}: the dense run watches masks at {run.dense.mask_ratios}"

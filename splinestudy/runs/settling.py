@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from splinelib.checks import Count, Whole, check_fields
 from splinelib.early_bird.canvas import noise_canvas, two_image_canvas
 from splinelib.early_bird.detectors import SplineEarlyBird
 from splinelib.early_bird.distances import distances_to_final, settled_share
@@ -36,14 +37,13 @@ class Canvas:
     """
 
     inputs: Literal["pair", "images", "noise"]
-    points: int
-    draw: int = 0
+    points: Count
+    draw: Whole = 0
 
     def __post_init__(self) -> None:
-        if self.inputs not in ("pair", "images", "noise"):
-            raise SettingError(f"inputs is {self.inputs!r}: choose 'pair', 'images' or 'noise'")
-        if self.points < 1 or (self.inputs == "pair" and math.isqrt(self.points) ** 2 != self.points):
-            raise SettingError(f"points is {self.points}: give at least 1, and for a pair a square number")
+        check_fields(self)
+        if self.inputs == "pair" and math.isqrt(self.points) ** 2 != self.points:
+            raise SettingError(f"points is {self.points}: give a square number for a pair")
 
 
 def image_canvas(data: Dataset, count: int, seed: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -23,21 +23,16 @@ from splinelib.pruning.selection import (
 from splinelib.pruning.surgery import Selection, cut
 from splinestudy.data import Calibration
 from splinestudy.models import ChannelSelection
-from splinestudy.runs.methods import METHODS, Start, choices, make_criterion
+from splinestudy.runs.methods import METHODS, choices, make_criterion
 
 NormalizeOrFlops = Normalize | Literal["flops"]
 """What makes layers comparable: as :func:`splinelib.pruning.select_units` does, or by its mean and per operation."""
 
 
 def check_method(name: str, compensate: str, start: str, scope: str) -> None:
-    """Raise :class:`SettingError` for names that there are not, or that do not go together."""
-    for field, value, allowed in (
-        ("criterion", name, choices()),
-        ("compensate", compensate, get_args(Compensate)),
-        ("start", start, get_args(Start)),
-    ):
-        if value not in allowed:
-            raise SettingError(f"{field} is {value!r}: choose one of {', '.join(allowed)}")
+    """Raise :class:`SettingError` for a method that there is not, or settings that do not go with it."""
+    if name not in choices():
+        raise SettingError(f"criterion is {name!r}: choose one of {', '.join(choices())}")
     if METHODS[name].role == "procedure" and (compensate, start, scope) != ("none", "trained", "layerwise"):
         raise SettingError(
             f"{name!r} is a method of its own, with compensate 'none', start 'trained' and scope 'layerwise'; "

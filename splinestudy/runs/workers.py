@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+from splinelib.checks import count_cores
+
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """Tells glibc to keep freed buffers: given back after every operation and faulted in again, they cost a step 8 %."""
 
@@ -23,7 +25,7 @@ def run_workers(jobs: int, arguments: Sequence[str], seconds: float | None = Non
     Returns:
         The largest exit status of all, 0 where every process succeeded.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, count_cores() // jobs)
     environment = {
         **_KEEP_MEMORY,
         **os.environ,

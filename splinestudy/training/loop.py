@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from splinelib.checks import Count, NonNegative, Seed, Within, checked
+from splinelib.checks import Count, NonNegative, Seed, Whole, checked
 from splinelib.errors import SettingError
 from splinelib.hooks import evaluating
 from splinelib.layers.images import check_fit
@@ -28,7 +28,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     checkpoint_every: NonNegative = 60.0,
-    first: Annotated[int, Within("[0, inf)")] = 0,
+    first: Whole = 0,
     stop: Count | None = None,
     keep: Callable[[int], Path | None] = lambda epochs: None,
     progress: bool = True,

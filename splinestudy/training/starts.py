@@ -1,6 +1,5 @@
 """Clever starts for chains of modules: LSUV, boundaries through data, greedy layerwise training."""
 
-import copy
 from collections.abc import Iterator
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from splinelib.checks import Count, NonNegative, Seed, checked
 from splinelib.errors import SettingError, UnsupportedModuleError
+from splinelib.hooks import duplicate
 from splinelib.layers.images import check_fit
 from splinestudy.data import Dataset
 from splinestudy.models.initialise import seeded_weights
@@ -124,17 +124,17 @@ def greedy_layerwise(
     trained = _copied_chain(model)
     modules = list(trained)
     ends = [place for place, module in enumerate(modules) if isinstance(module, nn.ReLU)]
-    shape = data.train.images.shape[1:]
+    example = torch.zeros(1, *data.train.images.shape[1:], device=data.train.images.device)
     for number, end in enumerate(ends):
         with torch.no_grad():
-            units = nn.Sequential(*copy.deepcopy(modules[: end + 1])).eval()(torch.zeros(1, *shape)).shape[1]
+            units = duplicate(nn.Sequential(*modules[: end + 1])).eval()(example).shape[1]
         with seeded_weights(seed + number):
             pool = (
                 []
                 if any(isinstance(m, nn.Flatten) for m in modules[: end + 1])
                 else [nn.AdaptiveAvgPool2d(1)]
             )
-            head = nn.Sequential(*pool, nn.Flatten(), nn.Linear(units, data.num_classes))
+            head = nn.Sequential(*pool, nn.Flatten(), nn.Linear(units, data.num_classes)).to(example.device)
         block = nn.Sequential(*modules[: end + 1], head)
         for parameter in block.parameters():
             parameter.requires_grad_(False)
@@ -167,7 +167,9 @@ def _copied_chain(model: nn.Module) -> nn.Sequential:
                 f"module {name!r} ({type(module).__name__}) has modules inside, whose order only it knows: give a flat "
                 "nn.Sequential such as vgg16_bn"
             )
-    return copy.deepcopy(model)
+    copied = duplicate(model)
+    assert isinstance(copied, nn.Sequential)
+    return copied
 
 
 def _walk(model: nn.Module, inputs: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.checks import Within
 from splinelib.errors import RecordError, SplineError, TrainingError
 from splinelib.files import load_tensors, save_tensors, sound
 from splinestudy.data import Dataset, batch_count, batches
@@ -24,7 +23,6 @@ from splinestudy.training.settings import TrainSettings
 from splinestudy.training.small_maps import SmallMapsAsProducts, has_matrix_units
 
 _LOG = logging.getLogger(__name__)
-_Below1 = Annotated[float, Within("[0, 1)")]
 
 
 class Callback(Protocol):
@@ -229,13 +227,13 @@ class Trainer:
             raise RecordError(
                 f"checkpoint {self.checkpoint} is of another network ({error}): delete it"
             ) from error
-        _keep_threads(content.get("threads"), self.checkpoint)
+        _keep_threads(content["threads"], self.checkpoint)
 
 
-def _keep_threads(before: int | None, checkpoint: Path | None) -> None:
+def _keep_threads(before: int, checkpoint: Path | None) -> None:
     """Go on with as many threads as the checkpoint was made with, since sums depend on them, or say what changes."""
     now = torch.get_num_threads()
-    if before is None or before == now:
+    if before == now:
         return
     if before < now:
         torch.set_num_threads(before)
