@@ -41,8 +41,8 @@ def layer_distances(
     The mean alone has a band: those of a dozen layers would hide each other.
 
     Args:
-        layers: means of :func:`splinestudy.results.layer_table` by layer and epoch.
-        mean: means and standard deviations of :func:`splinestudy.results.epoch_table` by epoch.
+        layers: means of ``results.layer_table`` by layer and epoch.
+        mean: means and standard deviations of ``results.epoch_table`` by epoch.
         threshold: of the rule, a dashed line.
     """
     count = layers["layer"].max()
@@ -61,7 +61,7 @@ def layer_distances(
 
 
 def detector_distances(axes: Axes, summary: pd.DataFrame, title: str = "") -> Axes:
-    """Distance of consecutive epochs, a line with its band for each detector of :func:`splinestudy.results.detector_distances`."""
+    """Distance of consecutive epochs, a line with its band for each detector of ``results.detector_distances``."""
     for detector, part in summary.groupby("detector", sort=False):
         colour, dash = _DETECTORS.get(str(detector), ("#009E73", "--"))
         _band(axes, part, colour, alpha=0.15, linestyle=dash, label=detector)

@@ -9,7 +9,7 @@ from splinestudy.plots.style import mean_and_spread, whole_ticks
 
 
 def sensitivity_by_layer(axes: Axes, summary: pd.DataFrame, dense: float, title: str = "") -> Axes:
-    """Accuracy with one layer cut alone, mean ± std over seeds (:func:`splinestudy.results.summarise`), a line for each way."""
+    """Accuracy with one layer cut alone, mean ± std over seeds (``results.summarise``), a line for each way."""
     for way, part in summary.groupby("way", sort=False):
         mean_and_spread(axes, part, "position", "accuracy", way)
     axes.axhline(dense, color="black", linewidth=1, linestyle=(0, (6, 3)), label="dense")

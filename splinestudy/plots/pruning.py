@@ -24,7 +24,7 @@ from splinestudy.results.ways import SPLINE, Way
 def ratio_curves(
     axes: Axes, summary: pd.DataFrame, value: str, label: str, x: str = "ratio", title: str = ""
 ) -> Axes:
-    """``value`` (mean ± std over seeds, from :func:`splinestudy.results.summarise`) against ``x``, one line for each way.
+    """``value`` (mean ± std over seeds, from ``results.summarise``) against ``x``, one line for each way.
 
     At equal ratios the points are moved apart a little sideways so that error bars stay readable.
     """
@@ -51,7 +51,7 @@ def difference_forest(
     order: Sequence[Way] | None = None,
     end: float | None = None,
 ) -> Axes:
-    """Paired differences of ``way`` with their intervals (:func:`splinestudy.results.paired_differences`) in points, and the margin.
+    """Paired differences of ``way`` with their intervals (``results.paired_differences``) in points, and the margin.
 
     The differences of one ratio may be put in a given ``order`` of ways, for panels that share their rows, and share
     the ``end`` beyond which no interval is shown (:func:`.farthest`).

@@ -33,7 +33,7 @@ def pareto(
     Tickets drawn at fixed moments share a sign, with the epoch beside it.
 
     Args:
-        summary: from :func:`splinestudy.results.savings_summary`.
+        summary: from ``results.savings_summary``.
         front: its rows that no other beats, joined by a grey line.
         dense: mean and standard deviation of the dense network's accuracy.
     """
@@ -52,7 +52,7 @@ def bird_curves(axes: Axes, summary: pd.DataFrame, dense: tuple[float, float], t
     """Accuracy against total training cost, mean ± std over seeds: a line through the ratios of each method, named.
 
     Args:
-        summary: some rows of :func:`splinestudy.results.savings_summary`.
+        summary: some rows of ``results.savings_summary``.
         dense: mean and standard deviation of the dense network's accuracy.
     """
     _ratio_lines(axes, summary, "training", "accuracy")
@@ -60,7 +60,7 @@ def bird_curves(axes: Axes, summary: pd.DataFrame, dense: tuple[float, float], t
 
 
 def seconds_saved(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
-    """Saving in seconds against saving in operations (from :func:`splinestudy.results.wall_savings`), as in :func:`bird_curves`."""
+    """Saving in seconds against saving in operations (from ``results.wall_savings``), as in :func:`bird_curves`."""
     _ratio_lines(axes, table, "saving", "seconds")
     most = table["saving_mean"].max()
     axes.plot([1, most], [1, most], color="#999999", linewidth=1, linestyle=(0, (6, 3)))

@@ -25,7 +25,7 @@ _CANVASES = (("#D55E00", "v"), ("#0072B2", "s"), ("#009E73", "o"))
 
 
 def schedule_curves(axes: Axes, table: pd.DataFrame, value: str, label: str, log: bool = False) -> Axes:
-    """``value`` over epochs, mean ± std over seeds, one line for each schedule of :func:`splinestudy.results.schedule_table`.
+    """``value`` over epochs, mean ± std over seeds, one line for each schedule of ``results.schedule_table``.
 
     With distances, the threshold of the released rule, dashed.
     """
@@ -46,7 +46,7 @@ def schedule_curves(axes: Axes, table: pd.DataFrame, value: str, label: str, log
 
 
 def schedule_draws(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
-    """Drawn epochs of :func:`splinestudy.results.draw_table`: a dot for each seed, a bar where the learning rate first drops."""
+    """Drawn epochs of ``results.draw_table``: a dot for each seed, a bar where the learning rate first drops."""
     schedules = list(table["schedule"].unique())
     last = table["epochs"].max()
     for row, schedule in enumerate(schedules):
@@ -63,7 +63,7 @@ def schedule_draws(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
 
 
 def detected_epochs(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
-    """Drawn epochs of :func:`splinestudy.results.detection_table`: a dot for each seed, a row for each detector."""
+    """Drawn epochs of ``results.detection_table``: a dot for each seed, a row for each detector."""
     detectors = list(table["detector"].unique())
     last = table["epochs"].max()
     for row, detector in enumerate(detectors):
@@ -74,7 +74,7 @@ def detected_epochs(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes:
 
 
 def canvas_draws(axes: Axes, table: pd.DataFrame, last: int, title: str = "") -> Axes:
-    """Drawn epochs of :func:`splinestudy.results.canvas_table`: a dot for each seed, a row for each canvas."""
+    """Drawn epochs of ``results.canvas_table``: a dot for each seed, a row for each canvas."""
     colours = {"pair": "#0072B2", "images": "#D55E00", "noise": "#666666"}
     canvases = list(table["canvas"].unique())
     for row, canvas in enumerate(canvases):
@@ -100,7 +100,7 @@ def _rows(axes: Axes, names: list[str], last: float, title: str) -> None:
 
 
 def rule_map(axes: Axes, table: pd.DataFrame, last: int, title: str = "") -> Axes:
-    """Mean drawn epochs of :func:`splinestudy.results.rule_table`; empty where some run never draws."""
+    """Mean drawn epochs of ``results.rule_table``; empty where some run never draws."""
     image = axes.imshow(table.to_numpy(), cmap="cividis", vmin=0, vmax=last, aspect="auto")
     bar = axes.figure.colorbar(image, ax=axes, label="epoch drawn (mean)", shrink=0.9)
     whole_ticks(bar.ax.yaxis)

@@ -72,7 +72,7 @@ def compensation_dash(way: Way) -> str:
 def mean_and_spread(
     axes: Axes, part: pd.DataFrame, x: str, value: str, way: Way, shift: float = 0, dash: str = ""
 ) -> None:
-    """One way's ``value`` against ``x``, mean ± std over seeds (from :func:`splinestudy.results.summarise`), moved by ``shift``.
+    """One way's ``value`` against ``x``, mean ± std over seeds (from ``results.summarise``), moved by ``shift``.
 
     ``dash`` is another than the way's own.
     """
