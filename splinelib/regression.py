@@ -12,7 +12,7 @@ Equations = Iterator[tuple[Tensor, Tensor]]
 """Chunks of rows x [problems, n, d] and of targets y [problems, n, out], n equations for each problem."""
 
 RIDGE = 1e-3
-"""Pull of least squares towards the weights as they are, relative to the mean square of a reader's inputs."""
+"""Pull of least squares towards the weights as they are, relative to the mean variance of a reader's inputs."""
 
 _PRIMAL = 10_000  # unknowns up to which their Gram matrix is formed; beyond it, that of the equations
 
@@ -52,7 +52,7 @@ def _by_rows(equations: Equations, ridge: float) -> tuple[Tensor, Tensor]:
     gram = (rows @ rows.mT).double()
     share = (
         gram.shape[1] / rows.shape[2]
-    )  # so that the pull is that of the other form: the inputs' mean square
+    )  # so that the pull is that of the other form: the inputs' mean variance
     weights = rows.mT.double() @ _positive_solve(with_ridge(gram, ridge * share), targets.double())
     return weights, target_mean[:, 0] - _times(mean[:, 0].double(), weights)
 

@@ -19,7 +19,7 @@ def own_state(model: nn.Module) -> Iterator[None]:
 
     That is its buffers with their gradients, its modules' attributes, containers among them, and the weights of modules
     that are not PyTorch's own, which may set them from the first batch that they see. The random states of Python and
-    PyTorch come back, too.
+    of PyTorch on the CPU come back, too.
 
     >>> norm = nn.BatchNorm1d(2)
     >>> with own_state(norm):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from splinestudy.results.marks import Word
 from splinestudy.results.names import network_name
 from splinestudy.runs.records import Record
 
@@ -45,13 +46,18 @@ def boundary_summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(**text).reset_index()
 
 
+def touching_word(share: float) -> Word:
+    """Claim C3, by the mean share of units that touch: *supported* where it is at most :data:`TINY`."""
+    return "supported" if share <= TINY else "contradicted"
+
+
 def touching_claim(table: pd.DataFrame, source: str) -> list[dict[str, str]]:
-    """Claim C3 beside each network's numbers: it *holds* where at most :data:`TINY` of the units touch on average."""
+    """Claim C3 beside each network's numbers: it *holds* where :func:`touching_word` supports it."""
     rows = []
     for name, group in table[table["layer"] == "all"].groupby("network", sort=False):
         mean, spread = 100 * group["touching"].mean(), 100 * group["touching"].std(ddof=1)
         found = f"{mean:.0f}" + (f" ± {spread:.0f}" if len(group) > 1 else "")
-        verdict = "holds" if mean <= 100 * TINY else "does not hold"
+        verdict = "holds" if touching_word(mean / 100) == "supported" else "does not hold"
         rows.append(
             {
                 "claim": "C3",

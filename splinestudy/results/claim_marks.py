@@ -187,14 +187,13 @@ def _contributing(store: RecordStore) -> Marks:
 
 def _touching(case: str, shares: Sequence[float], rule: Rule, records: Sequence[Record]) -> Mark:
     row = mean_row("units that touch the decision boundary", list(shares))
-    word: Word = "supported" if row[1] <= boundary.TINY else "contradicted"
     evidence = f"{100 * row[1]:.3g} % of the units touch the decision boundary"
     axis = "share of units (%)"
     return Mark(
         "C3",
         case,
         "",
-        word,
+        boundary.touching_word(row[1]),
         evidence,
         intervals([row], 100),
         axis,
@@ -216,22 +215,16 @@ def _explained(store: RecordStore) -> Marks:
 def _separated(read: Sequence[Record], measure: str, name: str) -> Mark:
     found = interpretation.correlations_of(read)
     part = found[(found["layer"] == "all") & (found["measure"] == measure)]
-    strong = interpretation.STRONG
-    word: Word = "undecided"
-    if (part["low"] > strong).all():
-        word = "supported"
-    elif (part["high"] < strong).all():
-        word = "contradicted"
     rows = [(f"network of seed {row.seed}", row.rho, row.low, row.high) for row in part.itertuples()]
     return Mark(
         "C8",
         f"{interpretation.network_read(read[0])}: {name} (protocol)",
         "",
-        word,
+        interpretation.separation_word(part),
         f"rank correlation {signed(part['rho'].mean(), 2)} over {len(part)} networks",
         intervals(rows),
         "rank correlation of scale and class separation",
-        (strong, 1),
+        (interpretation.STRONG, 1),
         keys_of(read),
         READING.beside(read),
         by_protocol=True,

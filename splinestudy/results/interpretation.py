@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from splinestudy.analysis.class_separation import rank_correlation, rank_within
-from splinestudy.results.boundary import TINY
+from splinestudy.results.boundary import touching_word
 from splinestudy.results.marks import Word, mean_row
 from splinestudy.results.names import network_name, profile_of, signed
 from splinestudy.runs.records import Record
@@ -84,8 +84,8 @@ def touching_claim(records: Sequence[Record]) -> dict[str, str]:
         "claim": "C3",
         "records": describe_reading(records),
         "ours": (
-            f"{_tiny(units)} for channels: {units:.1%} touch in the whole input space ({positions:.1%} of all single "
-            f"positions); of the single positions {crossing:.2%} cross one small window, and "
+            f"{_HOLDS[touching_word(units)]} for channels: {units:.1%} touch in the whole input space "
+            f"({positions:.1%} of all single positions); of the single positions {crossing:.2%} cross one small window, and "
             f"{touching / max(crossing, 1e-12):.0%} of those touch there"
         ),
     }
@@ -95,8 +95,7 @@ def _weighted(table: pd.DataFrame, value: str, weight: str) -> float:
     return float(np.average(table[value], weights=table[weight]))
 
 
-def _tiny(share: float) -> str:
-    return "*holds*" if share <= TINY else "*fails*"
+_HOLDS: dict[Word, str] = {"supported": "*holds*", "contradicted": "*fails*", "undecided": "*open*"}
 
 
 def removal_words(records: Sequence[Record]) -> str:
@@ -128,7 +127,7 @@ def separation_claim(correlations: pd.DataFrame, records: Sequence[Record]) -> d
         each = ", ".join(
             f"{signed(row.rho, 2)} [{signed(row.low, 2)}, {signed(row.high, 2)}]" for row in part.itertuples()
         )
-        words.append(f"{_explained(part)} {label}: rank correlation {each}")
+        words.append(f"{_HOLDS[separation_word(part)]} {label}: rank correlation {each}")
     return {
         "claim": "C8",
         "records": describe_reading(records),
@@ -142,13 +141,14 @@ def _last_layer(correlations: pd.DataFrame) -> str:
     each = ", ".join(
         f"{signed(row.rho, 2)} [{signed(row.low, 2)}, {signed(row.high, 2)}]" for row in part.itertuples()
     )
-    return f"{_explained(part)}, {each}"
+    return f"{_HOLDS[separation_word(part)]}, {each}"
 
 
-def _explained(part: pd.DataFrame) -> str:
+def separation_word(part: pd.DataFrame) -> Word:
+    """Claim C8, by the intervals of all networks: on which side of :data:`STRONG` they lie, if all on one."""
     if (part["low"] > STRONG).all():
-        return "*holds*"
-    return "*fails*" if (part["high"] < STRONG).all() else "*open*"
+        return "supported"
+    return "contradicted" if (part["high"] < STRONG).all() else "undecided"
 
 
 def effect_correlations(effects: pd.DataFrame, value: str) -> list[float]:

@@ -32,12 +32,12 @@ def pruning_table(records: Sequence[Record], scope: str) -> pd.DataFrame:
 
     Columns: profile, dataset, arch, width, images, seed, norm_l1 (of the dense training); way, the :class:`.Way`
     without epoch, full rate and scope (:meth:`.Way.alone`), and each of its fields in full: method, compensate, draw,
-    anew, slimmed, retrained, scope; ratio; dense_accuracy, pruned_accuracy (before fine-tuning), reestimated_accuracy
-    (with batch norms re-estimated, before fine-tuning; NaN in records that lack it), best_accuracy (of these two the
-    one that a user gets without training: as it is after least squares, which sets batch-norm statistics itself, else
-    re-estimated), accuracy (after), all in [0, 1]; parameters and flops as shares of the dense network's; training, the
-    operations of all phases behind it (:func:`phase_flops`) as a share of the dense training's; dense_epochs before the
-    units were chosen; seconds.
+    anew, slimmed, retrained, normalize, allocation, scope; ratio; dense_accuracy, pruned_accuracy (before
+    fine-tuning), reestimated_accuracy (with batch norms re-estimated, before fine-tuning; NaN in records that lack
+    it), best_accuracy (of these two the one that a user gets without training: as it is after least squares, which
+    sets batch-norm statistics itself, else re-estimated), accuracy (after), all in [0, 1]; parameters and flops as
+    shares of the dense network's; training, the operations of all phases behind it (:func:`phase_flops`) as a share
+    of the dense training's; dense_epochs before the units were chosen; seconds.
     """
     table = whole_table([record for record in records if record.settings["scope"] == scope])
     return _sorted(table.assign(way=[way.alone() for way in table["way"]]))
@@ -60,7 +60,7 @@ def whole_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def one_shot_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row for each one-shot record: the columns of :func:`pruning_table` but accuracy, and two of its own.
+    """One row for each one-shot record: the columns of :func:`pruning_table` but those of training, and two of its own.
 
     They are ratio_of and calibration (how many images were asked for). ``way`` leaves out the scope, and ``seconds``
     are those of choosing, removing and compensating.

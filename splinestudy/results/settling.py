@@ -229,7 +229,7 @@ def ticket_claim(records: Sequence[Record], early: pd.DataFrame) -> dict[str, st
             f"{row.verdict} after {row.dense_epochs} ({signed(100 * row.difference)})"
             for row in part.itertuples()
         )
-        parts.append(f"{way} at {ratio:g}: {shown}")
+        parts.append(f"{way.label} at {ratio:g}: {shown}")
     return {
         "claim": "C4",
         "records": f"{_named(records)}, {early['n'].max()} seeds",

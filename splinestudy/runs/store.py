@@ -6,7 +6,8 @@ A store is a folder::
     weights/<key>.pt       trained weights that later runs start from
     moments/<key>-3.pt     a dense run after its first 3 epochs, with its optimiser
     checkpoints/<key>.pt   where an interrupted run goes on
-    locks/<key>.lease      held while a process computes the run (:func:`splinestudy.caches.lease`)
+    locks/<key>.lease      held while a process computes the run (:func:`splinestudy.caches.lease`); one lies beside
+                           a moment while a process writes it
 
 Several processes and machines may share it. Files are written by atomic rename and carry name and digest. One whose
 content fails them is set aside as ``.damaged`` in a store that runs are computed in, and what it held is computed anew;

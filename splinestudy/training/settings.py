@@ -29,7 +29,7 @@ class TrainSettings:
         label_smoothing: share of every label that is spread evenly over all classes.
         norm_l1: L1 on batch-norm scales, as network slimming trains (1e-4 there); 0 is off.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast of the forward pass.
-        compile: run the step through ``torch.compile``.
+        compile: run the forward pass, and the backward pass of it, through ``torch.compile``.
     """
 
     epochs: Count
