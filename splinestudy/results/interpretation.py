@@ -85,8 +85,8 @@ def touching_claim(records: Sequence[Record]) -> dict[str, str]:
         "records": describe_reading(records),
         "ours": (
             f"{_HOLDS[touching_word(units)]} for channels: {units:.1%} touch in the whole input space "
-            f"({positions:.1%} of all single positions); of the single positions {crossing:.2%} cross one small window, and "
-            f"{touching / max(crossing, 1e-12):.0%} of those touch there"
+            f"({positions:.1%} of all single positions); of the single positions {crossing:.2%} cross one small "
+            f"window, and {touching / max(crossing, 1e-12):.0%} of those touch there"
         ),
     }
 
