@@ -18,7 +18,7 @@ from splinelib.criteria import FilterNorm, ReconstructionCost, ThiNet
 from splinelib.files import atomic_path
 from splinelib.hooks import evaluating
 from splinelib.layers import read_layers
-from splinelib.layers.patches import CHUNK
+from splinelib.layers.visits import CHUNK
 from splinelib.pruning import reconstruct, select_units
 from splinestudy.models import build_model
 from splinestudy.results.tables import markdown_table

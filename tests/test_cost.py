@@ -229,3 +229,30 @@ def test_keywords_may_come_in_any_order():
     x, mask = torch.zeros(2, 5, 8), torch.ones(5, 5)
     found = [count_flops(Masked(8, 6), given) for given in ({"x": x, "mask": mask}, {"mask": mask, "x": x})]
     assert found == [2 * 5 * 8 * 6] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_a_list_of_pictures_is_a_batch(count):
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(3, 4, 3)
+
+        def forward(self, pictures):
+            return [self.a(picture[None]) for picture in pictures]
+
+    pictures = [torch.zeros(3, 8, 8) for _ in range(count)]
+    assert count_flops(Detector(), (pictures,)) == count_flops(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
+
+
+def test_grouped_products_count():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3, 16, 8, dtype=torch.bfloat16))
+
+        def forward(self, x):
+            ends = torch.tensor([1, 2, len(x)], dtype=torch.int32, device=x.device)
+            return torch.nn.functional.grouped_mm(x, self.weight, offs=ends)
+
+    assert count_flops(Experts(), torch.zeros(4, 16, dtype=torch.bfloat16)) == 2 * 16 * 8

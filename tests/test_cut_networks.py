@@ -51,7 +51,7 @@ def test_auxiliary_heads_lose_what_the_network_loses():
 
 
 @pytest.mark.parametrize("computed", [normed, lambda m: nn.utils.prune.random_unstructured(m, "weight", 0.2)])
-def test_weights_that_are_computed_take_over_twins_and_are_solved(computed):
+def test_weights_that_are_computed_take_over_twins_and_those_of_a_norm_are_solved(computed):
     model, inputs = built(lambda: Chain(Linear(10, 8), nn.ReLU(), computed(Linear(8, 3))), (40, 10))
     with torch.no_grad():
         for tensor in model[0].parameters():
@@ -60,8 +60,9 @@ def test_weights_that_are_computed_take_over_twins_and_are_solved(computed):
             model[2].weight_mask[:, :2] = 1
     dense = model(inputs)
     torch.testing.assert_close(merge_units(model, inputs, {"0": [1]})(inputs), dense)
-    smaller, solved = remove_units(model, inputs, {"0": [3]}), reconstruct(model, {"0": [3]}, inputs)
-    assert (solved(inputs) - dense).norm() < 0.9 * (smaller(inputs) - dense).norm()
+    if computed is normed:
+        smaller, solved = remove_units(model, inputs, {"0": [3]}), reconstruct(model, {"0": [3]}, inputs)
+        assert (solved(inputs) - dense).norm() < 0.9 * (smaller(inputs) - dense).norm()
 
 
 def test_what_never_runs_is_told():

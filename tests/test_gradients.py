@@ -440,3 +440,14 @@ def test_losses_that_are_none_are_named(cnn, loss, labels, message):
     model, layers, batch = cnn
     with pytest.raises(SettingError, match=message):
         SNIP(batch, labels, loss=loss)(model, layers)
+
+
+def test_taylor_s_squares_do_not_vanish_in_half_precision(generator):
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        model[0].weight *= 1e-3
+    inputs, labels = torch.randn(8, 4, generator=generator), torch.arange(8) % 3
+    (wanted,) = Taylor(inputs, labels)(model, read_layers(model, inputs))
+    half = copy.deepcopy(model).half()
+    (found,) = Taylor(inputs.half(), labels)(half, read_layers(half, inputs.half()))
+    torch.testing.assert_close(found, wanted, rtol=0.1, atol=0)

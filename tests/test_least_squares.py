@@ -151,7 +151,7 @@ def test_one_pass_of_all_images_does_what_a_pass_for_each_module_does(network, m
     layers = read_layers(model, data[:2])
     selection = {layer.name: list(range(0, layer.units, 3)) for layer in layers}
     together = reconstruct(model, selection, data), reestimate_norms(model, data)
-    monkeypatch.setattr("splinelib.layers.patches.HELD", 1)
+    monkeypatch.setattr("splinelib.layers.visits.HELD", 1)
     apart = reconstruct(model, selection, data), reestimate_norms(model, data)
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one(data), other(data), rtol=1e-3, atol=1e-3)
@@ -371,3 +371,53 @@ def test_modules_called_by_keyword_are_solved(generator):
     model, data = Named(), torch.randn(200, 6, generator=generator)
     solved = reconstruct(model, {"a": [0, 4]}, data)
     assert error(model, solved, data) < error(model, remove_units(model, data[:2], {"a": [0, 4]}), data)
+
+
+class Views(nn.Module):
+    """Two views of each image go through one trunk, one behind the other: not image by image."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 12), nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        hidden = torch.relu(self.a(torch.cat([x[:, :4], x[:, 4:]])))
+        one, other = self.c(torch.relu(self.b(hidden))).chunk(2)
+        return one - other
+
+
+def test_rows_that_do_not_lie_image_by_image_are_paired(monkeypatch):
+    model, data = Views().eval(), torch.randn(120, 8)
+    together = reconstruct(model, {"a": [0, 1, 2, 3], "b": [4, 5]}, data)
+    monkeypatch.setattr("splinelib.layers.visits.HELD", 1)  # module by module, chunk by chunk
+    apart = reconstruct(model, {"a": [0, 1, 2, 3], "b": [4, 5]}, data)
+    torch.testing.assert_close(together(data), apart(data), rtol=1e-3, atol=1e-3)
+
+
+class Levels(nn.Module):
+    """A head that runs on two levels, and reads nothing that is cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 12), nn.Linear(12, 5), nn.Linear(4, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.b(torch.relu(self.a(x)))), self.head(3 * self.c(x))
+
+
+def test_a_head_of_several_levels_is_not_fitted_to_the_first():
+    model, data = Levels().eval(), torch.randn(60, 4)
+    smaller = reconstruct(model, {"a": [0, 1, 2, 3, 4, 5]}, data)
+    torch.testing.assert_close(smaller(data)[1], model(data)[1])
+    assert torch.equal(smaller.head.weight, model.head.weight)
+    assert not torch.equal(smaller.b.bias, model.b.bias)
+
+
+def test_a_masked_weight_is_left_as_it_is_and_named(generator):
+    model, data = tiny_cnn(generator), batch(generator)
+    torch.nn.utils.prune.random_unstructured(model[3], "weight", 0.6)
+    with pytest.warns(UserWarning, match=r"leaves the weights of '3' \(Conv2d\) as they are"):
+        smaller = reconstruct(model, {"0": [1, 3]}, data)
+    kept = [unit for unit in range(6) if unit not in (1, 3)]
+    assert (smaller[3].weight != 0).sum() <= (model[3].weight[:, kept] != 0).sum()

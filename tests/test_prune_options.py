@@ -486,3 +486,41 @@ def test_batches_with_names_are_read_by_the_first_argument_or_by_shape(generator
     batch = {"goals": rows + 1, "pixels": rows}
     with pytest.raises(SettingError, match="a dict of 'goals', 'pixels', of which none is called 'input'"):
         splinelib.prune(model, rows[:2], 0.5, compensate="least_squares", data=[batch])
+
+
+@pytest.mark.parametrize("ratio_of", ["flops", "parameters"])
+@pytest.mark.parametrize("steps", [3, 10])
+def test_as_much_of_a_budget_goes_in_steps_as_in_one(ratio_of, steps):
+    model = mlp(5, 24, 24, 24, 3)
+    once = splinelib.prune(model, X, 0.4, criterion=PLAIN, ratio_of=ratio_of, round_to=1)
+    several = splinelib.prune(model, X, 0.4, criterion=PLAIN, ratio_of=ratio_of, round_to=1, steps=steps)
+    one, other = (getattr(cost(network, X), ratio_of) for network in (once, several))
+    assert other == pytest.approx(one, rel=0.05)
+
+
+def test_what_no_step_can_reach_is_said_before_anything_is_trained():
+    trained = []
+    with pytest.raises(SettingError, match="more than 0.01 of them are left"):
+        splinelib.prune(mlp(5, 8, 3), X, 0.99, ratio_of="flops", steps=3, finetune=trained.append)
+    assert trained == []
+
+
+@pytest.mark.parametrize("least", [1, 4, 8])
+def test_as_many_units_go_globally_however_many_must_stay_in_a_layer(least):
+    model = mlp(5, 16, 16, 16, 16, 3)
+    with torch.no_grad():
+        for place in (0, 2):
+            model[place].weight *= 100  # the other two would go first
+    layers = splinelib.read_layers(model, X)
+    scores = [score.clone() for score in PLAIN(model, layers)]
+    selection = select_units(layers, scores, 0.5, "global", 1, least, normalize="none")
+    assert sum(map(len, selection.values())) == 32
+    assert min(16 - len(units) for units in selection.values()) == least
+
+
+def test_the_optimiser_of_a_compiled_network_is_carried():
+    compiled = torch.compile(mlp(5, 8, 3), backend="eager")
+    optimizer = torch.optim.Adam(compiled.parameters())
+    smaller = splinelib.prune(compiled, X, 0.5, criterion=PLAIN)
+    moved = carry_optimizer(optimizer, compiled, smaller)
+    assert [id(one) for one in moved.param_groups[0]["params"]] == [id(one) for one in smaller.parameters()]

@@ -202,11 +202,50 @@ def test_every_method_removes_its_share(method, generator):
 def test_names_of_methods_are_checked():
     with pytest.raises(SettingError, match="criterion is 'magic'"):
         check_method("magic", "none", "trained", "layerwise")
-    with pytest.raises(SettingError, match="compensate is 'magic'"):
-        check_method("spline", "magic", "trained", "layerwise")
-    with pytest.raises(SettingError, match="start is 'magic'"):
-        check_method("spline", "none", "magic", "layerwise")
     with pytest.raises(SettingError, match="'folding' is a method of its own.*'global'"):
         check_method("folding", "none", "trained", "global")
     with pytest.raises(SettingError, match="criterion is 'folding'"):
         make_criterion("folding", 0, Calibration(torch.zeros(0), torch.zeros(0)))
+
+
+class Experts(nn.Module):
+    """The second expert takes what is positive, which the first two inputs are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 6)
+        self.experts = nn.ModuleList(nn.Linear(6, 2) for _ in range(2))
+
+    def forward(self, x):
+        hidden, second = torch.relu(self.a(x)), x[:, 0] > 0
+        found = self.experts[0](hidden)
+        return torch.where(second[:, None], self.experts[1](hidden), found) if second.any() else found
+
+
+@pytest.mark.parametrize("criterion", [ThiNet, ReconstructionCost])
+def test_readers_that_the_first_images_do_not_reach_are_named(criterion):
+    inputs = torch.rand(60, 3)
+    inputs[:2] -= 1
+    model = Experts().eval()
+    layers = read_layers(model, inputs)
+    with pytest.raises(UnsupportedModuleError, match=r"'experts.1' .*did not run on the first two"):
+        criterion(inputs)(model, layers)
+
+
+@pytest.mark.parametrize("criterion", [ThiNet, ReconstructionCost])
+def test_readers_of_time_in_front_score_as_those_of_images_in_front(criterion):
+    class Steps(nn.Module):
+        def __init__(self, in_front):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.in_front = nn.Linear(3, 8), nn.Linear(8, 2), in_front
+
+        def forward(self, x):
+            values = x.transpose(0, 1) if self.in_front else x
+            return self.b(torch.relu(self.a(values))).mean(0 if self.in_front else 1)
+
+    inputs, scores = torch.randn(120, 170, 3), []
+    for in_front in (False, True):
+        model = Steps(in_front).eval()
+        scores += criterion(inputs)(model, read_layers(model, inputs[:2]))
+    torch.testing.assert_close(scores[0], scores[1])

@@ -153,3 +153,31 @@ def test_networks_that_want_positive_numbers_are_read_without_wide_noise(images)
             return self.how(self.a(x).abs(), self.b)
 
     assert [layer.name for layer in read_layers(Positive(how).eval(), images)] == ["a"]
+
+
+class Switch(nn.Module):
+    """Two branches with heads of their own, and one more head for the branch that a number chooses."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.shallow, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
+        self.heads = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(3))
+        self.named = gate
+        if gate:
+            self.add_module(gate, nn.Linear(3, 1))
+
+    def forward(self, x):
+        a, b = F.relu(self.shallow(x)), F.relu(self.deep(x))
+        chosen = getattr(self, self.named)(x.mean((2, 3))).mean() if self.named else x.mean()
+        first, second, either = self.heads
+        return first(a), second(b), either(a if chosen > 0 else b)
+
+
+@pytest.mark.parametrize("gate", ["gate", "router", "conf", "score", "exit", ""])
+@pytest.mark.parametrize("sign", [1, 0, -1])
+def test_branches_that_a_number_chooses_between_stay_whatever_it_is_called(gate, sign, images):
+    try:
+        layers = read_layers(Switch(gate).eval(), sign * images)
+    except UnsupportedModuleError:
+        return
+    assert {"shallow", "deep"}.isdisjoint(part.module for layer in layers for part in layer.parts)

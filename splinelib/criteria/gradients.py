@@ -65,12 +65,17 @@ class Taylor(_OnBatch):
         """Scores, float64 [units] for each layer."""
         check_layers(model, layers)
         check_fit(model, self.images)
-        total = {parameter: torch.zeros_like(parameter.detach()) for parameter in model.parameters()}
+        # The squares of gradients are too small for 16 bits.
+        total = {
+            parameter: torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
+            for parameter in model.parameters()
+        }
         size = int(self.batch_size)
         parts = minibatches(self.images, self.labels, size)
         for images, labels, share in progress(parts, "Taylor", -(-len(self.images) // size), "minibatch"):
             for parameter, slope in gradient(model, images, labels, self.loss).items():
-                total[parameter] += share * (slope * parameter.detach()).abs() ** self.power
+                change = slope.to(total[parameter].dtype) * parameter.detach()
+                total[parameter] += share * change.abs() ** self.power
         return unit_sums(model, layers, total, biases=True)
 
 

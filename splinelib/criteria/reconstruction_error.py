@@ -1,6 +1,6 @@
 """Data-driven selection: drop the unit that the next layers miss least, one after the other. Needs images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ from splinelib.layers.fit import check_layers
 from splinelib.layers.images import calibration_images
 from splinelib.layers.layer import Layer
 from splinelib.layers.moments import moments_read
-from splinelib.layers.patches import group_weights, in_order, solvable, together, visit
+from splinelib.layers.patches import group_weights, solvable
+from splinelib.layers.visits import Rows, image_rows, in_order, together, visit
 from splinelib.progress import progress
 from splinelib.regression import RIDGE, cholesky, with_ridge
 
@@ -60,7 +61,10 @@ class _OnReaders:
                     scores[place] = _scores(self._fall(readers, layers[place].units))
 
         with evaluating(model):
-            groups = together(model, in_order(model, names, self.images[:2]), self.images)
+            order = in_order(model, names, self.images[:2])
+            rows = image_rows(model, order, self.images)
+            _check_read(names, rows)
+            groups = together(model, order, self.images)
             bar = iter(progress(range(len(names)), type(self).__name__, unit="reader"))
 
             def counted(name: str, inputs: Iterable[Tensor]) -> None:
@@ -68,12 +72,21 @@ class _OnReaders:
                 handle(name, inputs)
 
             for group in groups:
-                visit(model, group, self.images, counted)
+                visit(model, group, self.images, counted, rows)
         return [scores[place] for place in range(len(layers))]
 
     def _fall(self, readers: list[tuple[str, list[Problem]]], units: int) -> tuple[list[int], list[float]]:
         """The units in the order in which they fall, but for the last one, and at what cost each does."""
         raise NotImplementedError
+
+
+def _check_read(names: Collection[str], rows: Mapping[str, Rows]) -> None:
+    """Raise :class:`UnsupportedModuleError` for readers that do not read as much of every image."""
+    if missing := sorted(names - rows.keys()):
+        raise UnsupportedModuleError(
+            f"{missing[0]!r} does not read equally much of every image, or did not run on the first two: use a "
+            "criterion that looks at weights, or name what it reads in `ignore`"
+        )
 
 
 def _problems(module: Any, index: Tensor, gram: Tensor, mean: Tensor) -> list[Problem]:

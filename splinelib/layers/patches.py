@@ -1,147 +1,24 @@
 """What modules read, patch by patch, and what they write: the equations that their weights should solve."""
 
-import contextlib
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splinelib.hooks import Observer, run, watched
 from splinelib.layers.own import applies_its_weight
+from splinelib.layers.visits import CHUNK
 
-CHUNK = 50
-"""Images in one forward pass: bounds the memory of feature maps."""
-
-HELD = 2**32
-"""Bytes of feature maps up to which all images are taken through a network together (:func:`together`)."""
-
-_LIVE = 6  # feature maps of the largest size that are held at a time, and what is kept of the others
 _ROWS = 40_000  # equations of one problem: at least this many, where the images give them,
 _ROWS_PER_COLUMN = 12  # and this many times the unknowns of one output
-
-Handle = Callable[[str, Iterable[Tensor]], None]
-"""Gets a module's name and its inputs for all images, in chunks of :data:`CHUNK`."""
 
 
 def solvable(module: nn.Module) -> bool:
     """Whether every output of ``module`` is its weight times a patch that :func:`patches` can read, plus its bias."""
     known = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
     return known and not module.weight.is_complex() and applies_its_weight(module)  # type: ignore[operator]
-
-
-def together(model: nn.Module, names: Sequence[str], images: Tensor) -> list[list[str]]:
-    """The named modules in groups to :func:`visit`: all in one if the images' feature maps fit, else one by one."""
-    largest = 0
-
-    def note(values: Tensor) -> None:
-        nonlocal largest
-        largest = max(largest, values[0].numel() * values.element_size())
-
-    watch_first(model, dict.fromkeys(names, note), dict.fromkeys(names, note), images[:2])
-    fits = _LIVE * largest * len(images) <= HELD
-    return [list(names)] if fits else [[name] for name in names]
-
-
-def image_axes(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, int]:
-    """For those of the named modules that read equally many rows of every image, the axis on which images lie.
-
-    It is 0 but for linear modules in networks that put time first. Missing are modules that read something else, such
-    as parameters, or rows that the network chooses.
-    """
-    shapes: dict[str, list[torch.Size]] = {name: [] for name in names}
-    notes = {name: lambda values, name=name: shapes[name].append(values.shape) for name in names}
-    batches = images[:2], images[:CHUNK] if len(images) > 2 else torch.cat([images, images])
-    for batch in batches:
-        watch_first(model, notes, {}, batch)
-    times, found = len(batches[1]) / 2, {}
-    for name, (few, many) in shapes.items():
-        grown = [axis for axis, (one, all_) in enumerate(zip(few, many, strict=False)) if all_ == times * one]
-        same = len(few) == len(many) and sum(map(operator.ne, few, many)) == 1
-        if same and grown and (grown[0] == 0 or isinstance(model.get_submodule(name), nn.Linear)):
-            found[name] = grown[0]
-    return found
-
-
-def in_order(model: nn.Module, names: Iterable[str], example: Tensor) -> list[str]:
-    """Those of the named modules that run, in the order in which they first do."""
-    return list(runs(model, names, example))
-
-
-def runs(model: nn.Module, names: Iterable[str], example: Tensor) -> dict[str, int]:
-    """How often those of the named modules run that do, in the order in which they first do."""
-    order: dict[str, int] = {}
-    with watched(model, {name: partial(_note, order, name) for name in names}, {}):
-        run(model, example)
-    return order
-
-
-def _note(order: dict[str, int], name: str, values: Tensor) -> None:
-    order[name] = order.get(name, 0) + 1
-
-
-def visit(
-    model: nn.Module,
-    names: Sequence[str],
-    images: Tensor,
-    handle: Handle,
-    axes: Mapping[str, int] | None = None,
-) -> None:
-    """Stop at each of the named modules, when it first runs, with its inputs for all ``images``; then let it run.
-
-    ``handle`` may change the module, and whatever runs later sees that; names are in the order in which modules run.
-    Several modules share one forward pass of all images; a single one has its inputs chunk by chunk. Images come first,
-    from where ``axes`` (:func:`image_axes`) says that they lie.
-    """
-    if len(names) == 1:
-        handle(names[0], (read(model, names[0], chunk, axes) for chunk in images.split(CHUNK)))
-    else:
-        observers = {name: partial(_split, handle, name, len(images)) for name in names}
-        watch_first(model, observers, {}, images, axes)
-
-
-def _split(handle: Handle, name: str, images: int, values: Tensor) -> None:
-    handle(name, values.split(CHUNK * max(1, len(values) // images)))  # several rows may be one image's
-
-
-class _Enough(Exception):
-    """Ends a forward pass once every module looked at has run."""
-
-
-def watch_first(
-    model: nn.Module,
-    inputs: Mapping[str, Observer],
-    outputs: Mapping[str, Observer],
-    images: Tensor,
-    axes: Mapping[str, int] | None = None,
-) -> None:
-    """Show each observer what its module reads, or writes, when it first runs; nothing behind the last of them runs."""
-    waiting = {("in", name) for name in inputs} | {("out", name) for name in outputs}
-
-    def once(side: str, name: str, observer: Observer, values: Tensor) -> None:
-        if (side, name) in waiting:
-            waiting.remove((side, name))
-            observer(values.detach().movedim((axes or {}).get(name, 0), 0))
-            if not waiting:
-                raise _Enough
-
-    sides = [
-        {name: partial(once, side, name, observer) for name, observer in observers.items()}
-        for side, observers in (("in", inputs), ("out", outputs))
-    ]
-    with contextlib.suppress(_Enough), watched(model, *sides):
-        run(model, images)
-
-
-def read(model: nn.Module, name: str, images: Tensor, axes: Mapping[str, int] | None = None) -> Tensor:
-    """What module ``name`` first reads for a batch of images; nothing behind it runs."""
-    caught: list[Tensor] = []
-    watch_first(model, {name: lambda values: caught.append(values.clone())}, {}, images, axes)
-    return caught[0]
 
 
 def group_weights(module: nn.Module) -> Tensor:

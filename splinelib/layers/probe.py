@@ -115,16 +115,27 @@ def drawn(inputs: Inputs, draw: int) -> Inputs:
     return _with(other, inputs)
 
 
+def opposite(inputs: Inputs) -> Inputs:
+    """Inputs of their shapes and about as large, all of one sign: the other one than that of their mean."""
+
+    def other(tensor: Tensor) -> Tensor:
+        size = float(tensor.abs().max()) or 1.0
+        return (-size if tensor.mean() > 0 else size) * noise("inputs", tensor.shape, tensor.device)
+
+    return _with(other, inputs)
+
+
 def _with(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     """The inputs with what ``change`` makes of their tensors of numbers, in the same precision."""
     return with_tensors(inputs, lambda t: change(t).to(t.dtype) if t.is_floating_point() else t)
 
 
-def answers(call: Call, shapes: Any, wide: bool = False) -> Any:
+def answers(call: Call, shapes: Any, wide: int = 0) -> Any:
     """Noise in the place of every tensor of numbers in ``shapes``, the same whenever the same call is answered.
 
-    If it is ``wide``, it is of either sign, and from 0.1 to 10 large, as many numbers of each size: comparisons have
-    something to decide there, and rectifiers and clips to cut off.
+    If ``wide`` is 1, it is of either sign, and from 0.1 to 10 large, as many numbers of each size: comparisons have
+    something to decide there, and rectifiers and clips to cut off. If it is -1, every sign is the other one, so that
+    what is decided by a single number goes both ways.
     """
     from torch.utils._pytree import tree_map_only
 
@@ -137,7 +148,7 @@ def answers(call: Call, shapes: Any, wide: bool = False) -> Any:
         if not wide:
             return values
         place = (values - 0.1) / 0.4 - 1  # in (−1, 1)
-        return place.sign() * 10 ** (2 * place.abs() - 1)
+        return wide * place.sign() * 10 ** (2 * place.abs() - 1)
 
     return tree_map_only(Tensor, numbers, shapes)
 

@@ -17,7 +17,7 @@ from splinelib.layers.kinds import channel_axis, complement, kind_of
 from splinelib.layers.layer import Layer
 from splinelib.layers.observed import Observed, fingerprint, met_by, same_numbers, whole_numbers
 from splinelib.layers.own import ROUNDING, cut_as_known
-from splinelib.layers.probe import Call, answers, probe
+from splinelib.layers.probe import Call, answers, opposite, probe
 
 _Some = Callable[[int, int], Iterable[int]]
 """Which units of a group go in a trial, of how many, and of the how manieth group."""
@@ -50,7 +50,8 @@ class _View:
 
     met: dict[tuple[str, int, bool], Any]
     outputs: list[Any]
-    wide: bool = False
+    inputs: Inputs
+    wide: int = 0
     given: dict[tuple[str, int, bool], Any] = field(default_factory=dict)
 
 
@@ -76,19 +77,20 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.dense = {name: _shallow(module) for name, module in self.copy.named_modules()}
-        self.views = [_View(self.observed.met, self.observed.outputs), *self._wide()]
+        plain = _View(self.observed.met, self.observed.outputs, self.inputs)
+        self.views = [plain, *self._wide(self.inputs, 1), *self._wide(opposite(self.inputs), -1)]
 
-    def _wide(self) -> list[_View]:
+    def _wide(self, inputs: Inputs, wide: int) -> list[_View]:
         """A pass on noise around zero, where steps and kinks are; none if the forward pass does not bear such."""
-        view = _View({}, [], wide=True)
+        view = _View({}, [], inputs, wide)
 
         def answer(call: Call) -> Any:
             shapes = call.own()
             view.met[call.key] = met_by(call, shapes)
-            return answers(call, shapes, wide=True)
+            return answers(call, shapes, wide)
 
         try:
-            view.outputs, _ = probe(self.copy, self.inputs, answer, trains=self.observed.trains)
+            view.outputs, _ = probe(self.copy, inputs, answer, trains=self.observed.trains)
         except Exception:  # it may want positive numbers
             return []
         return [view]
@@ -105,11 +107,11 @@ class Trial:
     def apart(self, layers: Sequence[Layer]) -> list[tuple[Layer, str]]:
         """Layers that can be cut together with all others alone, since something wants equally many of both.
 
-        Widths show that in any view, and whichever units go: one of each layer, or half.
+        Widths show that whichever units go, and most where half of each layer do.
         """
         for bit in range(len(layers).bit_length()):
             some = [layer for place, layer in enumerate(layers) if place >> bit & 1]
-            if self._wrong(some, _SOME[:2], self.views[:1]) and (failed := self.failing(some)):
+            if self._wrong(some, _SOME[1:2]) and (failed := self.failing(some)):
                 return failed
         return []
 
@@ -119,21 +121,21 @@ class Trial:
         In layers of several groups also others of every group (:data:`_APART`).
         """
         grouped = [layer for layer in layers if layer.groups > 1]
-        return self._wrong(layers, _SOME, self.views) or self._wrong(grouped, _APART, self.views)
+        return self._wrong(layers, _SOME) or self._wrong(grouped, _APART)
 
-    def _wrong(self, layers: Sequence[Layer], choices: Iterable[_Some], views: Sequence[_View]) -> str:
-        """What goes wrong in one of the views when one of the choices of units is cut; empty if nothing does."""
+    def _wrong(self, layers: Sequence[Layer], choices: Iterable[_Some]) -> str:
+        """What goes wrong when one of the choices of units is cut; empty if nothing does."""
         for some in choices:
             lost: dict[tuple[str, bool, int], list[int]] = {}
             for layer in layers:
                 units = _units(layer, some)
                 for part in layer.parts if units else ():
                     lost.setdefault((part.module, part.writes, part.dim), []).extend(part.of(units))
-            if lost and (why := self._compare(lost, views)):
+            if lost and (why := self._compare(lost)):
                 return why
         return ""
 
-    def _compare(self, lost: Lost, views: Sequence[_View]) -> str:
+    def _compare(self, lost: Lost) -> str:
         """What one of the views shows to go wrong with these channels gone; empty if none does."""
         last = ""
 
@@ -145,10 +147,10 @@ class Trial:
 
         try:
             with cut_for_now(self.copy, lost):
-                for view in views:
+                for view in self.views:
                     ran = set[tuple[str, int, bool]]()
                     asked = partial(answer, view=view, ran=ran)
-                    outputs, _ = probe(self.copy, self.inputs, asked, trains=self.observed.trains)
+                    outputs, _ = probe(self.copy, view.inputs, asked, trains=self.observed.trains)
                     for name, *_ in view.met.keys() - ran:
                         return f"{name!r} runs less often than before"
                     if not _alike(outputs, view.outputs):

@@ -7,7 +7,7 @@ or, if the forward pass wants numbers, of one that computes.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,12 +41,12 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
         model: left as it was, training flags included.
         example_inputs: ``[N, ...]``, of several the first that the forward pass takes; the values do not change the
             result, and N only where the pass computes something once for all inputs (a weight of two factors, say), of
-            which one input has a share.
+            which one input has a share. A list of pictures [C, H, W], as detectors take them, is a batch, too.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
 
     inputs = in_call_order(model, example_inputs)
-    batch = next((len(tensor) for tensor in tensors_in(inputs) if tensor.ndim), 0)
+    batch = _count(inputs)
     if not batch:
         raise SettingError("the example inputs hold no image: give a batch [N, ...]")
     try:
@@ -57,6 +57,14 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
         with _in_single_steps(), FlopCounterMode(**_COUNTED) as counter:
             _forward(duplicate(model), example_inputs)
     return counter.get_total_flops() // batch
+
+
+def _count(inputs: Inputs) -> int:
+    """How many inputs there are; 0 if none."""
+    first = next(iter(inputs.values() if isinstance(inputs, Mapping) else inputs), None)
+    if isinstance(first, list | tuple) and all(isinstance(one, Tensor) and one.ndim == 3 for one in first):
+        return len(first)
+    return next((len(tensor) for tensor in tensors_in(inputs) if tensor.ndim), 0)
 
 
 def training_flops(model: nn.Module, example_inputs: Tensor) -> int:
@@ -187,6 +195,11 @@ def _bilinear_flops(
     return 2 * first[0] * math.prod(weight)
 
 
+def _grouped_products_flops(first: Sequence[int], second: Sequence[int], *rest: Any, out_shape: Any) -> int:
+    """Operations of ``grouped_mm``: every row of the first meets the columns of one group."""
+    return 2 * math.prod(first[-len(second) :]) * second[-1]
+
+
 _COUNTED: dict[str, Any] = {
     "display": False,
     "custom_mapping": {
@@ -197,6 +210,7 @@ _COUNTED: dict[str, Any] = {
         torch.ops.aten.addmv: _added_product_flops,
         torch.ops.aten.addbmm: _added_products_flops,
         torch.ops.aten._trilinear: _bilinear_flops,
+        torch.ops.aten._grouped_mm: _grouped_products_flops,
     },
 }
 """How torch's counter is made."""

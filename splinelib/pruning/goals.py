@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from splinelib.errors import SettingError
 from splinelib.layers.kinds import BATCH_NORM, complement, set_weight
 from splinelib.layers.patches import (
-    CHUNK,
     by_group,
     group_weights,
     output_positions,
     outputs_at,
     patches,
     places,
-    watch_first,
 )
+from splinelib.layers.visits import CHUNK, Rows, watch_first
 from splinelib.regression import Equations, ridge_regression
 
 _ROUNDING = 1e-10  # share of its squared mean up to which a variance counts as zero; float32 leaves 1e-14
@@ -66,7 +65,7 @@ class Goals:
         lost: dict[str, list[int]],
         images: Tensor,
         seed: int,
-        axes: Mapping[str, int],
+        rows: Mapping[str, Rows],
     ) -> None:
         self._dense, self._modules = dense, {name: smaller.get_submodule(name) for name in names}
         self._images, self._seed = len(images), seed
@@ -80,7 +79,7 @@ class Goals:
         self._outputs: dict[str, list[Tensor]] = {name: [] for name in names if name not in norms}
         for chunk in images.split(CHUNK):
             read = {name: moments.add for name, moments in self._moments.items()}
-            watch_first(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk, axes)
+            watch_first(dense, read, {name: partial(self._note, name) for name in self._outputs}, chunk, rows)
 
     def _note(self, name: str, outputs: Tensor) -> None:
         """Keep what the dense module writes for one more chunk of images, at some positions."""

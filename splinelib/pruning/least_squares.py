@@ -18,14 +18,8 @@ from splinelib.layers.fit import layers_of
 from splinelib.layers.images import Images, calibration_images
 from splinelib.layers.kinds import BATCH_NORM
 from splinelib.layers.layer import Layer
-from splinelib.layers.patches import (
-    image_axes,
-    in_order,
-    runs,
-    solvable,
-    together,
-    visit,
-)
+from splinelib.layers.patches import solvable
+from splinelib.layers.visits import Rows, image_rows, in_order, runs, together, visit
 from splinelib.pruning.goals import Goals, NormMoments
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.surgery import Units, lost_channels
@@ -50,8 +44,9 @@ def reconstruct(
     quotient, of the input's statistics on the images in the smaller and in the dense network. So the errors of earlier
     layers are seen and made good by later ones, and where no input has changed nothing does, whatever images the
     running statistics were taken from. Each group of a grouped convolution, and each filter of a depthwise one, is a
-    problem of its own. A module that runs several times is solved for its first run; one that shares its weight, or
-    whose forward pass does something else with it, is left as it is. Either is told where it reads what was cut.
+    problem of its own. A module that runs several times is solved, for its first run, only where it reads what was cut;
+    one that shares or masks its weight, or whose forward pass does something else with it, is left as it is. Either is
+    told where it reads what was cut.
 
     Args:
         model: the dense network; left as it is.
@@ -83,12 +78,15 @@ def reconstruct(
     with evaluating(model), evaluating(smaller, restore=False):
         met = runs(smaller, _mended(smaller), example)
         order = list(met)
-        axes = image_axes(smaller, order, images)
-        _name_unsolved(model, layers, selection, axes, met)
+        rows = image_rows(smaller, order, images)
+        _name_unsolved(model, layers, selection, rows, met)
         norms = [name for name in order if isinstance(smaller.get_submodule(name), BATCH_NORM)]
-        for names in together(model, [name for name in order if name in {*axes, *norms}], images):
-            goals = Goals(model, smaller, names, lost, images, int(seed), axes)
-            visit(smaller, names, images, partial(goals.reach, ridge=ridge), axes)
+        read = {name for layer in layers if selection.get(layer.name) for name, _ in layer.reading()}
+        # The first of several runs says nothing of the others, so what reads nothing that was cut stays as it is.
+        once = [name for name in order if name in {*rows, *norms} and (met[name] == 1 or name in read)]
+        for names in together(model, once, images):
+            goals = Goals(model, smaller, names, lost, images, int(seed), rows)
+            visit(smaller, names, images, partial(goals.reach, ridge=ridge), rows)
     return smaller
 
 
@@ -141,7 +139,7 @@ def _name_unsolved(
     model: nn.Module,
     layers: Sequence[Layer],
     selection: Units,
-    axes: Mapping[str, int],
+    rows: Mapping[str, Rows],
     met: Mapping[str, int],
 ) -> None:
     """Warn of readers of removed units that keep their weights, or that are solved for the first of several runs."""
@@ -155,12 +153,12 @@ def _name_unsolved(
         (
             "leaves the weights of {} as they are: it re-solves linear modules and convolutions that apply a weight of "
             "their own as it is, and read as much of every image",
-            [name for name in readers if name not in axes],
+            [name for name in readers if name not in rows],
         ),
         (
             "solves {} for the first of several runs alone, which the others need not be like: compare the outcome "
             "with that of no compensation",
-            [name for name in readers if name in axes and met[name] > 1],
+            [name for name in readers if name in rows and met[name] > 1],
         ),
     )
     for words, names in said:
@@ -179,5 +177,9 @@ def _mended(model: nn.Module) -> list[str]:
         name
         for name, module in modules.items()
         if isinstance(module, BATCH_NORM)
-        or (solvable(module) and users[id(module._parameters.get("weight"))] <= 1)
+        or (
+            solvable(module)
+            and users[id(module._parameters.get("weight"))] <= 1
+            and not hasattr(module, "weight_mask")  # of torch.nn.utils.prune, which would undo the solution
+        )
     ]

@@ -13,6 +13,7 @@ from splinelib.hooks import duplicate
 from splinelib.layers import cutting
 from splinelib.layers.cutting import Lost
 from splinelib.layers.kinds import axis_of, complement, narrower, weight_norm
+from splinelib.layers.network import unwrapped
 from splinelib.pruning.cut import cut_of, is_cut
 
 Optimizer = torch.optim.Optimizer
@@ -44,6 +45,7 @@ def carry_optimizer(optimizer: Optimizer, dense: nn.Module, pruned: nn.Module) -
     >>> moved.state[smaller[0].weight]["momentum_buffer"].shape
     torch.Size([2, 2])
     """
+    dense, pruned = unwrapped(dense), unwrapped(pruned)
     cut_of(pruned)
     names = {id(parameter): name for name, parameter in dense.named_parameters()}
     for group in optimizer.param_groups:

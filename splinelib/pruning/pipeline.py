@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from splinelib.pruning.cut import cut_of, is_cut
 from splinelib.pruning.least_squares import reconstruct
 from splinelib.pruning.merging import merge_units
 from splinelib.pruning.report import attach, report
-from splinelib.pruning.selection import Ratio, RatioOf, Scope, check_ratio, choose_share, shares
+from splinelib.pruning.selection import Ratio, RatioOf, Scope, check_ratio, choose_share, share_left, shares
 from splinelib.pruning.surgery import Selection, remove_units
 
 Compensate = Literal["none", "merge", "least_squares"]
@@ -101,7 +102,11 @@ def prune(
             break  # nothing is left that can go
         whole = whole or {layer.name: layer.units for layer in layers}
         scores = (criterion or Spline())(smaller, layers)
-        part = ratio if steps == 1 else _part(ratio, scope, ratio_of, layers, whole, step, int(steps))
+        if steps > 1 and not step:  # whether so much can go at all is said before anything is trained
+            choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of, 1, min_units)
+        cost = partial(share_left, model, smaller, example_inputs, ratio_of)
+        done = (step + 1) / int(steps)
+        part = ratio if steps == 1 else _part(ratio, scope, ratio_of, layers, whole, done, cost)
         if not part:
             continue
         rounded = round_to if step + 1 == steps else 1  # widths in between need not suit a backend
@@ -136,13 +141,16 @@ def _part(
     ratio_of: RatioOf,
     layers: Sequence[Layer],
     whole: Mapping[str, int],
-    step: int,
-    steps: int,
+    done: float,
+    cost: Callable[[], float],
 ) -> Ratio:
-    """The share of what is left before a step that goes in it; of units such that rounding does not add up."""
+    """The share of what is left before a step that goes in it, such that what was rounded before does not add up.
+
+    After the step a share ``done`` of all that is to go is gone; ``cost`` finds what is left of the dense network's.
+    """
     if ratio_of != "units" and not isinstance(ratio, Mapping):
-        return ratio / (steps - step * ratio)
-    done, units = (step + 1) / steps, [whole.get(layer.name, layer.units) for layer in layers]
+        return max(0.0, 1 - (1 - ratio * done) / cost())
+    units = [whole.get(layer.name, layer.units) for layer in layers]
     asked = shares(layers, ratio, scope, whole)
     if scope == "global":
         left = max(1, sum(units) - round(done * asked[0] * sum(units)))

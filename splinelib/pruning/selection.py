@@ -96,7 +96,9 @@ def select_units(
     if isinstance(ratio, Mapping) or scope == "layerwise":
         counts = [round(share * layer.units) for share, layer in zip(asked, layers, strict=True)]
     else:
-        counts = _global_counts([normalized(score, normalize) for score in scores], orders, ratio)
+        comparable = [normalized(score, normalize) for score in scores]
+        least = [layer.groups * math.ceil(min_units / layer.groups) for layer in layers]
+        counts = _global_counts(comparable, orders, least, ratio)
     fallen = [
         _lowest(layer, order, _kept(layer, count, round_to, int(min_units)))
         for layer, order, count in zip(layers, orders, counts, strict=True)
@@ -166,11 +168,15 @@ def normalized(score: Tensor, how: Normalize) -> Tensor:
     return score
 
 
-def _global_counts(scores: Sequence[Tensor], orders: Sequence[Tensor], ratio: float) -> list[int]:
-    """How many units each layer loses to one threshold over all scores."""
+def _global_counts(
+    scores: Sequence[Tensor], orders: Sequence[Tensor], least: Sequence[int], ratio: float
+) -> list[int]:
+    """How many units each layer loses to one threshold over all scores, of which the best ``least`` stay."""
     total = round(ratio * sum(len(score) for score in scores))
-    # The best unit of each layer is no candidate, so that no layer is cut.
-    candidates = [score[order[:-1]].cpu() for score, order in zip(scores, orders, strict=True)]
+    candidates = [
+        score[order[: max(0, len(order) - stay)]].cpu()
+        for score, order, stay in zip(scores, orders, least, strict=True)
+    ]
     owner = torch.cat([torch.full((len(c),), index) for index, c in enumerate(candidates)])
     fallen = owner[torch.cat(candidates).argsort(stable=True)[:total]]
     return torch.bincount(fallen, minlength=len(scores)).tolist()
@@ -247,15 +253,20 @@ def _within_budget(
     model: nn.Module, example_inputs: Inputs, share: float, ratio_of: RatioOf
 ) -> Callable[[nn.Module], bool]:
     """Whether a smaller network costs at most a share of what ``model`` does."""
-
-    def faster(smaller: nn.Module) -> bool:
-        before, after = measure_latency([model, smaller], example_inputs)
-        return after <= share * before
-
-    def count(network: nn.Module) -> int:
-        return count_flops(network, example_inputs) if ratio_of == "flops" else count_parameters(network)
-
     if ratio_of == "latency":
-        return faster
-    most = share * count(model)
-    return lambda smaller: count(smaller) <= most
+        return lambda smaller: share_left(model, smaller, example_inputs, ratio_of) <= share
+    most = share * _count(model, example_inputs, ratio_of)
+    return lambda smaller: _count(smaller, example_inputs, ratio_of) <= most
+
+
+def share_left(model: nn.Module, smaller: nn.Module, example_inputs: Inputs, ratio_of: RatioOf) -> float:
+    """The share of what ``model`` costs, as ``ratio_of`` says, that a smaller network does."""
+    if ratio_of == "latency":
+        before, after = measure_latency([model, smaller], example_inputs)
+        return after / before
+    before, after = (_count(network, example_inputs, ratio_of) for network in (model, smaller))
+    return after / before
+
+
+def _count(network: nn.Module, example_inputs: Inputs, ratio_of: RatioOf) -> int:
+    return count_flops(network, example_inputs) if ratio_of == "flops" else count_parameters(network)
