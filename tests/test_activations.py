@@ -313,3 +313,21 @@ def test_features_beside_flattened_maps_are_named(generator):
         UnsupportedModuleError, match=r"'h' reads 136 channels, not the 8 units .*concatenation"
     ):
         OutputAngle(images)(model, read_layers(model, images[:2]))
+
+
+@pytest.mark.parametrize("steps", [8, 9])
+def test_units_that_a_recurrent_module_reads_are_not_taken_for_steps(steps, generator):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv1d(2, 8, 3, padding=1), nn.LSTM(8, 6, batch_first=True)
+            self.c = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x).relu().transpose(1, 2))[0][:, -1])
+
+    model, batch = Recurrent().eval(), torch.randn(32, 2, steps, generator=generator)
+    with torch.no_grad():
+        model.a.weight[3], model.a.bias[3] = model.a.weight[5], model.a.bias[5]
+    (distances,) = OutputAngle(batch).distances(model, read_layers(model, batch))
+    assert distances[3, 5] < 1e-3

@@ -19,6 +19,7 @@ from splinelib.layers.channel_selection import ChannelSelection
 from splinelib.layers.fit import check_layers
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.images import check_fit
+from splinelib.layers.kinds import channel_axis
 from splinelib.layers.layer import Layer
 from splinelib.progress import progress
 
@@ -214,14 +215,15 @@ def _observer(
     model: nn.Module, layer: Layer, name: str, moments: Moments, positions: int, seed: int, codes: bool
 ) -> Observer:
     """Adds what the module ``name`` reads or writes of the layer's units to ``moments``."""
-    linear = isinstance(model.get_submodule(name), nn.Linear)
+    module = model.get_submodule(name)
+    linear = isinstance(module, nn.Linear)
     columns = dict(layer.reading()).get(name)
 
     def observe(values: Tensor) -> None:
         if linear and values.ndim == 2 and columns is not None and columns.numel() == values.shape[1]:
             values = values[:, columns]  # feature maps, flattened in one order or another
         else:
-            values = values.movedim(-1, 1) if linear and values.ndim > 2 else values
+            values = values.movedim(channel_axis(module, values), 1) if values.ndim > 2 else values
             if columns is not None and columns.shape[1] == 1 and values.shape[1] == layer.units:
                 values = values[:, columns.flatten()]  # which may stand in another order there
         if values.shape[1] != layer.units:
