@@ -72,11 +72,11 @@ def read_parameters(namespace: Mapping[str, Any], names: str) -> dict[str, Any]:
     return found
 
 
-def check_compared(profile: Profile, way: str = "spline") -> None:
-    """Raise :class:`SettingError` where a chapter that compares ``way`` with other criteria is not asked for both."""
-    if way not in profile.criteria or len(set(profile.criteria)) < 2:
+def check_compared(profile: Profile) -> None:
+    """Raise :class:`SettingError` where a chapter that compares the spline criterion lacks it, or others."""
+    if "spline" not in profile.criteria or len(set(profile.criteria)) < 2:
         raise SettingError(
-            f"criteria are {list(profile.criteria)}, and this chapter compares {way!r} with others: name it and at "
+            f"criteria are {list(profile.criteria)}, and this chapter compares 'spline' with others: name it and at "
             "least one more"
         )
 

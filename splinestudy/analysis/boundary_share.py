@@ -13,6 +13,9 @@ from splinelib.layers.layer import Layer
 from splinelib.partition import Partition, Slice2D, compute_partition, count_regions
 from splinestudy.analysis.pre_activations import pre_activations, tap_of_layer
 
+_BATCH = 500  # inputs in one forward pass
+_LEAST = 4  # sampled points between two classes, with fewer their boundary says nothing
+_MAX_REGIONS = 200_000  # of a window
 _WINDOW_STEPS = 16  # factors of two in the side: from 0.01 to 650 of the directions' length
 
 
@@ -24,10 +27,10 @@ class BoundaryPoints:
     classes: Tensor
 
 
-def predicted(model: nn.Module, inputs: Tensor, batch: int = 500) -> Tensor:
+def predicted(model: nn.Module, inputs: Tensor) -> Tensor:
     """Class with the largest output for each input, ``[N]``, in eval mode."""
     with evaluating(model):
-        return torch.cat([model(part).argmax(1) for part in inputs.split(batch)])
+        return torch.cat([model(part).argmax(1) for part in inputs.split(_BATCH)])
 
 
 def boundary_points(model: nn.Module, first: Tensor, second: Tensor, steps: int = 24) -> BoundaryPoints:
@@ -53,11 +56,11 @@ def boundary_points(model: nn.Module, first: Tensor, second: Tensor, steps: int 
     return BoundaryPoints((low + high) / 2, classes.sort(dim=1).values)
 
 
-def touch_rates(model: nn.Module, points: BoundaryPoints, least: int = 4) -> list[Tensor]:
+def touch_rates(model: nn.Module, points: BoundaryPoints) -> list[Tensor]:
     """How often a unit's boundary comes between two points of the decision boundary.
 
     A unit that is active at one point of a connected decision boundary and inactive at another has its own boundary
-    cross it somewhere in between. So for every two classes with at least ``least`` sampled points this counts, unit by
+    cross it somewhere in between. So for every two classes with at least four sampled points this counts, unit by
     unit and position by position, the share of pairs of points with different signs. Pieces of the decision boundary
     between two classes need not be connected: what is counted may then pass between them.
 
@@ -73,10 +76,10 @@ def touch_rates(model: nn.Module, points: BoundaryPoints, least: int = 4) -> lis
         + points.classes[:, 1]
     )
     names, counts = codes.unique(return_counts=True)
-    if not (names[counts >= least]).numel():
-        raise SettingError(f"{len(codes)} boundary points, no two classes with {least} of them: sample more")
+    if not (names[counts >= _LEAST]).numel():
+        raise SettingError(f"{len(codes)} boundary points, no two classes with {_LEAST} of them: sample more")
     total: list[Tensor] = []
-    kept = names[counts >= least]
+    kept = names[counts >= _LEAST]
     for name in kept:
         group = points.inputs[codes == name]
         for index, z in enumerate(pre_activations(model, group)):
@@ -187,6 +190,6 @@ def window_rows(partition: Partition) -> list[dict[str, object]]:
     return rows
 
 
-def exact_window(model: nn.Module, window: Slice2D, max_regions: int = 200_000) -> Partition:
+def exact_window(model: nn.Module, window: Slice2D) -> Partition:
     """The exact partition of a window with its decision boundary, on one thread."""
-    return compute_partition(model, window, boundary=True, max_regions=max_regions, threads=1)
+    return compute_partition(model, window, boundary=True, max_regions=_MAX_REGIONS, threads=1)

@@ -12,6 +12,8 @@ from splinelib.layers.layer import Layer
 from splinestudy.analysis.intervals import CONFIDENCE
 from splinestudy.analysis.pre_activations import channel_values, pre_activations, tap_of_layer
 
+_BATCH = 250  # inputs in one forward pass
+
 
 def class_means(
     model: nn.Module,
@@ -19,7 +21,6 @@ def class_means(
     labels: Tensor,
     taps: Sequence[int],
     rectified: bool = True,
-    batch: int = 250,
 ) -> list[Tensor]:
     """Mean activation of every channel for every class, ``[classes, units]`` float64 for each of ``taps``.
 
@@ -36,7 +37,7 @@ def class_means(
     if int(counts.min()) == 0:
         raise SettingError(f"counts of the classes are {counts.tolist()}: give inputs of every class")
     sums: dict[int, Tensor] = {}
-    for part, classes_here in zip(inputs.split(batch), labels.split(batch), strict=True):
+    for part, classes_here in zip(inputs.split(_BATCH), labels.split(_BATCH), strict=True):
         values = pre_activations(model, part)
         for tap in taps:
             z = channel_values(values[tap]).double()

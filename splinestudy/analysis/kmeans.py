@@ -97,10 +97,10 @@ def _two_nearest(squared: Floats) -> tuple[Ints, Floats]:
     return np.take_along_axis(two, order, axis=1), values[:, 1] - values[:, 0]
 
 
-def missed_means(mixture: Mixture, centres: Floats, reach: float = 3.0) -> Floats:
-    """Those means of the mixture ``[M, 2]`` that have no centre within ``reach`` standard deviations."""
+def missed_means(mixture: Mixture, centres: Floats) -> Floats:
+    """Those means of the mixture ``[M, 2]`` that have no centre within three standard deviations."""
     distance = np.linalg.norm(mixture.means[:, None] - centres, axis=2).min(axis=1)
-    return mixture.means[distance > reach * mixture.spread]
+    return mixture.means[distance > 3 * mixture.spread]
 
 
 @dataclass(frozen=True, eq=False)

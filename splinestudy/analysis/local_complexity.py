@@ -76,7 +76,7 @@ def crossing_units(partition: Partition) -> dict[str, int]:
 
 
 def exact_local_complexity(
-    model: nn.Module, point: Tensor, first: Tensor, second: Tensor, radius: float, max_regions: int = 100_000
+    model: nn.Module, point: Tensor, first: Tensor, second: Tensor, radius: float
 ) -> dict[str, int]:
     """Units of each layer whose boundary crosses the square with corners ``point ± radius · first, second``: exact.
 
@@ -85,4 +85,4 @@ def exact_local_complexity(
     """
     corners = radius * np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     where = Slice2D(point, first, second, corners)
-    return crossing_units(compute_partition(model, where, max_regions=max_regions, threads=1))
+    return crossing_units(compute_partition(model, where, max_regions=100_000, threads=1))

@@ -99,8 +99,8 @@ def random_nets(count: int, width: int, generator: torch.Generator) -> Nets:
     )
 
 
-def curvature_knots(x: Tensor, y: Tensor, width: int, power: float = CURVATURE_POWER) -> Tensor:
-    """``width`` knots at the quantiles of ``|f''|^power``, estimated from samples.
+def curvature_knots(x: Tensor, y: Tensor, width: int) -> Tensor:
+    """``width`` knots at the quantiles of ``|f''|`` to the power :data:`CURVATURE_POWER`, estimated from samples.
 
     Args:
         x: equally spaced, ascending, ``[P]``.
@@ -116,7 +116,7 @@ def curvature_knots(x: Tensor, y: Tensor, width: int, power: float = CURVATURE_P
     second = (y[:, 2:] - 2 * y[:, 1:-1] + y[:, :-2]).abs()
     second = torch.where(second > 1e-9 * second.amax(1, keepdim=True), second, torch.zeros_like(second))
     step = (x[-1] - x[0]) / (len(x) - 1)
-    mass = torch.cat([torch.zeros_like(y[:, :1]), (second**power).cumsum(1)], dim=1)
+    mass = torch.cat([torch.zeros_like(y[:, :1]), (second**CURVATURE_POWER).cumsum(1)], dim=1)
     share = (torch.arange(width - 1, dtype=x.dtype) + 0.5) / (width - 1)
     wanted = share * mass[:, -1:]
     right = torch.searchsorted(mass, wanted).clamp(1, mass.shape[1] - 1)
@@ -220,8 +220,8 @@ def _set(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad.copy_(gradient)
 
 
-def relative_error(nets: Nets, targets: list[str], points: int = 2001) -> Tensor:
+def relative_error(nets: Nets, targets: list[str]) -> Tensor:
     """Root mean square error of each network ``[N]`` on a fine grid, divided by its target's standard deviation."""
-    x = torch.linspace(-1, 1, points, dtype=torch.float64)
+    x = torch.linspace(-1, 1, 2001, dtype=torch.float64)
     y = torch.stack([TARGETS[name](x) for name in targets])
     return (nets(x) - y).square().mean(1).sqrt() / y.std(1, correction=0)

@@ -18,10 +18,12 @@ from splinestudy.plots.partition import draw_frame
 
 Pixels = NDArray[np.uint8]
 
+_COLOURS = 64  # that all frames share, which keeps the file small
 
-def pixels(figure: Figure, dpi: int = 80) -> Pixels:
+
+def pixels(figure: Figure) -> Pixels:
     """The figure as an image ``[H, W, 3]``."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(80)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
@@ -37,13 +39,12 @@ def evolution_frames(found: Evolution, size: tuple[float, float] = (9.0, 3.4)) -
     return frames
 
 
-def animated_png(frames: Sequence[Pixels], seconds: float = 0.8, colours: int = 64) -> bytes:
+def animated_png(frames: Sequence[Pixels], seconds: float = 0.8) -> bytes:
     """An endless animated PNG; the last frame stays three times as long.
 
     Args:
         frames: images ``[H, W, 3]`` of one size.
         seconds: time for each.
-        colours: all frames share a palette of so many colours, which keeps the file small.
 
     Raises:
         SettingError: no frames, or frames of different sizes.
@@ -52,7 +53,7 @@ def animated_png(frames: Sequence[Pixels], seconds: float = 0.8, colours: int = 
         raise SettingError(
             f"animation: {len(frames)} frames of shapes {sorted({f.shape for f in frames})}; give one"
         )
-    sheet = Image.fromarray(np.concatenate(frames)).quantize(colours, dither=Image.Dither.NONE)
+    sheet = Image.fromarray(np.concatenate(frames)).quantize(_COLOURS, dither=Image.Dither.NONE)
     images = [Image.fromarray(f).quantize(palette=sheet, dither=Image.Dither.NONE) for f in frames]
     times = [int(1000 * seconds)] * (len(frames) - 1) + [int(3000 * seconds)]
     options: dict[str, Any] = {"save_all": True, "append_images": images[1:], "duration": times, "loop": 0}

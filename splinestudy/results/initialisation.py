@@ -30,7 +30,7 @@ IMAGE_ROLES = {
 _RESAMPLES = 2000
 
 
-def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and its 95 % confidence interval by the bootstrap over ``values [n]``; NaN bounds for a single one."""
     values = np.asarray(values, dtype=np.float64)
     if not len(values) or not np.isfinite(values).all():
@@ -39,19 +39,19 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, floa
         )
     if len(values) == 1:
         return float(values[0]), float("nan"), float("nan")
-    picks = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
+    picks = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values[picks].mean(axis=1), [tail, 1 - tail])
     return float(values.mean()), float(low), float(high)
 
 
-def gain_verdict(low: float, high: float, margin: float = MARGIN) -> str:
-    """Where does the interval of a gain lie? *better*, *worse*, *equal* (within ±margin), else *open*."""
-    if low > margin:
+def gain_verdict(low: float, high: float) -> str:
+    """Where does the interval of a gain lie? *better*, *worse*, *equal* (within ±:data:`.MARGIN`), else *open*."""
+    if low > MARGIN:
         return "better"
-    if high < -margin:
+    if high < -MARGIN:
         return "worse"
-    return "equal" if -margin <= low and high <= margin else "open"
+    return "equal" if low >= -MARGIN and high <= MARGIN else "open"
 
 
 def gain_row(start: pd.Series, random: pd.Series, log: bool) -> dict[str, object]:
