@@ -25,6 +25,7 @@ from splinestudy.__main__ import main
 from splinestudy.runs import sweep as sweeps
 from splinestudy.runs.committed import committed_store
 from splinestudy.runs.dense import DenseRun
+from splinestudy.runs.executors import _there
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import run_key
 from splinestudy.runs.store import RecordStore
@@ -103,6 +104,14 @@ def test_a_record_of_a_newer_schema_is_an_error_that_says_so(store):
         ):
             read()
     assert store.path(DENSE).exists()
+
+
+def test_a_cluster_computes_the_others_too_where_a_record_is_of_a_newer_schema(store):
+    content = json.loads(store.path(DENSE).read_text())
+    store.path(DENSE).write_text(json.dumps({**content, "schema": 2}))
+    refused = {}
+    assert [_there(run, store, refused) for run in (DENSE, DENSE, OTHER)] == [True, True, False]
+    assert list(refused) == [DENSE]
 
 
 def test_a_folder_that_is_only_read_is_never_changed(store):
