@@ -24,7 +24,6 @@ from benchmarks.machine import least, machine, timed
 from splinelib import prune
 from splinelib.criteria import FilterNorm
 from splinelib.files import atomic_path
-from splinelib.hooks import evaluating
 from splinelib.pruning.flops import count_flops, training_flops
 from splinestudy.models import build_model
 from splinestudy.training.settings import TrainSettings
@@ -65,7 +64,8 @@ def step(trainer, images, labels):
 
 def inference(trainer, images, labels):
     low = trainer.settings.precision == "bfloat16"
-    with evaluating(trainer.model), torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+    trainer.model.eval()
+    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=low):
         trainer.forward(images)
 
 
