@@ -146,8 +146,8 @@ def shown(value: Any) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if hint is int and type(value) is int:  # soon said: there are lists of thousands
-        return abs(value) < 2**63
+    if type(value) is hint:  # soon said: there are lists of thousands
+        return hint is not int or abs(value) < 2**63
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

@@ -184,6 +184,7 @@ def test_data_says_what_is_there(caplog, tiny):
     assert "digits: 48 training and 24 test images" in caplog.text
 
 
+@pytest.mark.long
 def test_two_workers_of_a_slurm_array_compute_a_run_once(tmp_path, capsys):
     """The script as SLURM runs it, by two shells that know their task from nothing."""
     options = ["--profile", "smoke", "--store", str(tmp_path / "store of all"), "--workers", "2"]

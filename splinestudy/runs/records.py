@@ -64,16 +64,21 @@ def settings_dict(run: Settings) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value.item() if isinstance(value, np.generic) else value
-    fields = [
-        field
-        for field in dataclasses.fields(value)
-        if not (field.metadata.get("later") and getattr(value, field.name) == field.default)
-    ]
-    return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    held = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {
+        field.name: _plain(own)
+        for field, own in held.items()
+        if not (field.metadata.get("later") and own == field.default)
+    }
+
+
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 def run_key(run: Settings) -> str:
