@@ -77,11 +77,10 @@ def test_files_that_do_not_fit_together_are_refused(name, saved, tmp_path):
         load_partition(tmp_path / "q.npz")
 
 
-def test_files_without_what_lies_along_units_are_still_read(saved, tmp_path):
+def test_files_that_lack_a_part_of_the_boundary_are_refused(saved, tmp_path):
     np.savez(tmp_path / "q.npz", **{name: array for name, array in saved.items() if name != "boundary_along"})
-    loaded = load_partition(tmp_path / "q.npz")
-    assert (loaded.boundary.along == -1).all()
-    assert len(loaded.boundary.along) == len(loaded.boundary.segments) > 0
+    with pytest.raises(RecordError, match="'boundary_along'.*save it again"):
+        load_partition(tmp_path / "q.npz")
 
 
 def test_a_partition_of_one_region_comes_back(tmp_path):
