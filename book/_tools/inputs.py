@@ -52,8 +52,8 @@ def imported_files(tree: ast.AST, root: Path = ROOT) -> set[Path]:
 
 
 def script_files(script: Path, root: Path = ROOT) -> list[Path]:
-    """A script of this folder, and what it imports of the packages."""
-    return [script, *sorted(imported_files(_parsed(script.read_text()), root))]
+    """The scripts of this folder, which share functions, and what one of them imports of the packages."""
+    return [*script.parent.glob("*.py"), *sorted(imported_files(_parsed(script.read_text()), root))]
 
 
 def _imports(tree: ast.AST, root: Path) -> set[Path]:

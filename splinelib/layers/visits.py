@@ -62,29 +62,32 @@ def image_rows(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[s
     The axis is 0 but for linear modules in networks that put time first. Missing are modules that read something else,
     such as parameters, or rows that the network chooses or mixes.
     """
+    found = _rows_as_if_stacked(model, names, images)
+    several = [name for name, rows in found.items() if rows.stacked > 1]
+    both = [_read_all(model, several, two) for two in (images[:2], images[:2].flip(0)) if several]
+    for name in several:
+        stacked = found.pop(name)
+        for rows in (stacked, Rows(stacked.axis)):  # the second where both fit
+            if _swaps(rows, *(values[name] for values in both)):
+                found[name] = rows
+    return found
+
+
+def _rows_as_if_stacked(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, Rows]:
+    """For the modules of :func:`image_rows` the axis that grows with images, and how many rows of each lie there."""
     batches = images[:2], images[:CHUNK] if len(images) > 2 else torch.cat([images, images])
     shapes = [{name: values.shape for name, values in _read_all(model, names, b).items()} for b in batches]
     times, found = len(batches[1]) / 2, dict[str, Rows]()
-    several: list[tuple[str, int, int]] = []
     for name, few in shapes[0].items():
         many = shapes[1].get(name, torch.Size())
         grown = [axis for axis, (one, all_) in enumerate(zip(few, many, strict=False)) if all_ == times * one]
         same = len(few) == len(many) and sum(map(operator.ne, few, many)) == 1
         if same and grown and (grown[0] == 0 or isinstance(model.get_submodule(name), nn.Linear)):
-            found[name] = Rows(grown[0])
-            if few[grown[0]] > 2:
-                several.append((name, grown[0], few[grown[0]] // 2))
-    if several:
-        pair = [_read_all(model, [name for name, *_ in several], images[:2].flip(d)) for d in ((), (0,))]
-        for name, axis, each in several:
-            del found[name]
-            for how in (Rows(axis, each), Rows(axis)):  # the second counts where both fit
-                if _swaps(how, *(values[name] for values in pair)):
-                    found[name] = how
+            found[name] = Rows(grown[0], max(1, few[grown[0]] // 2))
     return found
 
 
-def _read_all(model: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, Tensor]:
+def _read_all(model: nn.Module, names: Iterable[str], images: Tensor) -> dict[str, Tensor]:
     """What each of the modules first reads."""
     found: dict[str, Tensor] = {}
     notes = {name: lambda values, name=name: found.update({name: values.clone()}) for name in names}

@@ -41,7 +41,8 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
         model: left as it was, training flags included.
         example_inputs: ``[N, ...]``, of several the first that the forward pass takes; the values do not change the
             result, and N only where the pass computes something once for all inputs (a weight of two factors, say), of
-            which one input has a share. A list of pictures [C, H, W], as detectors take them, is a batch, too.
+            which one input has a share. A list of pictures ``[C, H, W]`` of up to four channels, as detectors take
+            them, is a batch, too.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
 
@@ -62,9 +63,13 @@ def count_flops(model: nn.Module, example_inputs: Inputs) -> int:
 def _count(inputs: Inputs) -> int:
     """How many inputs there are; 0 if none."""
     first = next(iter(inputs.values() if isinstance(inputs, Mapping) else inputs), None)
-    if isinstance(first, list | tuple) and all(isinstance(one, Tensor) and one.ndim == 3 for one in first):
+    if isinstance(first, list | tuple) and first and all(map(_is_picture, first)):
         return len(first)
     return next((len(tensor) for tensor in tensors_in(inputs) if tensor.ndim), 0)
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 3 and len(value) <= 4
 
 
 def training_flops(model: nn.Module, example_inputs: Tensor) -> int:

@@ -79,11 +79,14 @@ def reconstruct(
         met = runs(smaller, _mended(smaller), example)
         order = list(met)
         rows = image_rows(smaller, order, images)
-        _name_unsolved(model, layers, selection, rows, met)
+        # In their order, each once.
+        readers = dict.fromkeys(
+            name for layer in layers if selection.get(layer.name) for name, _ in layer.reading()
+        )
+        _name_unsolved(model, readers, rows, met)
         norms = [name for name in order if isinstance(smaller.get_submodule(name), BATCH_NORM)]
-        read = {name for layer in layers if selection.get(layer.name) for name, _ in layer.reading()}
         # The first of several runs says nothing of the others, so what reads nothing that was cut stays as it is.
-        once = [name for name in order if name in {*rows, *norms} and (met[name] == 1 or name in read)]
+        once = [name for name in order if name in {*rows, *norms} and (met[name] == 1 or name in readers)]
         for names in together(model, once, images):
             goals = Goals(model, smaller, names, lost, images, int(seed), rows)
             visit(smaller, names, images, partial(goals.reach, ridge=ridge), rows)
@@ -136,19 +139,9 @@ def _lost_outputs(model: nn.Module, layers: Sequence[Layer], selection: Units) -
 
 
 def _name_unsolved(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    selection: Units,
-    rows: Mapping[str, Rows],
-    met: Mapping[str, int],
+    model: nn.Module, readers: Iterable[str], rows: Mapping[str, Rows], met: Mapping[str, int]
 ) -> None:
     """Warn of readers of removed units that keep their weights, or that are solved for the first of several runs."""
-    readers = {
-        name: type(model.get_submodule(name)).__name__
-        for layer in layers
-        if selection.get(layer.name)
-        for name, _ in layer.reading()
-    }
     said = (
         (
             "leaves the weights of {} as they are: it re-solves linear modules and convolutions that apply a weight of "
@@ -163,7 +156,7 @@ def _name_unsolved(
     )
     for words, names in said:
         if names:
-            listed = ", ".join(f"{name!r} ({readers[name]})" for name in names)
+            listed = ", ".join(f"{name!r} ({type(model.get_submodule(name)).__name__})" for name in names)
             warnings.warn(f"least squares {words.format(listed)}", stacklevel=4)
 
 

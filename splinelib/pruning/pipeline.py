@@ -102,7 +102,8 @@ def prune(
             break  # nothing is left that can go
         whole = whole or {layer.name: layer.units for layer in layers}
         scores = (criterion or Spline())(smaller, layers)
-        if steps > 1 and not step:  # whether so much can go at all is said before anything is trained
+        if steps > 1 and not step and ratio_of != "units":
+            # Whether so much can go at all is said before anything is trained.
             choose_share(model, example_inputs, layers, scores, ratio, scope, ratio_of, 1, min_units)
         cost = partial(share_left, model, smaller, example_inputs, ratio_of)
         done = (step + 1) / int(steps)

@@ -97,7 +97,7 @@ def select_units(
         counts = [round(share * layer.units) for share, layer in zip(asked, layers, strict=True)]
     else:
         comparable = [normalized(score, normalize) for score in scores]
-        least = [layer.groups * math.ceil(min_units / layer.groups) for layer in layers]
+        least = [layer.groups * _least(layer, int(min_units)) for layer in layers]
         counts = _global_counts(comparable, orders, least, ratio)
     fallen = [
         _lowest(layer, order, _kept(layer, count, round_to, int(min_units)))
@@ -126,12 +126,17 @@ def shares(layers: Sequence[Layer], ratio: Ratio, scope: Scope, known: Iterable[
     ]
 
 
+def _least(layer: Layer, min_units: int) -> int:
+    """How many units at least each group of channels keeps, if it has that many."""
+    return math.ceil(min_units / layer.groups)
+
+
 def _kept(layer: Layer, count: int, round_to: int | None, min_units: int) -> int:
     """How many units each group of channels keeps if about ``count`` of the layer's go."""
     size = layer.units // layer.groups
     written = layer.written(layer.name)
     channels = layer.groups * (1 if written is None else written.shape[1])
-    least = math.ceil(min_units / layer.groups)
+    least = _least(layer, min_units)
     wanted = min(max(size - round(count / layer.groups), least), size)
 
     def nearest(multiple: int) -> int:

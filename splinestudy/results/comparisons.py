@@ -81,19 +81,19 @@ def _interval(differences: np.ndarray) -> tuple[float, float, float]:
     return mean, float(interval.low), float(interval.high)
 
 
-def verdict(low: float, high: float, margin: float = MARGIN) -> str:
+def verdict(low: float, high: float) -> str:
     """The rule of the studies before the protocol: where does the confidence interval of a difference lie?
 
-    *better* if wholly above ``margin``, *worse* if wholly below ``-margin``, *on par* if wholly within ±margin,
+    *better* if wholly above :data:`MARGIN`, *worse* if wholly below its negative, *on par* if wholly between,
     else *open*: the data do not decide. *one seed* where there is no interval.
     """
     if np.isnan(low):
         return "one seed"
-    if low > margin:
+    if low > MARGIN:
         return "better"
-    if high < -margin:
+    if high < -MARGIN:
         return "worse"
-    return "on par" if -margin <= low and high <= margin else "open"
+    return "on par" if low >= -MARGIN and high <= MARGIN else "open"
 
 
 def standing(verdicts: Iterable[str], asked: int = 1) -> str:

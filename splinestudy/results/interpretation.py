@@ -18,6 +18,8 @@ EFFECTS = {"regions": "regions", "length": "boundary length"}
 STRONG = 0.3
 """A rank correlation whose whole interval lies above this counts as an explanation."""
 
+_HOLDS: dict[Word, str] = {"supported": "*holds*", "contradicted": "*fails*", "undecided": "*open*"}
+
 
 def rows_table(records: Sequence[Record], name: str) -> pd.DataFrame:
     """The rows ``name`` of all records as one table, with the seed of the network as the first column."""
@@ -93,9 +95,6 @@ def touching_claim(records: Sequence[Record]) -> dict[str, str]:
 
 def _weighted(table: pd.DataFrame, value: str, weight: str) -> float:
     return float(np.average(table[value], weights=table[weight]))
-
-
-_HOLDS: dict[Word, str] = {"supported": "*holds*", "contradicted": "*fails*", "undecided": "*open*"}
 
 
 def removal_words(records: Sequence[Record]) -> str:
