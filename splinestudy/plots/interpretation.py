@@ -66,7 +66,7 @@ def correlation_forest(axes: Axes, table: pd.DataFrame, title: str = "") -> Axes
     axes.axvline(0, color="black", linewidth=1)
     for number, seed in enumerate(seeds):
         part = table[table["seed"] == seed].set_index("layer").loc[layers]
-        shift = np.arange(len(layers)) + (number - (len(seeds) - 1) / 2) * 0.22
+        shift = np.arange(len(layers)) + (number - (len(seeds) - 1) / 2) * 0.7 / len(seeds)
         reach = np.abs(part[["low", "high"]].to_numpy().T - part["rho"].to_numpy())
         colour, marker, _ = _LINES[number % len(_LINES)]
         bars = axes.errorbar(
