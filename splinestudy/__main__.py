@@ -184,6 +184,8 @@ def _check(options: argparse.Namespace) -> int:
             )
         for path in found.other:
             logging.info("  not the same: %s", path)
+        if found.equal < found.numbers:
+            logging.info("  record: %s\n  here: %s", *found.machines)
         logging.info("  study: %s", found.study.command())
     return 0 if stand else 1
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from splinelib.errors import RecordError, SettingError
 from splinestudy.__main__ import main
@@ -10,7 +11,8 @@ from splinestudy.runs import check, provenance
 from splinestudy.runs.check import check_record, compare
 from splinestudy.runs.committed import Study
 from splinestudy.runs.initialisation import KMeansRun
-from splinestudy.runs.records import run_key
+from splinestudy.runs.provenance import computed_on
+from splinestudy.runs.records import Record, run_key
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
@@ -48,14 +50,44 @@ def test_an_altered_number_is_found(records, tmp_path):
     assert found.holds(found.largest)
 
 
+def test_a_run_is_computed_with_the_threads_of_its_record(records, tmp_path):
+    kept = records.load(RUN)
+    before, threads = torch.get_num_threads(), kept.provenance["threads"] + 1
+    records.save(RUN, kept.results, {**kept.provenance, "threads": threads})
+    again = RecordStore(tmp_path / "again")
+    check_record(run_key(RUN), records, again, progress=False)
+    assert again.load(RUN).provenance["threads"] == threads
+    assert torch.get_num_threads() == before
+
+
+def test_where_digits_differ_the_machines_are_named(records, tmp_path):
+    kept = records.load(RUN)
+    changed = {name: list(values) for name, values in kept.results["rows"].items()}
+    column = next(name for name, values in changed.items() if isinstance(values[3], float))
+    changed[column][3] += 1e-9
+    elsewhere = {**kept.provenance, "hardware": "Abacus, 3 cores", "generation": "family 5, model 7"}
+    records.save(RUN, {"rows": changed}, elsewhere)
+    found = check_record(run_key(RUN), records, RecordStore(tmp_path / "again"), progress=False)
+    assert found.holds()
+    assert found.machines[0].startswith("Abacus, 3 cores, family 5, model 7, torch ")
+    assert found.machines[1] == computed_on(kept.provenance)
+
+
+def record(results):
+    return Record("kmeans", "k", {}, results, {"hardware": "h", "versions": {"torch": "2"}, "threads": 1})
+
+
 def test_clocks_do_not_count_and_shapes_do():
+    def compared(first, second):
+        return compare(STUDY, record(first), record(second))
+
     spent, other = {"seconds": 1.0, "scoring_flops": 5}, {"seconds": 9.0, "scoring_flops": 7}
-    found = compare(STUDY, {**spent, "a": [1, 2], "b": "x"}, {**other, "a": [1], "b": "y"})
+    found = compared({**spent, "a": [1, 2], "b": "x"}, {**other, "a": [1], "b": "y"})
     assert found.other == ("a", "b")
     assert found.numbers == 0
     assert not found.holds(1e9)
-    assert compare(STUDY, {"a": 200.0}, {"a": 202.0}).largest == pytest.approx(0.01)
-    assert compare(STUDY, {"a": None}, {"a": 0}).other == ("a",)
+    assert compared({"a": 200.0}, {"a": 202.0}).largest == pytest.approx(0.01)
+    assert compared({"a": None}, {"a": 0}).other == ("a",)
 
 
 def test_what_cannot_be_checked_is_named(records, tmp_path):

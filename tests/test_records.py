@@ -223,6 +223,18 @@ def test_provenance_says_where_and_with_what():
     json.dumps(made_by)
 
 
+def test_provenance_says_which_processor_of_a_name(tmp_path, monkeypatch):
+    listed = tmp_path / "cpuinfo"
+    monkeypatch.setattr("splinestudy.runs.provenance._CPUINFO", listed)
+    names = {"model name": "Some CPU", "cpu family": "25", "model": "17", "flags": "avx512f amx_tile"}
+    listed.write_text("".join(f"{name}\t: {value}\n" for name, value in names.items()))
+    made_by = provenance("quick", torch.device("cpu"), "then", "now", 1.0)
+    assert made_by["hardware"].startswith("Some CPU, ")
+    assert made_by["generation"] == "family 25, model 17"
+    listed.write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")  # no x86
+    assert "generation" not in provenance("quick", torch.device("cpu"), "then", "now", 1.0)
+
+
 # --- artifacts ------------------------------------------------------------------------------------------------
 
 

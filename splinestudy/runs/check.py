@@ -1,12 +1,16 @@
 """Checking a record: compute its run again and compare, number by number."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from splinelib.errors import RecordError, SettingError
 from splinestudy.runs.committed import Study, owners
-from splinestudy.runs.provenance import is_folder
+from splinestudy.runs.provenance import computed_on, is_folder
+from splinestudy.runs.records import Record
 from splinestudy.runs.store import RecordStore
 from splinestudy.runs.sweep import sweep
 
@@ -32,6 +36,7 @@ class Agreement:
         largest: largest difference, relative for numbers beyond 1.
         where: path of that number in the results.
         other: paths of values that are no numbers, or are missing on one side, and differ.
+        machines: where the record was computed, and where its run was again.
     """
 
     study: Study
@@ -40,6 +45,7 @@ class Agreement:
     largest: float
     where: str
     other: tuple[str, ...]
+    machines: tuple[str, str]
 
     def holds(self, tolerance: float = TOLERANCE) -> bool:
         """Whether the record stands: nothing but numbers differs, and none by more than ``tolerance``."""
@@ -57,7 +63,7 @@ def check_keys(keys: Sequence[str]) -> None:
 
 
 def check_record(key: str, records: RecordStore, store: RecordStore, progress: bool = True) -> Agreement:
-    """Compute the run of the committed record ``key`` again, in ``store``, and compare.
+    """Compute the run of the committed record ``key`` again, in ``store``, with its number of threads, and compare.
 
     Raises:
         SettingError: no committed study plans a run of that name, or the store is that of the records.
@@ -72,16 +78,28 @@ def check_record(key: str, records: RecordStore, store: RecordStore, progress: b
     kept = records.load(run)
     if kept is None:
         raise RecordError(f"{records.path(run)} is not there: it was not computed; `{study.command()}` does")
-    report = sweep([run], store, profile=study.profile, progress=progress)
+    with _threads(kept.provenance["threads"]):
+        report = sweep([run], store, profile=study.profile, progress=progress)
     if report.failed:
         raise RecordError(f"the run of {key} failed: {report.failed[0][1]}") from report.failed[0][1]
-    return compare(study, kept.results, report.records[0].results)
+    return compare(study, kept, report.records[0])
 
 
-def compare(study: Study, kept: Any, again: Any) -> Agreement:
-    """Two results of one run, number by number."""
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many threads within the block: sums are cut into as many parts, and rounded part by part."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compare(study: Study, kept: Record, again: Record) -> Agreement:
+    """Two records of one run, number by number."""
     numbers, equal, largest, where, other = 0, 0, 0.0, "", []
-    for path, first, second in _pairs(kept, again, ""):
+    for path, first, second in _pairs(kept.results, again.results, ""):
         if not (_number(first) and _number(second)):
             if first != second:
                 other.append(path)
@@ -90,7 +108,8 @@ def compare(study: Study, kept: Any, again: Any) -> Agreement:
         difference = abs(first - second) / max(1.0, abs(first))
         if difference > largest:
             largest, where = difference, path
-    return Agreement(study, numbers, equal, largest, where, tuple(other))
+    machines = computed_on(kept.provenance), computed_on(again.provenance)
+    return Agreement(study, numbers, equal, largest, where, tuple(other), machines)
 
 
 def _number(value: Any) -> bool:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from splinestudy.training import distributed
 
 SOURCE = Path(splinestudy.__file__).parents[1]
 """The checkout: the folder beside whose packages ``records/`` lies."""
+
+_CPUINFO = Path("/proc/cpuinfo")  # on Linux
+
+# Which processor of a name it is: as Linux names the numbers on x86, and as they are written.
+_NUMBERS = {"cpu family": "family", "model": "model"}
 
 
 def provenance(
@@ -38,6 +44,7 @@ def provenance(
             **{name: importlib.metadata.version(name) for name in ("torchvision", "torch-pruning")},
         },
         "hardware": _hardware(device),
+        **_generation(device),
         "threads": torch.get_num_threads(),
         **({} if distributed.alone() else {"processes": distributed.part()[1]}),
         "commit": commit,
@@ -52,11 +59,34 @@ def _hardware(device: torch.device) -> str:
 
 
 def _processor() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _generation(device: torch.device) -> dict[str, str]:
+    """Which of the processors of one name it is: others have other instructions, which round otherwise."""
+    found = {} if device.type == "cuda" else _cpuinfo()
+    numbers = [f"{field} {found[name]}" for name, field in _NUMBERS.items() if name in found]
+    return {"generation": ", ".join(numbers)} if numbers else {}
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the last processor, by its own names; nothing elsewhere."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+        lines = _CPUINFO.read_text().splitlines()
+        return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return {}
+
+
+def computed_on(made: Mapping[str, Any]) -> str:
+    """One line for a provenance: what decides the last digits of what was computed.
+
+    >>> made = {"hardware": "Some CPU, 2 cores", "generation": "family 25, model 17", "threads": 1}
+    >>> computed_on(made | {"versions": {"torch": "2.14.1"}})
+    'Some CPU, 2 cores, family 25, model 17, torch 2.14.1, 1 thread'
+    """
+    threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
+    parts = (made["hardware"], made.get("generation"), f"torch {made['versions']['torch']}", threads)
+    return ", ".join(part for part in parts if part)
 
 
 @cache
