@@ -4,10 +4,9 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from splinelib.errors import SettingError
-from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.analysis.intervals import mean_interval
 from splinestudy.results.ways import SPLINE, Way
 
 MARGIN = 0.003
@@ -53,7 +52,7 @@ def paired_differences(
             pairs = wide.reindex(columns=[way, other]).dropna()
             if pairs.empty:
                 continue
-            difference, low, high = _interval((pairs[way] - pairs[other]).to_numpy())
+            difference, low, high = mean_interval((pairs[way] - pairs[other]).tolist())
             rows.append(
                 {
                     "ratio": ratio,
@@ -67,18 +66,6 @@ def paired_differences(
             )
     columns = ["ratio", "against", "n", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Mean and bounds."""
-    mean = float(differences.mean())
-    if len(differences) < 2:
-        return mean, float("nan"), float("nan")
-    # Without a spread, but for rounding, the interval is the point; scipy would divide by zero.
-    if np.ptp(differences) < 1e-12:
-        return mean, mean, mean
-    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-    return mean, float(interval.low), float(interval.high)
 
 
 def verdict(low: float, high: float) -> str:

@@ -4,11 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from splinestudy.analysis.intervals import CONFIDENCE
+from splinestudy.analysis.intervals import mean_interval
 from splinestudy.results.protocol import reproduced
 from splinestudy.results.rules import CHANGED
 from splinestudy.runs.records import Record
@@ -135,8 +133,4 @@ def intervals(rows: Iterable[tuple[str, float, float, float]], unit: float = 1) 
 
 def mean_row(label: str, values: Sequence[float]) -> tuple[str, float, float, float]:
     """The mean of ``values`` with its 95 % interval by Student's t, NaN for a single one, as a row of intervals."""
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return label, mean, np.nan, np.nan
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * float(np.std(values, ddof=1)) / count**0.5
-    return label, mean, mean - reach, mean + reach
+    return label, *mean_interval(values)

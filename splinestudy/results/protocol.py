@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from splinelib.errors import SettingError
+from splinestudy.analysis.intervals import mean_interval
 from splinestudy.results.simultaneous import compare_with_control, decide, leverages_and_residuals, linked_to
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs import protocol
@@ -68,7 +68,7 @@ UNEQUAL = 2.0
 NOTHING_FREE = 1e-9
 """A sum of one minus leverage below this is rounding: the runs determine their own fit."""
 
-REPRODUCED_AT = (0.3, 0.5, 0.7)
+REPRODUCED_AT = tuple(sorted(protocol.RATIOS))
 """Ratios at which the claim is to hold on each of three networks."""
 
 DECISIONS = 3 * len(REPRODUCED_AT)
@@ -180,13 +180,8 @@ def paired_with_bonferroni(
         raise SettingError(f"control {str(control)!r} has no run in the table: run it, or name another")
     pairs = {name: (wide[control] - wide[name]).dropna() for name in wide if name != control}
     pairs = {name: values for name, values in pairs.items() if len(values)}
-    rows = []
-    for name, values in pairs.items():
-        mean, n = values.mean(), len(values)
-        half = np.nan
-        if n > 1:
-            half = stats.t.isf((1 - confidence) / 2 / len(pairs), n - 1) * values.std(ddof=1) / np.sqrt(n)
-        rows.append((name, n, mean, mean - half, mean + half))
+    each = 1 - (1 - confidence) / max(len(pairs), 1)
+    rows = [(name, len(values), *mean_interval(values.tolist(), each)) for name, values in pairs.items()]
     return pd.DataFrame(rows, columns=["treatment", "n", "difference", "low", "high"])
 
 
