@@ -15,6 +15,7 @@ from splinestudy.results.protocol_networks import (
     judge_sets,
     judged_on,
     judged_savings,
+    watched,
 )
 from splinestudy.results.ways import NARROW, SPLINE, Way
 from splinestudy.results.width import judgements_by_width, networks_by_width, shared_tables
@@ -215,7 +216,7 @@ def large_side_wins_on_images():
     return wins and who and set(side["verdict"]) == {"open"}
 
 
-@says("index", "the paper's rule mostly draws before that of EB Train")
+@says("index", "where it drops in steps, the paper's rule mostly draws before that of EB Train")
 @says("03", "before the mask rule, but for one ratio each on two of them, one of which has the paper's size")
 def spline_draws_before_the_masks():
     later, wide = [], []
@@ -226,6 +227,20 @@ def spline_draws_before_the_masks():
         later.append((shares.drop("spline") <= shares["spline"]).sum())
         wide += [later[-1]] if results.network_name(group[0]).startswith("VGG-16 ×1,") else []
     return sorted(later) == [0] * (len(later) - 2) + [1, 1] and wide == [1]
+
+
+@says("index", "where it falls smoothly, mostly after it on the networks for CIFAR-10")
+@says("03", "where half of the units or more go, the mask rule draws first, or in the same epoch")
+def the_masks_draw_before_the_spline_rule():
+    waits = []
+    for group in watched(STORE):
+        if "CIFAR-10" in results.network_name(group[0]):
+            drawn = results.detection_summary(results.detection_table(group)).set_index("detector")
+            assert (drawn["drawn"] == drawn["n"]).all()
+            waits.append(drawn.loc["spline", "epoch_mean"] - drawn["epoch_mean"].drop("spline"))
+    deep = [wait.drop("mask 0.3") for wait in waits]
+    later = [value > 0 for wait in waits for value in wait]
+    return len(waits) == 3 and all((wait >= 0).all() for wait in deep) and sum(later) > len(later) / 2
 
 
 @says("03", "hardly anything is lost in the mean where half or more go")
