@@ -7,15 +7,14 @@ and images are random, on which times do not depend. ``--arch resnet50 --side 22
 """
 
 import argparse
-import json
 import sys
 
 import torch
 
+from benchmarks.kept import RESULTS, load, write_result
 from benchmarks.machine import least, machine, timed
-from benchmarks.page import RESULTS, load, machine_text, write_text
+from benchmarks.page import machine_text, write_text
 from splinelib.criteria import FilterNorm, ReconstructionCost, ThiNet
-from splinelib.files import atomic_path
 from splinelib.hooks import evaluating
 from splinelib.layers import read_layers
 from splinelib.layers.visits import CHUNK
@@ -54,8 +53,7 @@ def calls(given):
 
 def save(rows, threads):
     result = {"machine": machine(threads), "rows": rows}
-    with atomic_path(RESULTS / "compensation.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, RESULTS / "compensation.json")
     write_text(page_of(result), "compensation.txt")
 
 

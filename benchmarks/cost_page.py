@@ -7,7 +7,8 @@ import statistics
 
 import matplotlib.pyplot as plt
 
-from benchmarks.page import LOOKS, STATIC, load, machine_text, write_figure, write_text
+from benchmarks.kept import load
+from benchmarks.page import LOOKS, STATIC, machine_text, write_figure, write_text
 from splinestudy import plots
 from splinestudy.results.names import three_figures
 from splinestudy.results.tables import markdown_table

@@ -28,16 +28,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import least, machine, peak_memory, timed
 from splinelib.early_bird.canvas import two_image_canvas
 from splinelib.early_bird.codes import _CHUNK, sign_codes
 from splinelib.early_bird.distances import code_distance, pairwise_distances
-from splinelib.files import atomic_path
 from splinelib.hooks import evaluating
 from splinestudy.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "detection.json"
+OUTPUT = RESULTS / "detection.json"
 ARCHS = ("vgg16_bn", "preresnet101")
 WAYS = ("forward", "codes", "floats")
 WINDOW = 3  # the detector's default
@@ -171,7 +171,7 @@ def arguments_of_the_command_line():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--max-bytes", type=int, default=2**31, help="skip the authors' way beyond this")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args()
 
 
@@ -201,8 +201,7 @@ def main():
     for side, rows in canvases.items():
         sys.stdout.write(f"canvas of {side} points a side\n{table(rows)}\n")
     sys.stdout.write(f"machine: {result['machine']}\n")
-    with atomic_path(given.output) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, given.output)
     sys.stdout.write(f"written to {given.output}\n")
 
 

@@ -1,22 +1,14 @@
 """What the modules that draw the book's page on speed share."""
 
-import json
 from pathlib import Path
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 
-RESULTS = Path(__file__).parent / "results"
 STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
 LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
 """Colours and markers, told apart without colour as well."""
-
-
-def load(name):
-    """A benchmark's result, or None where it was not run."""
-    path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_figure(figure, name):

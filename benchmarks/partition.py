@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import machine, timed
-from splinelib.files import atomic_path
 from splinelib.partition import Slice2D, compute_partition, count_regions, topology, warm_up
 from splinelib.partition.engine import program
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "partition.json"
+OUTPUT = RESULTS / "partition.json"
 COLD_START = (
     "import time; t = time.process_time(); import splinelib.partition as p; a = time.process_time(); "
 )
@@ -173,9 +173,8 @@ def main():
     if arguments.full:
         result["memory"] = memory()
         lines.append(f"memory: {result['memory']}")
-    with atomic_path(RESULTS) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.write("\n".join(lines) + f"\nmachine: {result['machine']}\nwritten to {RESULTS}\n")
+    write_result(result, OUTPUT)
+    sys.stdout.write("\n".join(lines) + f"\nmachine: {result['machine']}\nwritten to {OUTPUT}\n")
 
 
 if __name__ == "__main__":

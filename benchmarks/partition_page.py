@@ -5,7 +5,8 @@ import re
 
 import matplotlib.pyplot as plt
 
-from benchmarks.page import load, machine_text, write_figure, write_text
+from benchmarks.kept import load
+from benchmarks.page import machine_text, write_figure, write_text
 from splinestudy import plots
 from splinestudy.results.tables import markdown_table
 

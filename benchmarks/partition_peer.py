@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import machine
 from benchmarks.partition import initialise
 from benchmarks.peers import turn
-from splinelib.files import atomic_path
 from splinelib.partition import Slice2D, compute_partition, topology, warm_up
 from splinelib.partition.engine import program
 
-RESULTS = Path(__file__).parent / "results" / "partition_peer.json"
+OUTPUT = RESULTS / "partition_peer.json"
 PEERS = Path(__file__).parent / "peers.py"
 # By number of regions.
 SIZES = [(8, 2), (32, 2), (64, 1), (32, 3), (64, 2), (32, 4), (64, 3), (128, 2), (256, 1), (64, 8), (256, 2)]
@@ -131,9 +131,7 @@ def main():
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         rows = compare(peers, arguments.rounds, arguments.limit, Path(folder))
     about = {"peers": {peer.name: peer.version for peer in peers}, "limit": arguments.limit}
-    with atomic_path(RESULTS) as temporary:
-        text = json.dumps(about | {"machine": machine(1), "rows": rows}, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n")
+    write_result(about | {"machine": machine(1), "rows": rows}, OUTPUT)
 
 
 if __name__ == "__main__":

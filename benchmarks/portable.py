@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 
+from benchmarks.kept import RESULTS, load, write_result
 from benchmarks.machine import machine
-from benchmarks.page import RESULTS, load, machine_text, write_text
+from benchmarks.page import machine_text, write_text
 from benchmarks.partition import ROOT
-from splinelib.files import atomic_path
 from splinestudy.results.tables import markdown_table
 
 AVX2 = "+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+lzcnt,+movbe,+f16c"
@@ -67,8 +67,7 @@ def main():
         rows[name] = measure(target)
         sys.stdout.write(f"{name:40}{rows[name]}\n")
         sys.stdout.flush()
-    with atomic_path(RESULTS / "portable.json") as temporary:
-        temporary.write_text(json.dumps({"machine": machine(1), "rows": rows}, indent=1) + "\n")
+    write_result({"machine": machine(1), "rows": rows}, RESULTS / "portable.json")
     write_text(page_of(load("portable.json")), "portable.txt")
 
 

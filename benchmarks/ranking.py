@@ -6,24 +6,22 @@ random: no download is needed, and only the order of the ranking's few repeated 
 """
 
 import argparse
-import json
 import sys
 import time
 
 import torch
 import torch_pruning
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import machine, timed
-from benchmarks.partition import RESULTS as PARTITION_RESULTS
 from splinelib import Spline, read_layers
 from splinelib.criteria import rank_units, spline_distance
 from splinelib.criteria.weights import FPGM, FilterNorm
-from splinelib.files import atomic_path
 from splinelib.layers.hyperplanes import folded
 from splinelib.layers.tracing import dependency_graph, unit_group
 from splinestudy.models import build_model
 
-RESULTS = PARTITION_RESULTS.with_name("ranking.json")
+OUTPUT = RESULTS / "ranking.json"
 
 
 def criteria(model, example_inputs):
@@ -89,9 +87,8 @@ def main():
             for name, row in rows.items():
                 lines.append(f"{f'{arch}, {threads}':28}{name:28}{row['wall']:>9.3f}{row['cpu']:>9.3f}")
     result = {"machine": machine(arguments.threads), "rounds": arguments.rounds, "networks": networks}
-    with atomic_path(RESULTS) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-    lines.append(f"machine: {result['machine']}\n{time.perf_counter() - start:.0f} s, written to {RESULTS}")
+    write_result(result, OUTPUT)
+    lines.append(f"machine: {result['machine']}\n{time.perf_counter() - start:.0f} s, written to {OUTPUT}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -6,7 +6,6 @@ again, so that a run that was stopped goes on where it was. ``--anew`` asks all,
 """
 
 import argparse
-import json
 import re
 import resource
 import time
@@ -17,9 +16,9 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.page import RESULTS, load, write_text
+from benchmarks.kept import RESULTS, load, write_result
+from benchmarks.page import write_text
 from splinelib.errors import SplineError
-from splinelib.files import atomic_path
 from splinelib.partition import Slice2D
 from splinelib.partition.engine.reader import read_layout
 from splinestudy.results.tables import markdown_table
@@ -157,8 +156,7 @@ def main():
     rows = [] if arguments.anew else load("readable.json") or []
     for row in measure(rows):
         rows.append(row)
-        with atomic_path(RESULTS / "readable.json") as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        write_result(rows, RESULTS / "readable.json")
         write_text(table(rows), "readable.txt")
 
 

@@ -15,24 +15,22 @@ import sys
 import warnings
 from collections import defaultdict
 from itertools import groupby
-from pathlib import Path
 
 import torch
 import torch_pruning
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import machine, timed
 from benchmarks.step_time import PASSES, inference, realised_share, step, trainer_of
 from splinelib import prune
 from splinelib.criteria import FilterNorm
-from splinelib.files import atomic_path
 from splinelib.layers import ChannelSelection
 from splinelib.pruning import compact_streams, fuse_norms
 from splinelib.pruning.flops import count_flops
 from splinestudy.models import build_model
 
-RESULTS = Path(__file__).parent / "results"
 CASES = {"vgg16_bn": (32, 32), "resnet50": (224, 4), "preresnet20": (32, 32), "mobilenet_v2": (32, 32)}
 """Side of the images and their number in a batch."""
 WAYS = ("splinelib", "Torch-Pruning")
@@ -207,8 +205,7 @@ def main():
                     # Other cases stay as they were measured.
                     before = [row for row in before if any(row[key] != where[key] for key in where)] + rows
                     result = {"machine": machine(1, device), "rows": before}
-                    with atomic_path(output) as temporary:
-                        temporary.write_text(json.dumps(result, indent=1) + "\n")
+                    write_result(result, output)
                     sys.stdout.write(table(rows) + "\n")
                     sys.stdout.flush()
 

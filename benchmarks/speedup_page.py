@@ -1,7 +1,8 @@
 """Writes the book's tables on networks that were pruned for speed, from ``benchmarks/results``; no arguments."""
 
 from benchmarks.cost_page import NAMES, PASSES
-from benchmarks.page import load, machine_text, write_text
+from benchmarks.kept import load
+from benchmarks.page import machine_text, write_text
 from splinestudy.results.tables import markdown_table
 
 BARS = {"vgg16_bn": 0.8, "resnet50": 0.8, "preresnet20": 0.5, "mobilenet_v2": 0.5}

@@ -13,26 +13,22 @@ with wall time: 1 if time falls as FLOPs do, 0 if nothing is gained, negative if
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
 import torch
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import least, machine, timed
 from splinelib import prune
 from splinelib.criteria import FilterNorm
-from splinelib.files import atomic_path
 from splinelib.pruning.flops import count_flops, training_flops
 from splinestudy.models import build_model
 from splinestudy.training.settings import TrainSettings
 from splinestudy.training.trainer import Trainer
 
-RESULTS = {
-    device: Path(__file__).parent / "results" / f"{name}.json"
-    for device, name in (("cpu", "step_time"), ("cuda", "step_time_cuda"))
-}
+OUTPUTS = {"cpu": RESULTS / "step_time.json", "cuda": RESULTS / "step_time_cuda.json"}
 PRECISIONS = ("float32", "bfloat16")
 PASSES = {"step": training_flops, "inference": count_flops}  # what is timed, and what counts its operations
 MIN_ROUNDS = 3  # the first one warms up
@@ -136,7 +132,7 @@ def arguments_of_the_command_line():
         help="for each network and precision; at least three rounds",
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=RESULTS, default="cpu")
+    parser.add_argument("--device", choices=OUTPUTS, default="cpu")
     parser.add_argument("--output", type=Path, help="by default the device's file in benchmarks/results")
     return parser.parse_args()
 
@@ -144,7 +140,7 @@ def arguments_of_the_command_line():
 def main():
     given = arguments_of_the_command_line()
     torch.set_num_threads(given.threads)
-    device, output = torch.device(given.device), given.output or RESULTS[given.device]
+    device, output = torch.device(given.device), given.output or OUTPUTS[given.device]
     rows = []
     residual = [("preresnet20", 0.5), ("preresnet20", 1.0)]
     for arch, width in [*(("vgg16_bn", width) for width in given.widths), *residual]:
@@ -155,8 +151,7 @@ def main():
             rows += [where | row for row in found]
     settings = {key: getattr(given, key) for key in ("widths", "ratios", "batch", "seconds")}
     result = {"machine": machine(given.threads, device), "settings": settings, "rows": rows}
-    with atomic_path(output) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, output)
     sys.stdout.write(table(rows) + f"\nmachine: {result['machine']}\nwritten to {output}\n")
 
 

@@ -9,7 +9,6 @@ whatever else the machine does. For that steps take one thread, since threads th
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -18,14 +17,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import machine, timed
-from splinelib.files import atomic_path
 from splinestudy.data import batches, load_dataset
 from splinestudy.models import build_model
 from splinestudy.training.settings import TrainSettings
 from splinestudy.training.trainer import Trainer
 
-OUTPUT = Path(__file__).parent / "results" / "streaming.json"
+OUTPUT = RESULTS / "streaming.json"
 NETWORKS = ("resnet18", "resnet50")
 WIDTH, HEIGHT, CLASSES = 500, 375, 4
 
@@ -99,8 +98,7 @@ def main():
         rows = [measure(arch, dataset, given.batch, given.rounds, given.steps) for arch in NETWORKS]
     settings = {"batch": given.batch, "rounds": given.rounds, "steps": given.steps, "bytes": size}
     result = {"machine": machine(given.threads), "settings": settings, "rows": rows}
-    with atomic_path(given.output) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, given.output)
     for row in rows:
         sys.stdout.write(
             "{arch}: {resident:.1f} resident, {files:.1f} from files, {ratio:.2f} ({cpu_ratio:.2f})\n".format(

@@ -10,20 +10,19 @@ how many times as long the step takes, in turn with it, where convolutions of sm
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 
 import torch
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import CPU, least, machine, timed
 from benchmarks.step_time import networks, noise, step, trainer_of
-from splinelib.files import atomic_path
 from splinelib.pruning.flops import training_flops
 from splinestudy.data.batching import crop_and_flip
 from splinestudy.models import build_model
 
-OUTPUT = Path(__file__).parent / "results" / "throughput.json"
+OUTPUT = RESULTS / "throughput.json"
 NETWORKS = (("vgg16_bn", 1.0), ("vgg16_bn", 0.5), ("preresnet20", 1.0))
 BATCH = 128
 ROUNDS = 8  # the first one warms up
@@ -108,8 +107,7 @@ def main():
         for ratio, model in networks(arch, width, [0.5]).items():
             rows.append(row(arch, width, ratio, model, max(found.values())))
     result = {"machine": machine(given.threads), "rates": found, "rows": rows}
-    with atomic_path(given.output) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, given.output)
     speeds = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in found.items())
     sys.stdout.write(f"{table(rows)}\nrates in bfloat16: {speeds}\nmachine: {result['machine']}\n")
 

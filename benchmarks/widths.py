@@ -5,16 +5,14 @@ an inference pass on 16 images in channels-last memory, in seconds of one core. 
 hardly rises, and past it it jumps: what stays above a multiple is paid for as if it were 16 channels more.
 """
 
-import json
 import sys
 import time
 
 import torch
 from torch import nn
 
+from benchmarks.kept import RESULTS, write_result
 from benchmarks.machine import machine
-from benchmarks.page import RESULTS
-from splinelib.files import atomic_path
 
 CASES = {
     (16, 32): range(8, 17),
@@ -69,8 +67,7 @@ def main():
                 )
                 line = "  ".join(f"{width}: {ms:.2f}" for width, ms in times.items())
                 sys.stdout.write(f"{outside} channels, side {side}, {precision}, {name}, ms: {line}\n")
-    with atomic_path(RESULTS / "widths.json") as temporary:
-        temporary.write_text(json.dumps({"machine": machine(1), "rows": rows}, indent=1) + "\n")
+    write_result({"machine": machine(1), "rows": rows}, RESULTS / "widths.json")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ rounding, the dense one whose readers see nothing of the removed units (``tests/
 with the surgery). Networks that are named replace their rows. Writes JSON and the book's table.
 """
 
-import json
 import re
 import signal
 import sys
@@ -17,9 +16,9 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.page import RESULTS, load, write_text
+from benchmarks.kept import RESULTS, load, write_result
+from benchmarks.page import write_text
 from splinelib import Spline, read_layers
-from splinelib.files import atomic_path
 from splinelib.pruning import select_units, split_attention
 from splinelib.pruning.pipeline import remove_compensated
 from splinestudy.results.tables import markdown_table
@@ -144,8 +143,7 @@ def reasons(row):
 
 
 def save(rows):
-    with atomic_path(RESULTS / "zoo.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    write_result(rows, RESULTS / "zoo.json")
     right = sum("cuts" in row and all(cut["right"] for cut in row["cuts"]) for row in rows)
     table = markdown_table(COLUMNS, [line(row) for row in rows])
     why = ["", "Left whole:", "", *(text for row in rows for text in reasons(row))]

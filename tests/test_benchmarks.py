@@ -10,6 +10,7 @@ from benchmarks import (
     compensation,
     cost_page,
     detection,
+    kept,
     page,
     portable,
     speedup,
@@ -33,7 +34,7 @@ def vgg(seed):
 @pytest.fixture
 def static(tmp_path, monkeypatch):
     """A results folder and a folder of the book, both empty."""
-    for name, module in (("RESULTS", page), ("STATIC", page), ("STATIC", cost_page)):
+    for name, module in (("RESULTS", kept), ("STATIC", page), ("STATIC", cost_page)):
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.setattr(module, name, tmp_path / name)
     return tmp_path / "STATIC"
@@ -186,8 +187,7 @@ def test_speedup_compares_networks_of_the_same_flops(static, monkeypatch):
 def test_time_of_compensation_is_kept_row_by_row(static, monkeypatch):
     arguments = ["compensation", "--width", "0.05", "--images", "4", "--rounds", "1", "--resume"]
     monkeypatch.setattr(sys, "argv", arguments)
-    for name in ("RESULTS", "write_text"):
-        monkeypatch.setattr(compensation, name, getattr(page, name))
+    monkeypatch.setattr(compensation, "RESULTS", kept.RESULTS)
     real, done = compensation.timed, []
     monkeypatch.setattr(compensation, "timed", lambda call: real(call) if len(done) < 2 else 1 / 0)
     monkeypatch.setattr(
