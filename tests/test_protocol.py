@@ -23,6 +23,9 @@ from splinestudy.results.protocol import (
     SOLVED,
     TODAY,
     UNEQUAL,
+    Planned,
+    all_there,
+    costs,
     judge,
     judge_saving,
     judge_tickets,
@@ -147,11 +150,16 @@ def test_what_a_mark_of_costs_says_of_accuracies_is_counted(tmp_path):
     ((_, found, asked),) = judged_savings(store)
     least, most = 1 / found["saving"].max(), 1 / found["saving"].min()
     assert least < 1 < most
+    assert found.loc[found["saving"].idxmin(), "against"] == MASK_BIRD
+    taken = f"{least:.2f} of what the ways at fixed moments take and {most:.2f} of what EB Train takes"
+    assert costs(found) == taken
     (mark,), (row,) = savings_marks(store), saving_rows(store)
     assert mark.word == "contradicted"
     assert f"against {asked.methods} other methods on 3 of 5 seeds: worse {asked.methods};" in mark.evidence
+    assert "whatever the accuracies (EB Train alone costs no more);" in mark.evidence
     assert not re.search("alike|open|before training", mark.evidence)
-    assert f"for {least:.2f} to {most:.2f} of the FLOPs of {asked.methods} ways" in row["ours"]
+    assert mark.evidence.endswith(f"its training takes {taken}")
+    assert f"for {taken} (FLOPs), against {asked.methods} ways" in row["ours"]
 
 
 def test_a_mark_of_costs_says_where_choosing_before_training_is_the_cheaper_way():
@@ -306,14 +314,15 @@ def test_the_ticket_of_the_draw_is_compared_with_each_moment():
     assert judge_tickets(table[table["way"] != detected]).empty
 
 
-def test_a_ticket_of_the_end_is_no_early_one_whether_drawn_there_or_never(tmp_path):
+def test_a_ticket_of_the_second_half_or_of_the_end_itself_is_no_early_one(tmp_path):
     """It is equal to that of the end. Without the latter the last moment is named."""
     real = committed(Study("early", "grey"), committed_store(), "prune")[0]
     dense = committed(Study("early", "grey"), committed_store(), "dense")[0]
     runs = Study("early", "full_residual", {"seeds": (0, 1, 2)}).runs()
     tickets = [run for run in runs if isinstance(run, PruneRun) and not run.onward]
-    for epoch, drawn, ends in ((6, True, True), (20, True, True), (20, False, True), (6, True, False)):
-        store, early = RecordStore(tmp_path / f"{epoch} {drawn} {ends}"), epoch < 20
+    drawn_at = ((6, True), (10, True), (11, True), (20, True), (20, False))
+    for epoch, drawn, ends in (*((*when, True) for when in drawn_at), (6, True, False)):
+        store, early = RecordStore(tmp_path / f"{epoch} {drawn} {ends}"), epoch <= 10
         for run in runs:
             if run.kind == "dense" and not run.train.norm_l1:
                 store.save(run, dense.results, dense.provenance)
@@ -326,7 +335,8 @@ def test_a_ticket_of_the_end_is_no_early_one_whether_drawn_there_or_never(tmp_pa
         assert (mark.word == "supported") == (early and ends) == ("*converges early*" in row["ours"])
         assert "ends 0.0 points above that of " in mark.evidence
         assert ("above that of the end" in mark.evidence) == ends
-        assert ("in 3 runs it drew at the end or never" in mark.evidence) == (not early)
+        assert ("in 3 runs it drew at the end or never" in mark.evidence) == (epoch == 20)
+        assert ("in 3 runs it drew in the second half" in mark.evidence) == (epoch == 11)
 
 
 def test_savings_are_quotients_of_mean_training():
@@ -398,6 +408,25 @@ def test_every_sweep_plans_as_many_methods_as_it_is_judged_by(sweep):
 )
 def test_the_word_for_the_claim(standings, word):
     assert reproduced(standings) == word
+
+
+def test_a_network_and_ratio_count_once_all_planned_seeds_are_there():
+    """Contradicted everywhere, but with seeds to come: nothing is certain. Nine undecided ones are nothing in part."""
+    asked = Planned(2, 5)
+    part = pd.DataFrame({"n": [5, 5]})
+    assert all_there(part, asked)
+    assert not all_there(part.assign(n=[5, 4]), asked)
+    assert not all_there(part.iloc[:1], asked)
+    shown = next(mark for mark in criterion_marks("C5", "layerwise", committed_store()) if mark.counted)
+
+    def word_of(word, complete, count=9):
+        return whole([replace(shown, word=word, decides=True, complete=complete)] * count)
+
+    assert word_of("contradicted", False) == "undecided"
+    assert word_of("contradicted", True) == "contradicted"
+    assert word_of("undecided", True) == "undecided"
+    assert word_of("supported", True) == "supported"
+    assert word_of("supported", True, 8) == "undecided"
 
 
 def test_networks_stand_beside_what_the_recipe_should_reach(tmp_path):

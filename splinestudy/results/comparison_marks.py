@@ -12,7 +12,16 @@ from splinestudy.results.claim_rows import VERDICTS, compared
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
 from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
 from splinestudy.results.names import network_name, signed
-from splinestudy.results.protocol import BIRD, PAPER_ERA, WAYS_TO_THE_SHAPE, Planned, planned
+from splinestudy.results.protocol import (
+    BIRD,
+    MASK_BIRD,
+    PAPER_ERA,
+    WAYS_TO_THE_SHAPE,
+    Planned,
+    all_there,
+    costs,
+    planned,
+)
 from splinestudy.results.rules import PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.protocol import ALLOCATION
@@ -31,8 +40,9 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
             if part["n"].max() < 2:  # one seed has no interval to be judged by
                 continue
             compares = protocol_networks.behind(records, part)
-            mark = _against(claim, compares, ratio, part, SPLINE, asked=planned(study))
-            marks.append(replace(mark, decides=decides, counted=True))
+            asked = planned(study)
+            mark = _against(claim, compares, ratio, part, SPLINE, asked=asked)
+            marks.append(replace(mark, decides=decides, counted=True, complete=all_there(part, asked)))
         for ratio, part in (
             protocol_networks.judge_common(records).groupby("ratio") if scope == "global" else ()
         ):
@@ -104,6 +114,8 @@ def ticket_marks(store: RecordStore) -> Marks:
             )
             if missed := protocol_networks.not_early(tickets):
                 evidence += f"; in {missed} runs it drew at the end or never, and its ticket is that of the end itself"
+            if (late := protocol_networks.drawn_late(tickets)) > missed:
+                evidence += f"; in {late} runs it drew in the second half of the schedule"
             band = (-100 * simultaneous.MARGIN, 100 * simultaneous.MARGIN)
             axis = "ticket of the draw − ticket of another moment (points)"
             case, rule = f"{network_name(tickets[0])}: tickets (protocol)", PROTOCOL.beside(tickets, "C4")
@@ -117,7 +129,7 @@ def savings_marks(store: RecordStore) -> Marks:
     marks = []
     for records, found, asked in protocol_networks.judged_savings(store):
         for ratio, part in found.groupby("ratio"):
-            beside = f"; its training takes {1 / part['saving'].max():.2f} to {1 / part['saving'].min():.2f} of theirs"
+            beside = f"; its training takes {costs(part)}"
             compares = protocol_networks.behind(records, part, BIRD)
             mark = _against("C7", compares, ratio, part, BIRD, beside, asked)
             # The claim is of cheaper training at no loss: one way that costs no more speaks against it.
@@ -126,6 +138,8 @@ def savings_marks(store: RecordStore) -> Marks:
             beaten_before = any(other.draw == "start" for other in cheaper)
             if beaten_before:
                 why += " (what chooses before training never trains the dense network)"
+            elif set(cheaper) == {MASK_BIRD}:
+                why += " (EB Train alone costs no more)"
             masks = [r for r in compares if r.settings["ratio"] == ratio and r.settings.get("draw") == "mask"]
             if missed := protocol_networks.not_early(masks, "mask"):
                 late = f"EB Train drew at the end or never in {missed} of {len(masks)} runs"

@@ -33,6 +33,7 @@ class Mark:
         by_protocol: the rule is the protocol's, which came before the records that it governs.
         decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
         counted: the claim's one word comes from how many of its deciding cases got which (:func:`.reproduced`).
+        complete: every method and seed that is planned is there, so that a counted case counts.
         once: one ratio is enough for its case, as for a claim of what is saved at best.
     """
 
@@ -49,6 +50,7 @@ class Mark:
     by_protocol: bool = False
     decides: bool = True
     counted: bool = False
+    complete: bool = True
     once: bool = False
 
 
@@ -93,9 +95,15 @@ def whole(marks: Sequence[Mark]) -> Word:
     """
     deciding = [mark for mark in judging(marks) if mark.decides]
     if any(mark.counted for mark in deciding):
-        return _BY_COUNT[reproduced([mark.word for mark in deciding])]
+        return _by_count([mark.word for mark in deciding if mark.complete])
     enough = {mark.case for mark in deciding if mark.once and mark.word == "supported"}
     return overall("supported" if mark.case in enough else mark.word for mark in deciding)
+
+
+def _by_count(words: Sequence[Word]) -> Word:
+    """Of nine that are all undecided nothing holds in part."""
+    found = _BY_COUNT[reproduced(words)]
+    return "undecided" if found == "in part" and "supported" not in words else found
 
 
 def summary(marks: Sequence[Mark]) -> str:

@@ -130,6 +130,16 @@ def judge_saving(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(saving=savings)
 
 
+def costs(judged: pd.DataFrame) -> str:
+    """The early bird's training as a share of that of the other ways of :func:`judge_saving`, EB Train's by itself."""
+    shares, mask = 1 / judged["saving"], judged["against"] == MASK_BIRD
+    parts = []
+    if not mask.all():
+        span = dict.fromkeys(f"{share:.2f}" for share in (shares[~mask].min(), shares[~mask].max()))
+        parts.append(f"{' to '.join(span)} of what the ways at fixed moments take")
+    return " and ".join([*parts, *(f"{share:.2f} of what EB Train takes" for share in shares[mask])])
+
+
 def judge_tickets(table: pd.DataFrame) -> pd.DataFrame:
     """The ticket of the detector's draw against those of fixed moments, on ONE network and by the same rule.
 
@@ -185,8 +195,13 @@ def paired_with_bonferroni(
     return pd.DataFrame(rows, columns=["treatment", "n", "difference", "low", "high"])
 
 
+def all_there(judged: pd.DataFrame, asked: Planned) -> bool:
+    """Whether a network and ratio have every method and seed that is planned, so that its word is the last one."""
+    return len(judged) >= asked.methods and judged["n"].min() >= asked.seeds
+
+
 def reproduced(standings: Collection[str]) -> str:
-    """The word for all nine (three networks at :data:`REPRODUCED_AT`); those that were not run are left out of it.
+    """The word for all nine (three networks at :data:`REPRODUCED_AT`), from those that are :func:`all_there`.
 
     *reproduced* if all nine are there and supported, *not reproduced* from :data:`CONTRADICTIONS` contradicted ones on,
     *mixed* for all nine otherwise, else *not decided yet*.

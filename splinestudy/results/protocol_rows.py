@@ -14,6 +14,8 @@ from splinestudy.results.protocol import (
     SOLVED,
     TODAY,
     Planned,
+    all_there,
+    costs,
     judge,
     planned,
     reproduced,
@@ -48,6 +50,7 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
     """C5 or C6: the word for the three networks that decide, then every network and the other readings of it."""
     rows: Rows = []
     standings: list[str] = []
+    last: list[str] = []
     all_records: list[Record] = []
     for study, records, found in judged(scope, store):
         if found.empty:  # one of the two that a comparison takes is still to come
@@ -61,18 +64,17 @@ def criterion_rows(claim: str, scope: Scope, store: RecordStore) -> Rows:
         )
         if study.profile in DECIDING:
             all_records += compares
-            standings += [
-                standing(part["verdict"], asked.methods)
-                for _, part in found.groupby("ratio")
-                if part["n"].max() > 1  # as for the marks
-            ]
+            for _, part in found.groupby("ratio"):
+                if part["n"].max() > 1:  # as for the marks
+                    standings.append(standing(part["verdict"], asked.methods))
+                    last += standings[-1:] if all_there(part, asked) else []
     if not rows:
         return []
     counts = ", ".join(f"{standings.count(word)} {word}" for word in STANDINGS)
-    counts += f", {DECISIONS - len(standings)} not begun"
+    counts += f", {DECISIONS - len(standings)} not begun; all planned seeds are there of {len(last)}"
     whole = {
         "records": "protocol, the three networks that decide",
-        "ours": f"*{reproduced(standings)}*: of {DECISIONS} (three networks at three ratios) {counts}",
+        "ours": f"*{reproduced(last)}*: of {DECISIONS} (three networks at three ratios) {counts}",
         "rule": PROTOCOL.beside(all_records, claim),
     }
     return [rows[0] | whole, *rows]
@@ -179,10 +181,9 @@ def _saving(ratio: float, part: pd.DataFrame, asked: Planned) -> str:
     alike = part[part["verdict"].isin(("better", "at least on par"))]
     cheaper = (part["saving"] > 1).all()
     word = "reproduced" if len(alike) == len(part) >= asked.methods and cheaper else "not reproduced"
-    least, most = 1 / part["saving"].max(), 1 / part["saving"].min()
     ways = compared(part, asked, "ways")
     return (
-        f"at {ratio:g} *{word}*, for {least:.2f} to {most:.2f} of the FLOPs of {ways}, of which it is better than "
+        f"at {ratio:g} *{word}*, for {costs(part)} (FLOPs), against {ways}, of which it is better than "
         f"or at least on par with {len(alike)}, worse than {(part['verdict'] == 'worse').sum()}"
     )
 
