@@ -150,6 +150,7 @@ def all_trained_cuts_are_slightly_ahead_at_three_tenths():
     "04",
     "every method but random choice ends ahead of the criterion, by less than a point, and all of it *open* after one",
 )
+@says("11", "all but random choice the criterion ends less than a point behind, and *open*")
 def residual_network_leans_the_other_way():
     part = layerwise("full_residual", 0.5)
     others = part[part["against"] != Way("random")]

@@ -15,8 +15,8 @@ from splinestudy.plots import first_case
 from splinestudy.results import claim_marks, mark_pages
 from splinestudy.results.claim_texts import CLAIMS
 from splinestudy.results.claims import claim_rows
+from splinestudy.results.decided import decided_table
 from splinestudy.results.marks import (
-    HERE,
     WORDS,
     Mark,
     counts,
@@ -28,7 +28,10 @@ from splinestudy.results.marks import (
     whole,
 )
 from splinestudy.results.progress import progress_report
+from splinestudy.results.protocol import METHODS_OF
+from splinestudy.results.protocol_networks import DECIDING, judged_on
 from splinestudy.runs.committed import committed_store, owners
+from splinestudy.runs.store import RecordStore
 
 STORE = committed_store()
 
@@ -52,6 +55,9 @@ def every_mark():
 )
 def test_one_word_for_several(words, whole):
     assert overall(words) == whole
+
+
+HERE = "*post hoc*"
 
 
 def made(word, rule, decides=True):
@@ -229,3 +235,28 @@ def test_every_fold_says_when_its_rule_was_fixed(every_mark):
         assert folds.count("Rule: ") == folds.count("<details")
         assert "`" not in folds
     assert {bool(re.search("post hoc|protocol", mark.rule)) for mark in every_mark} == {True}
+
+
+def test_every_mark_says_when_its_rule_was_fixed_and_how_many_records_came_before():
+    marks = claim_marks.all_marks(committed_store())
+    assert len(marks) > 50
+    dated = r"^(protocol|\*post hoc\*), `[0-9a-f]{7}` of 20\d\d-\d\d-\d\d, \d+ of \d+ records before"
+    assert [mark.rule for mark in marks if not re.match(dated, mark.rule)] == []
+
+
+def test_decided_comparisons_are_counted_beside_all_that_are_planned(tmp_path):
+    table = decided_table(committed_store())
+    found = [judged_on(profile, "layerwise", committed_store())[2] for profile in DECIDING]
+    words = [word for part in found for word in part["verdict"]]
+    decided = len([word for word in words if word not in ("open", "one seed")])
+    planned = sum(METHODS_OF[sweep] * 3 for sweep in ("core", "core", "paper_era"))
+    assert f"In all {decided} of {planned} comparisons are decided" in table
+    assert f"| VGG-16 ×1/2 | {' | '.join(_count(found[0], ratio) for ratio in (0.3, 0.5, 0.7))} |" in table
+    assert f"In all 0 of {planned} comparisons are decided, 0 %; 90 % are wanted." in decided_table(
+        RecordStore(tmp_path)
+    )
+
+
+def _count(part, ratio):
+    verdicts = part.loc[part["ratio"] == ratio, "verdict"]
+    return f"{sum(word not in ('open', 'one seed') for word in verdicts)} of {METHODS_OF['paper_era']}"

@@ -10,11 +10,12 @@ from splinestudy import results
 from splinestudy.results import boundary, claims, initialisation, interpretation
 from splinestudy.results.comparison_marks import criterion_marks, savings_marks
 from splinestudy.results.comparisons import BAND, paired_differences
-from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of, mean_row
+from splinestudy.results.marks import Mark, Marks, Word, intervals, keys_of, mean_row
 from splinestudy.results.names import network_name, signed
 from splinestudy.results.rules import (
     COIN,
     COIN_ON_IMAGES,
+    MARKS,
     READING,
     TOUCHING,
     Rule,
@@ -138,7 +139,7 @@ def _pinpointed(store: RecordStore) -> Marks:
                     "points",
                     (0, 0),
                     (record.key,),
-                    HERE,
+                    MARKS.beside([record]),
                 )
             )
     return marks + _told_by_the_partition(store)

@@ -10,7 +10,7 @@ from splinestudy import results
 from splinestudy.results import claims, protocol_networks, simultaneous
 from splinestudy.results.claim_rows import VERDICTS, compared
 from splinestudy.results.comparisons import MARGIN, paired_differences, standing
-from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of
+from splinestudy.results.marks import Mark, Marks, Word, intervals, keys_of
 from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import (
     BIRD,
@@ -22,7 +22,7 @@ from splinestudy.results.protocol import (
     costs,
     planned,
 )
-from splinestudy.results.rules import PROTOCOL
+from splinestudy.results.rules import BESIDE, MARKS, PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.protocol import ALLOCATION
 from splinestudy.runs.records import Record
@@ -48,7 +48,8 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
         ):
             compares = protocol_networks.behind(records, part, allocation=ALLOCATION)
             mark = _against(claim, compares, ratio, part, SPLINE, asked=planned(study))
-            marks.append(replace(mark, case=f"{mark.case}, one allocation", decides=False))
+            case, rule = f"{mark.case}, one allocation", PROTOCOL.beside(compares, BESIDE)
+            marks.append(replace(mark, case=case, decides=False, rule=rule))
     for narrow in claims.narrow_studies(scope, store):
         table = results.pruning_table(narrow, scope)
         found = paired_differences(table[table["way"].isin((SPLINE, *PAPER_ERA))])
@@ -79,7 +80,7 @@ def _against(
     evidence += f"{signed(100 * worst['difference'])} points, against {other}{beside}"
     table, axis = intervals(rows, 100), f"{way.label} − other (points)"
     case = network_name(records[0]) + (" (protocol)" if asked else "")
-    rule = PROTOCOL.beside(records, claim) if asked else HERE
+    rule = PROTOCOL.beside(records, claim) if asked else MARKS.beside(records)
     margin = 100 * (simultaneous.MARGIN if asked else MARGIN)
     word = _STANDINGS[standing(verdicts, asked.methods if asked else 1)]
     keys, band = keys_of(records), (-margin, margin)

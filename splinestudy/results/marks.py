@@ -63,9 +63,6 @@ _BY_COUNT: dict[str, Word] = {
     "not reproduced": "contradicted",
 }
 
-HERE = "*post hoc*, made for these marks, after all records"
-"""Of a rule that no sentence of the claims had before."""
-
 
 def overall(words: Iterable[Word]) -> Word:
     """One word for several cases.

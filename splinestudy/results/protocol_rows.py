@@ -33,7 +33,7 @@ from splinestudy.results.protocol_networks import (
     moment,
 )
 from splinestudy.results.pruning import pruning_table
-from splinestudy.results.rules import PROTOCOL
+from splinestudy.results.rules import BESIDE, PROTOCOL
 from splinestudy.results.ways import SPLINE, Way
 from splinestudy.runs.committed import Study
 from splinestudy.runs.methods import METHODS
@@ -89,6 +89,7 @@ def _readings(claim: str, records: list[Record], scope: Scope, asked: Planned) -
             study_claim(claim, records, part, asked),
             f"not the claim but its reading *{reading.label}*",
             behind(records, part, reading),
+            BESIDE,
         )
         for reading, part in found.items()
         if not part.empty
@@ -108,6 +109,7 @@ def _allocations(claim: str, records: list[Record], asked: Planned) -> Rows:
             study_claim(claim, records, part, asked._replace(methods=count)),
             f"not the claim but {what}",
             behind(records, part, allocation=widths),
+            BESIDE,
         )
         for what, part, count, widths in found
         if not part.empty
@@ -127,6 +129,7 @@ def _sets(claim: str, study: Study, records: list[Record], store: RecordStore) -
             study_claim(claim, records, part, Planned(len(methods), seeds)),
             f"not the claim but {name}",
             behind(records, part, control),
+            BESIDE,
         )
         for (name, control, methods), part in zip(sets, found, strict=True)
         if not part.empty
@@ -188,7 +191,8 @@ def _saving(ratio: float, part: pd.DataFrame, asked: Planned) -> str:
     )
 
 
-def _row(row: dict[str, str], what: str, records: list[Record]) -> dict[str, str]:
+def _row(row: dict[str, str], what: str, records: list[Record], about: str = "") -> dict[str, str]:
+    """``about``: :data:`.BESIDE` for what its claim is not judged by."""
     name = ", ".join(
         part for part in ("protocol", network_name(records[0]), what or seeds_of(records)) if part
     )
@@ -196,5 +200,5 @@ def _row(row: dict[str, str], what: str, records: list[Record]) -> dict[str, str
         "claim": row["claim"],
         "records": name,
         "ours": row["ours"],
-        "rule": PROTOCOL.beside(records, row["claim"]),
+        "rule": PROTOCOL.beside(records, about or row["claim"]),
     }

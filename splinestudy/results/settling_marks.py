@@ -10,9 +10,9 @@ from splinestudy import results
 from splinestudy.results import claims
 from splinestudy.results.comparison_marks import ticket_marks
 from splinestudy.results.comparisons import BAND
-from splinestudy.results.marks import HERE, Mark, Marks, Word, intervals, keys_of, mean_row
+from splinestudy.results.marks import Mark, Marks, Word, intervals, keys_of, mean_row
 from splinestudy.results.names import network_name, signed
-from splinestudy.results.rules import SETTLING
+from splinestudy.results.rules import MARKS, SETTLING
 from splinestudy.results.settling import settles_alone
 from splinestudy.runs.committed import Study, committed
 from splinestudy.runs.records import Record
@@ -55,7 +55,16 @@ def _drawn(records: Sequence[Record]) -> Mark:
     rows = [mean_row("share of the schedule at the draw", shares)] if shares else []
     table = intervals(rows, 100)
     return Mark(
-        "C4", network_name(records[0]), "", word, evidence, table, "%", (0, 50), keys_of(records), HERE
+        "C4",
+        network_name(records[0]),
+        "",
+        word,
+        evidence,
+        table,
+        "%",
+        (0, 50),
+        keys_of(records),
+        MARKS.beside(records),
     )
 
 
@@ -107,4 +116,6 @@ def _tickets(ratio: object, early: pd.DataFrame, first: pd.DataFrame, records: S
     case = f"{network_name(records[0])}: tickets"
     axis = "early ticket − last one (points)"
     table = intervals(rows, 100)
-    return Mark("C4", case, f"{ratio:g}", word, evidence, table, axis, BAND, keys_of(records), HERE)
+    return Mark(
+        "C4", case, f"{ratio:g}", word, evidence, table, axis, BAND, keys_of(records), MARKS.beside(records)
+    )
