@@ -10,6 +10,7 @@ from splinestudy.runs import gpu
 from splinestudy.runs.dense import DenseRun
 from splinestudy.runs.gpu import gpu_runs, write_archive
 from splinestudy.runs.profiles import get_profile
+from splinestudy.runs.protocol import CORE
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.records import run_key
 from splinestudy.runs.store import RecordStore
@@ -29,7 +30,10 @@ def test_every_minute_leaves_whole_comparisons():
     assert all(run.onward and run.finetune.epochs == profile.epochs for run in birds)
     ends = first[4 * seeds :]
     assert all(isinstance(run, PruneRun) and run.draw == "end" and run.ratio == gpu.RATIO for run in ends)
-    assert [run.dense.seed for run in ends] == [seed for seed in profile.seeds for _ in range(5)]
+    whole, rest = ends[: 5 * seeds], ends[5 * seeds :]
+    assert [run.dense.seed for run in whole] == [seed for seed in profile.seeds for _ in range(5)]
+    assert [run.dense.seed for run in rest] == [seed for seed in profile.seeds for _ in range(3)]
+    assert {run.criterion for run in ends if not run.dense.train.norm_l1} == set(CORE)
     for run in first[2 * seeds :]:
         assert run.dense in first[: first.index(run)]
 

@@ -1,5 +1,6 @@
 """The protocol's rule: who is compared, by which intervals, and in which words."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -33,12 +34,12 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
-from splinestudy.results.protocol_networks import judge_sets, judged_savings
+from splinestudy.results.protocol_networks import judge_sets, judged_savings, stricter
 from splinestudy.results.protocol_rows import criterion_rows, saving_rows, ticket_rows
 from splinestudy.results.recipe import ASKED, recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
 from splinestudy.results.variance import seeds_needed
-from splinestudy.results.ways import SPLINE, Way, way_of
+from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
 from splinestudy.runs.committed import Study, committed, committed_store
 from splinestudy.runs.plans import plan
 from splinestudy.runs.profiles import get_profile
@@ -147,19 +148,67 @@ def test_what_a_mark_of_costs_says_of_accuracies_is_counted(tmp_path):
                 own = {"dense_epochs": {"spline": 15, "mask": 5}.get(run.draw, 20)}
                 own["accuracy"] = 0.8 - 0.1 * (run.draw == "spline") + 1e-4 * noise.normal()
                 store.save(run, real.results | own, real.provenance)
+    alone = RecordStore(tmp_path / "alone")
+    for record in (json.loads(path.read_text()) for path in store.root.glob("prune/*.json")):
+        if not (record["settings"].get("draw") == "spline" and record["settings"]["dense"]["seed"]):
+            path = alone.root / "prune" / f"{record['key']}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record))
+    assert not savings_marks(alone)  # a single early bird is shown in rows, and makes no mark
+    assert len(saving_rows(alone)) == len(saving_rows(store))
     ((_, found, asked),) = judged_savings(store)
     least, most = 1 / found["saving"].max(), 1 / found["saving"].min()
     assert least < 1 < most
     assert found.loc[found["saving"].idxmin(), "against"] == MASK_BIRD
     taken = f"{least:.2f} of what the ways at fixed moments take and {most:.2f} of what EB Train takes"
     assert costs(found) == taken
-    (mark,), (row,) = savings_marks(store), saving_rows(store)
+    (mark,), (row, *_) = savings_marks(store), saving_rows(store)
     assert mark.word == "contradicted"
     assert f"against {asked.methods} other methods on 3 of 5 seeds: worse {asked.methods};" in mark.evidence
     assert "whatever the accuracies (EB Train alone costs no more);" in mark.evidence
     assert not re.search("alike|open|before training", mark.evidence)
     assert mark.evidence.endswith(f"its training takes {taken}")
     assert f"for {taken} (FLOPs), against {asked.methods} ways" in row["ours"]
+
+
+def test_the_stricter_tests_of_what_is_saved_stand_beside_the_claim(tmp_path):
+    """Of two seeds: the bird ends two points below the dense network, and one above the narrow one."""
+    store = RecordStore(tmp_path)
+    real = committed(Study("early", "grey"), committed_store(), "prune")[0]
+    for run in Study("early", "full", {"seeds": (0, 1)}).runs():
+        if isinstance(run, PruneRun) and run.ratio == 0.5 and (run.onward or run.start == "fresh"):
+            own = {"dense_epochs": 20 if run.start == "fresh" else 15, "dense_accuracy": 0.9}
+            own["accuracy"] = (0.87 if run.start == "fresh" else 0.88) + 1e-4 * run.dense.seed
+            store.save(run, real.results | own, real.provenance)
+    ((records, dense, narrow),) = stricter(store)
+    assert {way_of(record.settings).alone() for record in records} == {BIRD, NARROW}
+    (row,) = dense.itertuples()
+    assert (row.ratio, row.n) == (0.5, 2)
+    assert row.difference == pytest.approx(-0.01995, abs=1e-9)
+    assert row.training == pytest.approx(birds_training(records), rel=0.01)  # and what the detector takes
+    assert narrow["difference"].tolist() == pytest.approx([0.01], abs=1e-9)
+    assert (narrow["saving"] < 1).all()
+    said = {
+        row["records"].split(": ")[1]: row["ours"]
+        for row in saving_rows(store)
+        if "stricter" in row["records"]
+    }
+    assert "at 0.5 −2.0 points (−2.1 to −1.9), for" in said["against the dense network"]
+    assert re.search(
+        r"at 0.5 [a-z ]+ \(\+1.0 points\), which takes 0\.\d\d ",
+        said["against the narrow network from scratch"],
+    )
+    assert not ticket_rows(store)  # a network that never was cut is no ticket
+
+
+def birds_training(records):
+    """Operations of the early birds as a share of dense training, counted here from phases."""
+    shares = []
+    for record in records:
+        if way_of(record.settings).alone() == BIRD:
+            share = record.results["cost"]["flops"] / record.results["dense_cost"]["flops"]
+            shares.append((15 + 5 * share) / 20)
+    return np.mean(shares)
 
 
 def test_a_mark_of_costs_says_where_choosing_before_training_is_the_cheaper_way():

@@ -130,6 +130,8 @@ def savings_marks(store: RecordStore) -> Marks:
     marks = []
     for records, found, asked in protocol_networks.judged_savings(store):
         for ratio, part in found.groupby("ratio"):
+            if part["n"].max() < 2:  # as for the criterion
+                continue
             beside = f"; its training takes {costs(part)}"
             compares = protocol_networks.behind(records, part, BIRD)
             mark = _against("C7", compares, ratio, part, BIRD, beside, asked)

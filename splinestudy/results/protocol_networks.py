@@ -5,9 +5,11 @@ from dataclasses import replace
 import pandas as pd
 
 from splinelib.pruning.selection import Scope
+from splinestudy.analysis.intervals import mean_interval
 from splinestudy.results.comparisons import standing
 from splinestudy.results.names import network_name
 from splinestudy.results.protocol import (
+    BIRD,
     LIKE_FOR_LIKE,
     MORE_WAYS,
     SOLVED,
@@ -20,7 +22,7 @@ from splinestudy.results.protocol import (
 )
 from splinestudy.results.pruning import pruning_table, whole_table
 from splinestudy.results.training_cost import dense_epochs_before
-from splinestudy.results.ways import SPLINE, Way, way_of
+from splinestudy.results.ways import NARROW, SPLINE, Way, way_of
 from splinestudy.runs.committed import STUDIES, Study, committed
 from splinestudy.runs.protocol import ALLOCATION, NORMALISATIONS
 from splinestudy.runs.records import Record
@@ -119,11 +121,47 @@ def judged_tickets(store: RecordStore) -> list[tuple[Study, list[Record], list[R
     """Every network of the protocol with dense records, tickets and :func:`.judge_tickets` of them, if it has any."""
     found = []
     for study, dense, pruned in early_studies(store):
-        tickets = [record for record in pruned if not record.settings.get("onward")]
+        tickets = [
+            record for record in pruned if not record.settings.get("onward") and not _is_narrow(record)
+        ]
         judgement = judge_tickets(whole_table(tickets))
         if not judgement.empty:
             found.append((study, dense, tickets, judgement))
     return found
+
+
+def stricter(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame, pd.DataFrame]]:
+    """Every network of the protocol that has early birds: these and narrow networks, what both must stand up to (C7).
+
+    First the early bird against the dense network of its seed, by ratio: ratio, n, difference, low, high (Student's t),
+    training (operations, as a share of the dense training's). Then :func:`.judge` against the narrow network from
+    scratch, with saving, how many times the early bird's operations the narrow network's are.
+    """
+    found = []
+    for _, _, pruned in early_studies(store):
+        birds = [r for r in pruned if r.settings.get("onward") and way_of(r.settings).alone() == BIRD]
+        taken = [*birds, *(record for record in pruned if _is_narrow(record))]
+        table = pruning_table(taken, "layerwise")
+        rows = [
+            (
+                ratio,
+                len(part),
+                *mean_interval((part["accuracy"] - part["dense_accuracy"]).tolist()),
+                part["training"].mean(),
+            )
+            for ratio, part in table[table["way"] == BIRD].groupby("ratio")
+        ]
+        dense = pd.DataFrame(rows, columns=["ratio", "n", "difference", "low", "high", "training"])
+        narrow = judge(table, BIRD, [NARROW])
+        training = table.groupby(["ratio", "way"])["training"].mean()
+        shares = [training[ratio, NARROW] / training[ratio, BIRD] for ratio in narrow["ratio"]]
+        if rows:
+            found.append((taken, dense, narrow.assign(saving=shares)))
+    return found
+
+
+def _is_narrow(record: Record) -> bool:
+    return way_of(record.settings).alone() == NARROW
 
 
 def moment(epoch: float, study: Study) -> str:

@@ -1,5 +1,6 @@
 """Rows of the table of claims that follow the protocol: the criterion, early tickets, and what early birds save."""
 
+import numpy as np
 import pandas as pd
 
 from splinelib.pruning.selection import Scope
@@ -31,6 +32,7 @@ from splinestudy.results.protocol_networks import (
     judged_savings,
     judged_tickets,
     moment,
+    stricter,
 )
 from splinestudy.results.pruning import pruning_table
 from splinestudy.results.rules import BESIDE, PROTOCOL
@@ -177,7 +179,31 @@ def saving_rows(store: RecordStore) -> Rows:
             "ours": f"{BIRD.label}: {words}",
         }
         rows.append(_row(claim, "against every way of the paper's time", behind(records, found, BIRD)))
+    return rows + _stricter_rows(store)
+
+
+def _stricter_rows(store: RecordStore) -> Rows:
+    """What the claim does not ask: the early bird against the dense network, and against the narrow one alone."""
+    rows = []
+    for records, dense, narrow in stricter(store):
+        kept = "; ".join(
+            f"at {row.ratio:g} {signed(100 * row.difference)} points{_between(row.low, row.high)}, for "
+            f"{row.training:.2f} of its FLOPs"
+            for row in dense.itertuples()
+        )
+        alone = "; ".join(
+            f"at {row.ratio:g} {row.verdict} ({signed(100 * row.difference)} points), which takes {row.saving:.2f} of "
+            "the early bird's FLOPs"
+            for row in narrow.itertuples()
+        )
+        for name, words in (("dense network", kept), ("narrow network from scratch", alone)):
+            claim = {"claim": "C7", "ours": f"{BIRD.label}: {words or 'the narrow network is still to come'}"}
+            rows.append(_row(claim, f"a stricter test: against the {name}", records, BESIDE))
     return rows
+
+
+def _between(low: float, high: float) -> str:
+    return " on one seed" if np.isnan(low) else f" ({signed(100 * low)} to {signed(100 * high)})"
 
 
 def _saving(ratio: float, part: pd.DataFrame, asked: Planned) -> str:

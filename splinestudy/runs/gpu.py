@@ -7,6 +7,7 @@ from pathlib import Path
 from splinelib.files import atomic_path
 from splinestudy.runs.dense import DenseRun, dense_runs, finetuning, slimming_runs
 from splinestudy.runs.profiles import Profile
+from splinestudy.runs.protocol import CORE
 from splinestudy.runs.prune import PruneRun
 from splinestudy.runs.run import Run
 from splinestudy.runs.store import RecordStore
@@ -17,13 +18,16 @@ NETWORKS = ("vgg16_bn", "preresnet101")
 """In this order; the second only when the first is done."""
 
 CHOICES = ("spline", "l1", "fpgm", "random")
-"""Units chosen at the end of dense training, beside network slimming's."""
+"""Units chosen at the end of dense training, beside network slimming's: first those that differ most."""
+
+REST = tuple(criterion for criterion in CORE if criterion not in CHOICES)
+"""The core's others, after all seeds of the first."""
 
 ARCHIVE = "records.tar.gz"
 
 
 def gpu_runs(profile: Profile) -> list[Run]:
-    """Dense networks of every seed; early birds of both detectors; then what is pruned at the end, seed by seed."""
+    """Dense networks of every seed; early birds of both detectors; then the core at the end, in two parts."""
     runs: list[Run] = []
     for arch in NETWORKS:
         sized = dataclasses.replace(profile, arch=arch)
@@ -34,6 +38,7 @@ def gpu_runs(profile: Profile) -> list[Run]:
         for plain, sparse in zip(dense, slim, strict=True):
             runs += [_pruned(sized, plain, criterion) for criterion in CHOICES]
             runs.append(_pruned(sized, sparse, "bn_scale"))
+        runs += [_pruned(sized, plain, criterion) for plain in dense for criterion in REST]
     return runs
 
 

@@ -62,12 +62,13 @@ def protocol_runs(sweep: str, profile: Profile) -> list[Run]:
 
 
 def _early(dense: DenseRun, slim: DenseRun) -> list[PruneRun]:
-    """What claims C4 and C7 take: both early birds at every ratio, and tickets of the first ratio."""
+    """What claims C4 and C7 take: both early birds at every ratio, tickets of the first, the narrow network at each."""
     found: list[PruneRun] = []
     for ratio in RATIOS:
         found += early_birds([dense], "spline", "spline", ratio, "layerwise")
         found += early_birds([slim], "mask", "bn_scale", ratio, "layerwise")
-    return [*found, detected_ticket(dense, RATIOS[0]), *tickets([dense], RATIOS[:1], ("spline",))]
+    narrow = [PruneRun(dense, "random", "layerwise", ratio, dense.train, start="fresh") for ratio in RATIOS]
+    return [*found, detected_ticket(dense, RATIOS[0]), *tickets([dense], RATIOS[:1], ("spline",)), *narrow]
 
 
 def _core(sweep: str, profile: Profile, dense: DenseRun, slim: DenseRun, ratio: float) -> list[PruneRun]:
