@@ -14,6 +14,7 @@ from splinestudy.results.names import three_figures
 from splinestudy.results.tables import markdown_table
 
 NAMES = {
+    "simple_cnn": "SimpleCNN",
     "vgg16_bn": "VGG-16",
     "resnet50": "ResNet-50",
     "preresnet20": "PreResNet-20",
@@ -205,6 +206,25 @@ def step_time_lines(result):
     return lines
 
 
+def throughput_lines(result):
+    rates = result["rates"]
+    text = f"{machine_text(result['machine'])} Best rates in bfloat16: "
+    text += ", ".join(f"{name.replace('_', ' ')} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items())
+    numbers = ("ratio", "images a second", "GFLOP/s", "of the best rate", "augmentation, of a step")
+    rows = [
+        [
+            network_name(row),
+            f"{row['ratio']:g}",
+            f"{row['images']:,.0f}",
+            f"{row['operations'] / 1e9:.0f}",
+            f"{100 * row['share']:.0f} %",
+            f"{100 * row['augmentation']:.1f} %",
+        ]
+        for row in result["rows"]
+    ]
+    return [f"{text}.", "", *markdown_table({"network": "---"} | dict.fromkeys(numbers, "--:"), rows)]
+
+
 def write(name, draw, describe, alt, caption):
     """Figure and text of one benchmark, or a text that says that it was not run."""
     result = load(f"{name}.json")
@@ -220,6 +240,9 @@ def write(name, draw, describe, alt, caption):
 def main():
     write("detection", draw_detection, detection_lines, DETECTION_ALT, DETECTION_CAPTION)
     write("step_time", draw_step_time, step_time_lines, STEP_ALT, STEP_CAPTION)
+    result = load("throughput.json")
+    missing = ["Not measured yet: `python -m benchmarks.throughput` does so."]
+    write_text(throughput_lines(result) if result else missing, "throughput.txt")
 
 
 if __name__ == "__main__":

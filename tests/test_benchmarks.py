@@ -16,6 +16,7 @@ from benchmarks import (
     speedup,
     speedup_page,
     step_time,
+    throughput,
     widths,
     zoo,
 )
@@ -135,6 +136,7 @@ def test_page_without_results_says_how_to_get_them(static):
     cost_page.main()
     assert "python -m benchmarks.detection" in (static / "detection.txt").read_text()
     assert "python -m benchmarks.step_time" in (static / "step_time.txt").read_text()
+    assert "python -m benchmarks.throughput" in (static / "throughput.txt").read_text()
     assert not (static / "detection.svg").exists()
 
 
@@ -145,10 +147,19 @@ def test_page_shows_what_was_measured(static, monkeypatch):
         "machine": detection.machine(1),
         "settings": {"width": 0.05, "epochs": 3, "rounds": 1, "batch": 2},
     }
-    results = {"detection": rows, "step_time": step_time_result()}
+    small = build_model("simple_cnn", num_classes=10, image_size=32, seed=0)
+    found = throughput.row("simple_cnn", 1.0, 0.0, small, 2e9)
+    results = {"detection": rows, "step_time": step_time_result(), "throughput": [found]}
+    note["rates"] = {"matrix_product": 2e9}
     monkeypatch.setattr(cost_page, "load", lambda name: note | {"rows": results[name.removesuffix(".json")]})
     cost_page.main()
-    for name in results:
+    said = (static / "throughput.txt").read_text()
+    share = (
+        f"| {found['images']:,.0f} | {found['operations'] / 1e9:.0f} | {found['operations'] / 2e7:.0f} % |"
+    )
+    assert "matrix product 2 GFLOP/s" in said
+    assert share in said
+    for name in ("detection", "step_time"):
         assert f"_static/{name}.svg" in (static / f"{name}.txt").read_text()
         assert (static / f"{name}.svg").stat().st_size > 0
     assert f"| layers with a code | {rows['vgg16_bn']['layers']} |" in (static / "detection.txt").read_text()
