@@ -8,7 +8,7 @@ import pytest
 from splinestudy import results
 from splinestudy.results import claim_marks, claims, initialisation, interpretation
 from splinestudy.results.beyond import neighbours_by_layer
-from splinestudy.results.protocol import TODAY
+from splinestudy.results.protocol import MASK_BIRD, TODAY
 from splinestudy.results.protocol_networks import (
     judge_common,
     judge_normalisations,
@@ -433,6 +433,27 @@ def cheaper_than_pruning_at_the_end():
     at_end = [way.draw == "end" and not way.is_early_bird for way in found["against"]]
     alike = set(found["verdict"]) <= {*NO_LOSS, "open"}
     return (found[at_end]["saving"] > 1).all() and (found[at_start]["saving"] < 1).all() and alike
+
+
+@says("09", "at half of the units and on one seed so far, it is drawn after four fifths of the schedule")
+@says(
+    "09",
+    "two to three points below every way that prunes at the end, and below EB Train, which draws earlier and",
+)
+def the_bird_of_the_residual_network_comes_late():
+    records, part, _ = next(
+        found for found in judged_savings(STORE) if "PreResNet-20 ×1" in results.network_name(found[0][0])
+    )
+    births = {record.results["dense_epochs"] for record in records if record.settings.get("draw") == "spline"}
+    mask = part["against"] == MASK_BIRD
+    late = births == {16} and set(part["ratio"]) == {0.5} and set(part["n"]) == {1}
+    below = (100 * part.loc[~mask, "difference"]).round().between(-3, -2).all()
+    return (
+        late
+        and below
+        and (part[mask][["saving"]] < 1).all().all()
+        and (part.loc[mask, "difference"] < 0).all()
+    )
 
 
 @pytest.mark.parametrize(
