@@ -438,7 +438,7 @@ def cheaper_than_pruning_at_the_end():
 @says("09", "at half of the units and on one seed so far, it is drawn after four fifths of the schedule")
 @says(
     "09",
-    "two to three points below every way that prunes at the end, and below EB Train, which draws earlier and",
+    "ends points below every way that prunes at the end, and below EB Train, which draws earlier and costs less",
 )
 def the_bird_of_the_residual_network_comes_late():
     records, part, _ = next(
