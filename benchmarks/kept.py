@@ -11,10 +11,10 @@ RESULTS = Path(__file__).parent / "results"
 def load(name):
     """A benchmark's result, or None where it was not run."""
     path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def write_result(result, path):
     """The result as JSON."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

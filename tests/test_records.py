@@ -16,7 +16,7 @@ from splinelib.files import atomic_path, sha256_of
 from splinestudy.caches import cache_dir
 from splinestudy.runs.committed import STUDIES
 from splinestudy.runs.dense import DenseRun
-from splinestudy.runs.provenance import provenance
+from splinestudy.runs.provenance import computed_on, provenance
 from splinestudy.runs.records import ALGORITHMS, read_record, run_key, settings_dict
 from splinestudy.runs.store import RecordStore
 from splinestudy.training.settings import TrainSettings
@@ -231,8 +231,14 @@ def test_provenance_says_which_processor_of_a_name(tmp_path, monkeypatch):
     made_by = provenance("quick", torch.device("cpu"), "then", "now", 1.0)
     assert made_by["hardware"].startswith("Some CPU, ")
     assert made_by["generation"] == "family 25, model 17"
-    listed.write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")  # no x86
-    assert "generation" not in provenance("quick", torch.device("cpu"), "then", "now", 1.0)
+    listed.write_text("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n")
+    made_by = provenance("quick", torch.device("cpu"), "then", "now", 1.0)
+    assert made_by["generation"] == "implementer 0x41, part 0xd40"
+    assert made_by["hardware"].endswith(" cores")
+    listed.unlink()  # as where there is no Linux
+    made_by = provenance("quick", torch.device("cpu"), "then", "now", 1.0)
+    assert "generation" not in made_by
+    assert "cores, generation not recorded, torch" in computed_on(made_by)
 
 
 # --- artifacts ------------------------------------------------------------------------------------------------

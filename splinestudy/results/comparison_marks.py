@@ -15,6 +15,8 @@ from splinestudy.results.names import network_name, signed
 from splinestudy.results.protocol import (
     BIRD,
     MASK_BIRD,
+    METHODS_OF,
+    MORE_WAYS,
     PAPER_ERA,
     WAYS_TO_THE_SHAPE,
     Planned,
@@ -37,7 +39,7 @@ def criterion_marks(claim: str, scope: Scope, store: RecordStore) -> Marks:
     for study, records, found in protocol_networks.judged(scope, store):
         decides = study.profile in protocol_networks.DECIDING
         for ratio, part in found.groupby("ratio"):
-            if part["n"].max() < 2:  # one seed has no interval to be judged by
+            if part["n"].max() < 2:  # one seed gets no word
                 continue
             compares = protocol_networks.behind(records, part)
             asked = planned(study)
@@ -148,8 +150,10 @@ def savings_marks(store: RecordStore) -> Marks:
                 late = f"EB Train drew at the end or never in {missed} of {len(masks)} runs"
                 mark = replace(mark, evidence=f"{mark.evidence}; {late}")
             why = f"{why}; {mark.evidence}"
-            # No early bird undercuts what never trains the dense network, so such a network does not decide.
-            mark = replace(mark, once=True, decides=not beaten_before)
+            decides = (
+                asked.methods == METHODS_OF["core"] + MORE_WAYS
+            )  # nothing planned chooses before training
+            mark = replace(mark, once=True, decides=decides, complete=all_there(part, asked))
             marks.append(replace(mark, word="contradicted", evidence=why) if len(cheaper) else mark)
     for study in claims.savings_studies(store):
         table = results.whole_table(study)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from splinestudy.analysis.intervals import mean_interval
-from splinestudy.results.protocol import reproduced
+from splinestudy.results.protocol import SAVINGS, reproduced
 from splinestudy.results.rules import CHANGED
 from splinestudy.runs.records import Record
 
@@ -93,8 +93,18 @@ def whole(marks: Sequence[Mark]) -> Word:
     deciding = [mark for mark in judging(marks) if mark.decides]
     if any(mark.counted for mark in deciding):
         return _by_count([mark.word for mark in deciding if mark.complete])
-    enough = {mark.case for mark in deciding if mark.once and mark.word == "supported"}
-    return overall("supported" if mark.case in enough else mark.word for mark in deciding)
+    if any(mark.once for mark in deciding):
+        return _by_best(deciding)
+    return overall(mark.word for mark in deciding)
+
+
+def _by_best(deciding: Sequence[Mark]) -> Word:
+    """A claim of what is gained at best: lost only where it is everywhere, with all that is planned."""
+    lost = [mark.complete and mark.word == "contradicted" for mark in deciding]
+    if all(lost) and len(lost) >= SAVINGS:
+        return "contradicted"
+    enough = {mark.case for mark in deciding if mark.word == "supported"}
+    return overall("supported" if mark.case in enough else "undecided" for mark in deciding)
 
 
 def _by_count(words: Sequence[Word]) -> Word:

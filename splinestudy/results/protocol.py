@@ -74,6 +74,9 @@ REPRODUCED_AT = tuple(sorted(protocol.RATIOS))
 DECISIONS = 3 * len(REPRODUCED_AT)
 """Networks and ratios by which C5 and C6 are decided."""
 
+SAVINGS = 2 * len(REPRODUCED_AT)
+"""Networks and ratios by which C7 is decided."""
+
 CONTRADICTIONS = 2
 """So many of those nine contradicted, and the claim is *not reproduced*."""
 

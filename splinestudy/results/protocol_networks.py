@@ -193,15 +193,13 @@ def drawn_late(tickets: list[Record]) -> int:
 def early_convergence(found: pd.DataFrame, tickets: list[Record], study: Study) -> str:
     """*supported*, *undecided* or *contradicted* (C4): the ticket of the end decides, if all others came before it.
 
-    What most runs draw in the second half of the schedule is not early, so it cannot be supported.
+    What most runs draw in the second half of the schedule is not early, and says nothing of early ones.
     """
     end = found.loc[found["against"] == study.settings().epochs, "verdict"]
     if end.empty or not_early(tickets):
         return "undecided"
-    word = standing(end)
     detected = sum(ticket.settings.get("draw") == "spline" for ticket in tickets)
-    late = 2 * drawn_late(tickets) > detected
-    return "undecided" if late and word == "supported" else word
+    return "undecided" if 2 * drawn_late(tickets) > detected else standing(end)
 
 
 def judged_savings(store: RecordStore) -> list[tuple[list[Record], pd.DataFrame, Planned]]:

@@ -23,8 +23,8 @@ SOURCE = Path(splinestudy.__file__).parents[1]
 
 _CPUINFO = Path("/proc/cpuinfo")  # on Linux
 
-# Which processor of a name it is: as Linux names the numbers on x86, and as they are written.
-_NUMBERS = {"cpu family": "family", "model": "model"}
+# Which processor of a name it is: as Linux names the numbers on x86 and ARM, and as they are written.
+_NUMBERS = {"cpu family": "family", "model": "model", "CPU implementer": "implementer", "CPU part": "part"}
 
 
 def provenance(
@@ -84,8 +84,11 @@ def computed_on(made: Mapping[str, Any]) -> str:
     >>> computed_on(made | {"versions": {"torch": "2.14.1"}})
     'Some CPU, 2 cores, family 25, model 17, torch 2.14.1, 1 thread'
     """
-    threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
-    parts = (made["hardware"], made.get("generation"), f"torch {made['versions']['torch']}", threads)
+    unknown = "generation not recorded" if "cores" in made["hardware"] else ""
+    parts = [made["hardware"], made.get("generation", unknown), f"torch {made['versions']['torch']}"]
+    parts.append(f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}")
+    if "processes" in made:
+        parts.append(f"{made['processes']} processes")
     return ", ".join(part for part in parts if part)
 
 
