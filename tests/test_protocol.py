@@ -34,7 +34,7 @@ from splinestudy.results.protocol import (
     reproduced,
     residual_spreads,
 )
-from splinestudy.results.protocol_networks import judge_sets, judged_savings, stricter
+from splinestudy.results.protocol_networks import early_convergence, judge_sets, judged_savings, stricter
 from splinestudy.results.protocol_rows import criterion_rows, saving_rows, ticket_rows
 from splinestudy.results.recipe import ASKED, recipe_rows, recipe_table
 from splinestudy.results.simultaneous import compare_with_control
@@ -46,7 +46,7 @@ from splinestudy.runs.profiles import get_profile
 from splinestudy.runs.protocol import ALLOCATION, CORE, NORMALISATIONS, READINGS
 from splinestudy.runs.provenance import SOURCE
 from splinestudy.runs.prune import PruneRun
-from splinestudy.runs.records import settings_dict
+from splinestudy.runs.records import Record, settings_dict
 from splinestudy.runs.store import RecordStore
 
 STUDIES = 120  # simulated
@@ -131,7 +131,7 @@ def test_no_word_of_the_protocol_comes_before_all_methods_planned(tmp_path):
     assert {mark.word for mark in criterion_marks("C6", "global", store)} == {"undecided"}
     ways = [run for run in (*planned("core", "full"), *planned("early", "full")) if run.ratio == 0.5]
     save([run for run in ways if run.criterion != "taylor"])
-    assert "at 0.5 *not reproduced*" in saving_rows(store)[0]["ours"]
+    assert "at 0.5 *not reproduced so far*" in saving_rows(store)[0]["ours"]
     assert [mark.word for mark in savings_marks(store)] == ["undecided"]
     save(ways)
     assert "at 0.5 *reproduced*" in saving_rows(store)[0]["ours"]
@@ -513,3 +513,11 @@ def test_runs_with_least_squares_that_are_not_there_are_counted(tmp_path):
     for run in solved[-2:]:
         store.save(run, {}, {})
     assert missing_least_squares(study, store) == ""
+
+
+@pytest.mark.parametrize(("epochs", "word"), [(6, "contradicted"), (18, "undecided"), (20, "undecided")])
+def test_a_late_draw_that_ends_worse_says_nothing_of_early_ones(epochs, word):
+    settings = {"draw": "spline", "dense": {"train": {"epochs": 20}}}
+    ticket = Record("prune", "key", settings, {"dense_epochs": epochs}, {})
+    found = pd.DataFrame({"against": [20], "verdict": ["worse"]})
+    assert early_convergence(found, [ticket], Study("early", "full")) == word

@@ -101,6 +101,7 @@ MASKS = Rule("a16b2ae", "2026-11-30T08:29:00+00:00")
 OVER = Rule("2f666db", "2026-11-30T18:02:44+00:00")
 WHO = Rule("9dcb9ba", "2026-11-30T11:38:04+00:00")
 EARLY = Rule("8ec1669", "2026-12-01T01:59:34+00:00")
+LAST = Rule("37435b0", "2026-12-01T03:25:41+00:00")
 CHANGED = (
     Change("soft filter pruning left set (a)", SOFT, ("C5", "C7")),
     Change("soft filter pruning left set (a)", SOFT, (BESIDE,), _readings),
@@ -114,6 +115,9 @@ CHANGED = (
     Change("the interval is one over networks", OVER, ("C2",)),
     Change("what is drawn in the second half of the schedule is not early", EARLY, ("C4",)),
     Change("networks and ratios count once all their planned seeds are there", EARLY, ("C5", "C6")),
+    Change("one seed gets no word", LAST, ("C7",)),
+    Change("the front page's word is *contradicted* where no ratio is left", LAST, ("C7",)),
+    Change("how the stricter tests are computed", LAST, (STRICTER,)),
     Change("global scope on SimpleCNN as well", GLOBAL, ("C6", BESIDE), _small_and_global),
     Change("one allocation and the normalisations at one ratio alone", GLOBAL, (BESIDE,), _shared),
     Change("sets (b) and (c) on SimpleCNN as well, set (b) with the core alone", SETS, (BESIDE,), _sets),
