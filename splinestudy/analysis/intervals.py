@@ -18,5 +18,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tu
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return mean, float("nan"), float("nan")
+    if np.ptp(values) < 1e-12:  # no spread, but for rounding: the interval is the point
+        return mean, mean, mean
     reach = float(stats.t.isf((1 - confidence) / 2, count - 1) * np.std(values, ddof=1) / count**0.5)
     return mean, mean - reach, mean + reach

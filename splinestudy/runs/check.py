@@ -78,7 +78,7 @@ def check_record(key: str, records: RecordStore, store: RecordStore, progress: b
     kept = records.load(run)
     if kept is None:
         raise RecordError(f"{records.path(run)} is not there: it was not computed; `{study.command()}` does")
-    with _threads(kept.provenance["threads"]):
+    with _threads(kept.provenance.get("threads", torch.get_num_threads())):
         report = sweep([run], store, profile=study.profile, progress=progress)
     if report.failed:
         raise RecordError(f"the run of {key} failed: {report.failed[0][1]}") from report.failed[0][1]

@@ -82,13 +82,12 @@ def computed_on(made: Mapping[str, Any]) -> str:
 
     >>> made = {"hardware": "Some CPU, 2 cores", "generation": "family 25, model 17", "threads": 1}
     >>> computed_on(made | {"versions": {"torch": "2.14.1"}})
-    'Some CPU, 2 cores, family 25, model 17, torch 2.14.1, 1 thread'
+    'Some CPU, 2 cores, family 25, model 17, torch 2.14.1, threads: 1'
     """
-    unknown = "generation not recorded" if "cores" in made["hardware"] else ""
-    parts = [made["hardware"], made.get("generation", unknown), f"torch {made['versions']['torch']}"]
-    parts.append(f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}")
-    if "processes" in made:
-        parts.append(f"{made['processes']} processes")
+    hardware = made.get("hardware", "hardware not recorded")
+    parts = [hardware, made.get("generation", "generation not recorded" if "cores" in hardware else "")]
+    parts += [f"torch {made['versions']['torch']}"] if "versions" in made else []
+    parts += [f"{what}: {made[what]}" for what in ("threads", "processes") if what in made]
     return ", ".join(part for part in parts if part)
 
 
