@@ -31,9 +31,9 @@ class Mark:
         records: keys of the records.
         rule: when the rule was fixed, and how many of the records were there before.
         by_protocol: the rule is the protocol's, which came before the records that it governs.
-        decides: the case counts for the claim's one word; the protocol names the networks that do under C5 and C6.
+        decides: the case counts for the claim's one word; the protocol names the networks that do under C5, C6 and C7.
         counted: the claim's one word comes from how many of its deciding cases got which (:func:`.reproduced`).
-        complete: every method and seed that is planned is there, so that a counted case counts.
+        complete: every method and seed that is planned is there, so that its word is the last one.
         once: one ratio is enough for its case, as for a claim of what is saved at best.
     """
 
