@@ -7,7 +7,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
-LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"))
 """Colours and markers, told apart without colour as well."""
 
 
